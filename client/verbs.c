@@ -1,0 +1,169 @@
+/* verbs.c - the verb table: everything that didact can be told, with an example each. */
+#include "client/verbs.h"
+
+#define F(...) (const struct flag[]) { __VA_ARGS__, { .name = NULL } }
+
+const struct flag cli_globals[] = {
+    { "json", 0, NULL, "print the document as JSON", false },
+    { "help", 'h', NULL, "print this", false },
+    { "connect", 0, "ENDPOINT", "the coordinator: tcp://HOST:PORT or ipc://PATH [DIDACT_CONNECT]", false },
+    { "dir", 0, "DIR", "the local folder (default: DIDACT_HOME or ~/.local/share/didact/local)", false },
+    { "key", 0, "FILE", "our key pair NAME.key, for a coordinator with keys [DIDACT_KEY]", false },
+    { "server-key", 0, "FILE", "the coordinator's server.pub [DIDACT_SERVER_KEY]", false },
+    { "insecure", 0, NULL, "speak to another machine in the clear", false },
+    { "timeout", 0, "S", "seconds to wait for an answer (default 10)", false },
+    { .name = NULL },
+};
+
+#define HAND_IN                                                                                  \
+    { "follow", 'f', NULL, "watch it until it ends, then show the results", false },             \
+    { "dry-run", 0, NULL, "check it and say what it would do; nothing is created", false },      \
+    { "set", 0, "KEY=VALUE", "change a key of the job file, as fidelity.inits=4", true }
+#define NAMED                                                                                    \
+    { "name", 0, "NAME", "name of the job", false },                                             \
+    { "seed", 0, "N", "seed of everything random in it", false },                                \
+    { "dataset", 0, "NAME", "imported dataset, by name or hash", false },                        \
+    { "priority", 0, "N", "-100 to 100; higher first", false },                                  \
+    { "print", 0, NULL, "print the job file that these flags mean, and submit nothing", false }
+#define PAGED                                                                                    \
+    { "limit", 0, "N", "at most so many rows (default 100, at most 1000)", false },              \
+    { "offset", 0, "N", "skip so many", false }
+#define SURE { "yes", 'y', NULL, "do not ask", false }
+#define JOBS "Submit"
+#define LOOK "Look"
+#define STEER "Change"
+#define TAKE "Results"
+#define THINGS "Datasets, curricula, spaces"
+#define FLEET "Coordinator and workers"
+#define LOCAL "This machine"
+#define MORE "More"
+
+const struct verb cli_verbs[] = {
+    { "submit", JOBS, "FILE", 1, 1, "Hand in a job file (YAML or JSON; - reads standard input)",
+      "didact submit job.yaml -f                hand in and follow\n"
+      "didact submit job.yaml --dry-run         check, and show what it would do\n"
+      "didact submit job.yaml --set budget.trials=500 --set seed=2", F(HAND_IN), verb_submit },
+    { "teach", JOBS, "", 0, 0, "Train a teacher; its curriculum is the result",
+      "didact teach --dataset fashion-mnist --meta-steps 2000 -f\n"
+      "didact teach --dataset fashion-mnist --teacher real --seconds 600    the control: real batches",
+      F(NAMED, { "teacher", 0, "KIND", "gtn (default) or real", false },
+        { "steps", 0, "T", "inner steps of the curriculum", false }, { "teach-batch", 0, "B", "images of a step", false },
+        { "meta-steps", 0, "N", "outer steps", false }, { "seconds", 0, "S", "end after so long, if that is earlier", false },
+        { "learners", 0, "K", "learners of a meta-step", false }, HAND_IN), verb_teach },
+    { "search", JOBS, "", 0, 0, "Search a space, scoring candidates on a curriculum",
+      "didact search --dataset fashion-mnist --curriculum fm --space chain --trials 200 -f",
+      F(NAMED, { "curriculum", 0, "NAME", "imported or taught curriculum, by name or hash", false },
+        { "space", 0, "NAME", "chain, nasbench201; didact space list", false },
+        { "searcher", 0, "NAME", "evolution or random", false }, { "population", 0, "N", "evolution: how many survive", false },
+        { "sample", 0, "N", "evolution: tournament size", false }, { "trials", 0, "N", "candidates to score", false },
+        { "fidelity-steps", 0, "N", "curriculum steps of a candidate (default: all)", false },
+        { "inits", 0, "N", "initialisations of a candidate", false },
+        { "valid-images", 0, "N", "held-out real images that score it", false },
+        { "max-params", 0, "N", "no candidates with more parameters", false },
+        { "max-macs", 0, "N", "no candidates with more multiply-adds", false },
+        { "window", 0, "W", "a proposal may depend on results up to W before it", false },
+        { "parallel", 0, "N", "most trials at once", false }, HAND_IN), verb_search },
+    { "verify", JOBS, "", 0, 0, "Train chosen architectures on real data and test them",
+      "didact verify --of 3 --top 3 --random 6 -f             the best and a sample of search 3\n"
+      "didact verify --dataset fashion-mnist --space chain --arch 'bn relu | c16k3 | s32k3 | gap'",
+      F(NAMED, { "of", 0, "JOB", "the search whose candidates are verified", false },
+        { "top", 0, "N", "so many best ones", false }, { "random", 0, "N", "and so many at random from the others", false },
+        { "arch", 0, "TEXT", "or this architecture", true }, { "space", 0, "NAME", "space of --arch", false },
+        { "epochs", 0, "N", "passes over the training images", false }, { "batch", 0, "N", "images of a step", false },
+        { "lr", 0, "X", "step size at the start", false }, { "seeds", 0, "N", "trainings of each architecture", false },
+        { "parallel", 0, "N", "most trials at once", false }, HAND_IN), verb_verify },
+
+    { "jobs", LOOK, "", 0, 0, "List jobs, newest first",
+      "didact jobs\ndidact jobs --state running --limit 20",
+      F({ "state", 0, "STATE", "queued running paused stopping succeeded failed cancelled", false }, PAGED), verb_jobs },
+    { "show", LOOK, "JOB", 1, 1, "Show a job: state, counts, and its file with all defaults", "didact show 3\ndidact show 3 --json",
+      NULL, verb_show },
+    { "trials", LOOK, "JOB", 1, 1, "List the trials of a job", "didact trials 3 --sort score --limit 20\ndidact trials 3 --state failed",
+      F({ "state", 0, "STATE", "waiting running scored failed cancelled", false },
+        { "sort", 0, "KEY", "index (default) or score", false }, PAGED), verb_trials },
+    { "watch", LOOK, "JOB", 1, 1, "Follow a job until it ends (stopping to watch does not stop it)",
+      "didact watch 3\ndidact watch 3 --json --every 1",
+      F({ "every", 0, "S", "seconds between lines where there is no terminal (default 10)", false },
+        { "plain", 0, NULL, "lines on a terminal too", false }), verb_watch },
+    { "wait", LOOK, "JOB", 1, 1, "Wait for a job; the exit status is 0 if it succeeded, 1 if not",
+      "didact wait 3 && didact best 3\ndidact wait 3 --for 60",
+      F({ "for", 0, "S", "give up after so many seconds (status 75)", false }), verb_wait },
+
+    { "results", TAKE, "JOB", 1, 1, "What came out: the best candidates; proxy beside real accuracy; a teacher's history",
+      "didact results 3\ndidact results 3 --top 50 --json", F({ "top", 0, "N", "so many candidates (default 10)", false }), verb_results },
+    { "best", TAKE, "JOB", 1, 1, "Print the best architecture", "didact best 3\ndidact best 3 --json", NULL, verb_best },
+    { "export", TAKE, "JOB", 1, 1, "Write a trial as a file: network, weights, document; or all trials as a table",
+      "didact export 4 -o best.onnx                       the best trained network\n"
+      "didact export 4 --trial 2 --format safetensors -o net.safetensors\n"
+      "didact export 3 --format csv -o trials.csv         every trial",
+      F({ "output", 'o', "FILE", "where to; - is standard output, for json and csv", false },
+        { "format", 0, "FORMAT", "onnx, safetensors, json or csv (default: the ending of FILE)", false },
+        { "trial", 0, "N", "this trial (default: the best)", false }), verb_export },
+    { "replay", TAKE, "JOB", 1, 1, "Run the searcher again on the recorded results and compare every proposal",
+      "didact replay 3", NULL, verb_replay },
+
+    { "pause", STEER, "JOB", 1, 1, "Give out no more trials of a job", "didact pause 3", NULL, verb_pause },
+    { "resume", STEER, "JOB", 1, 1, "Go on with a paused job", "didact resume 3", NULL, verb_resume },
+    { "cancel", STEER, "JOB", 1, 1, "End a job for good; its results are kept", "didact cancel 3 --yes", F(SURE), verb_cancel },
+
+    { "dataset import", THINGS, "SOURCE [NAME]", 1, 2, "Import images: IDX files, CIFAR binary, or folders of PNG and JPEG",
+      "didact dataset import /usr/share/datasets/fashion-mnist fashion-mnist\n"
+      "didact dataset import ./pictures my-pictures       pictures/train/CLASS/*.png",
+      F({ "name", 0, "NAME", "its name (default: that of the folder)", false }), verb_dataset_import },
+    { "dataset list", THINGS, "", 0, 0, "List datasets", "didact dataset list", NULL, verb_dataset_list },
+    { "dataset show", THINGS, "NAME", 1, 1, "Show a dataset: images, classes, splits", "didact dataset show fashion-mnist", NULL,
+      verb_dataset_show },
+    { "curriculum import", THINGS, "FILE [NAME]", 1, 2, "Import a curriculum file",
+      "didact curriculum import share/curricula/fashion-mnist-1.safetensors fm",
+      F({ "name", 0, "NAME", "its name (default: that of the file)", false }), verb_curriculum_import },
+    { "curriculum list", THINGS, "", 0, 0, "List curricula", "didact curriculum list", NULL, verb_curriculum_list },
+    { "curriculum show", THINGS, "NAME", 1, 1, "Show a curriculum: sizes, learned step sizes, where it comes from",
+      "didact curriculum show fm", NULL, verb_curriculum_show },
+    { "curriculum export", THINGS, "NAME", 1, 1, "Write a curriculum as a safetensors file",
+      "didact curriculum export fm -o fm.safetensors", F({ "output", 'o', "FILE", "where to (default: NAME.safetensors)", false }),
+      verb_curriculum_export },
+    { "space list", THINGS, "", 0, 0, "List search spaces", "didact space list", NULL, verb_space_list },
+    { "space show", THINGS, "NAME", 1, 1, "Show a space and a few of its architectures",
+      "didact space show chain\ndidact space show nasbench201 --input 3,32,32 --samples 10",
+      F({ "input", 0, "C,H,W", "for images of this size (default 1,28,28)", false },
+        { "classes", 0, "K", "and so many classes (default 10)", false }, { "samples", 0, "N", "architectures drawn (default 3)", false },
+        { "seed", 0, "N", "other ones", false }), verb_space_show },
+
+    { "workers", FLEET, "", 0, 0, "List workers and what they hold", "didact workers", NULL, verb_workers },
+    { "status", FLEET, "", 0, 0, "The coordinator at a glance", "didact status\ndidact status --connect tcp://10.0.0.5:7707 --json",
+      NULL, verb_status },
+    { "keygen", FLEET, "[NAME]", 0, 1, "Make CURVE keys, and say who may connect as what",
+      "didact keygen --server /etc/didact/keys                        the coordinator's folder of keys\n"
+      "didact keygen alice --role submitter                           alice.key and alice.pub\n"
+      "didact keygen alice.pub --authorize /etc/didact/keys           let alice in",
+      F({ "role", 0, "ROLE", "viewer, submitter (default), worker or admin", false },
+        { "authorize", 0, "DIR", "let the pair in: copy its public part to DIR/authorized", false },
+        { "server", 0, "DIR", "make the coordinator's own pair in DIR", false }), verb_keygen },
+
+    { "local start", LOCAL, "", 0, 0, "Start a coordinator and workers on this machine (what runs already is left alone)",
+      "didact local start\ndidact local start --dir ./here --workers 2 --slots 1",
+      F({ "workers", 0, "N", "worker processes (default 2)", false },
+        { "slots", 0, "N", "trials side by side in each (default 1)", false },
+        { "threads", 0, "N", "threads of a worker's lone task (default: all cores)", false }), verb_local_start },
+    { "local stop", LOCAL, "", 0, 0, "Stop them; everything is kept", "didact local stop\ndidact local stop --dir ./here", NULL,
+      verb_local_stop },
+    { "local status", LOCAL, "", 0, 0, "What runs, and the coordinator's status", "didact local status", NULL, verb_local_status },
+    { "demo", LOCAL, "", 0, 0, "The whole road on real images: teach, search, verify, export; about ten minutes",
+      "didact demo\ndidact demo --dir ./my-demo --minutes-teach 0.5 --trials 50 --epochs 1",
+      F({ "data", 0, "DIR", "Fashion-MNIST (default /usr/share/datasets/fashion-mnist)", false },
+        { "minutes-teach", 0, "M", "length of the teach job (default 2)", false },
+        { "trials", 0, "N", "candidates of the search (default 200)", false },
+        { "epochs", 0, "N", "passes over the real images in verify (default 2)", false },
+        { "top", 0, "N", "best candidates to verify (default 3)", false },
+        { "random", 0, "N", "random candidates to verify (default 6)", false },
+        { "max-macs", 0, "N", "largest candidate in multiply-adds (default 1500000)", false },
+        { "workers", 0, "N", "worker processes (default 2)", false },
+        { "curriculum", 0, "FILE", "curriculum of the search (default: the one that is shipped)", false }), verb_demo },
+
+    { "completion", MORE, "bash|zsh", 1, 1, "Print shell completion", "source <(didact completion bash)\n"
+      "didact completion zsh > ~/.zfunc/_didact", NULL, cli_run_completion },
+    { "help", MORE, "[VERB]", 0, 2, "Explain a verb, or list them all", "didact help submit\ndidact help dataset import\n"
+      "didact help --man | man -l -", F({ "man", 0, NULL, "print a manual page", false }), cli_run_help },
+    { "version", MORE, "", 0, 0, "Print the version", "didact version", NULL, cli_run_version },
+    { .name = NULL },
+};

@@ -1,0 +1,97 @@
+/* verbs.h - the handlers of the verb table, and what they share. One file a group. */
+#ifndef DIDACT_CLIENT_VERBS_H
+#define DIDACT_CLIENT_VERBS_H
+
+#include "client/cli.h"
+#include "client/conn.h"
+#include "client/print.h"
+
+/* submit.c */
+int verb_submit(struct cli *c);
+int verb_teach(struct cli *c);
+int verb_search(struct cli *c);
+int verb_verify(struct cli *c);
+/* The job file that a teach, search or verify command line means; *out is malloc'ed. */
+int submit_compose(struct cli *c, const char *kind, char **out);
+/* Hand in a job file text; id gets the new job's number as text. */
+int submit_text(struct conn *conn, const char *yaml, const char *file, name_str id, struct errbuf *e);
+
+/* jobs.c */
+int verb_jobs(struct cli *c);
+int verb_show(struct cli *c);
+int verb_trials(struct cli *c);
+int verb_pause(struct cli *c);
+int verb_resume(struct cli *c);
+int verb_cancel(struct cli *c);
+int verb_replay(struct cli *c);
+/* One JOB document for people. */
+void show_job(const json_t *job, FILE *f);
+
+/* results.c */
+int verb_results(struct cli *c);
+int verb_best(struct cli *c);
+/* jobs/ID/results for people: by the kind of the job. */
+void show_results(const json_t *doc, FILE *f);
+/* What a rank correlation over n networks allows to say; whole sentences. */
+void verify_sentence(int n, double rho, double low, double high, char *out, size_t cap);
+
+/* watch.c */
+struct watch_cfg {
+    bool   json;          /* one JOB document a line */
+    bool   plain;         /* lines even on a terminal */
+    double every_s;       /* between lines; 0: 10 s */
+    double limit_s;       /* give up watching after this; 0: never */
+    FILE  *f;
+    const char *indent;   /* before every line; NULL: none */
+    const volatile int *stop; /* nonzero: stop watching (-ERR_CANCELLED); NULL: no such wish */
+};
+int verb_watch(struct cli *c);
+int verb_wait(struct cli *c);
+/* Until the job ends; *out (caller owns) is its last document. A coordinator that is away for less than a minute is waited for.
+ * -ERR_TIMEOUT after limit_s. */
+int watch_job(struct conn *conn, const char *job, const struct watch_cfg *w, json_t **out, struct errbuf *e);
+bool job_ended(const json_t *job);
+int  job_exit_status(const json_t *job);  /* 0 succeeded, 1 failed or cancelled */
+
+/* fleet.c */
+int verb_workers(struct cli *c);
+int verb_status(struct cli *c);
+int verb_keygen(struct cli *c);
+
+/* things.c: datasets, curricula, spaces */
+int verb_dataset_import(struct cli *c);
+int verb_dataset_list(struct cli *c);
+int verb_dataset_show(struct cli *c);
+int verb_curriculum_import(struct cli *c);
+int verb_curriculum_list(struct cli *c);
+int verb_curriculum_show(struct cli *c);
+int verb_curriculum_export(struct cli *c);
+int verb_space_list(struct cli *c);
+int verb_space_show(struct cli *c);
+/* Convert `source`, upload it under `name`. hash is set. Progress on stderr where that is a terminal. */
+int dataset_push(struct conn *conn, const char *source, const char *name, hash_str hash, struct errbuf *e);
+int curriculum_push(struct conn *conn, const char *file, const char *name, hash_str hash, struct errbuf *e);
+struct dataset_facts {
+    name_str name;
+    hash_str hash;
+    int      c, h, w, n_classes;
+    uint64_t train, test, bytes;
+};
+/* Read the head of an imported dataset, by name or hash. */
+int dataset_facts(struct conn *conn, const char *name_or_hash, struct dataset_facts *out, struct errbuf *e);
+
+/* export.c */
+int verb_export(struct cli *c);
+enum export_format { EXPORT_ONNX, EXPORT_SAFETENSORS, EXPORT_JSON, EXPORT_CSV, EXPORT_COUNT };
+/* trial < 0: the best one. */
+int export_trial(struct conn *conn, const char *job, int64_t trial, enum export_format format, const char *path, struct errbuf *e);
+
+/* local.c */
+int verb_local_start(struct cli *c);
+int verb_local_stop(struct cli *c);
+int verb_local_status(struct cli *c);
+
+/* demo.c */
+int verb_demo(struct cli *c);
+
+#endif

@@ -1,0 +1,214 @@
+/* job.h - what a user submits, what a worker is given, what comes back. Plain structs: the job file parser
+ * (jobfile.c), the wire, the store and the worker all speak these. Documented for users in docs/job-file.md.
+ * Strings are fixed buffers so that a spec is copied by assignment. */
+#ifndef DIDACT_JOB_H
+#define DIDACT_JOB_H
+
+#include "common/err.h"
+#include "common/inner.h"
+#include "common/space.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define NAME_MAX_LEN   63
+#define HASH_HEX_LEN   64        /* BLAKE2b-256 of a blob, hex */
+#define MAX_CHECKPOINTS 16
+#define MAX_INITS      64
+#define MAX_SCALES     4
+#define MAX_ARCH_LIST  64
+#define MAX_MIX        8
+#define JOB_TEXT_MAX   65536     /* bytes of a job file */
+
+typedef char name_str[NAME_MAX_LEN + 1];
+typedef char hash_str[HASH_HEX_LEN + 1]; /* "" means none */
+
+enum job_kind { JOB_TEACH, JOB_SEARCH, JOB_VERIFY, JOB_KIND_COUNT };
+enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_PAUSED, JOB_STOPPING, JOB_SUCCEEDED, JOB_FAILED, JOB_CANCELLED, JOB_STATE_COUNT };
+enum trial_state { TRIAL_WAITING, TRIAL_RUNNING, TRIAL_SCORED, TRIAL_PRUNED, TRIAL_FAILED, TRIAL_CANCELLED, TRIAL_STATE_COUNT };
+enum fail_reason { FAIL_NONE, FAIL_NAN, FAIL_OOM, FAIL_TIMEOUT, FAIL_CRASH, FAIL_INPUT, FAIL_REASON_COUNT };
+
+const char *job_kind_name(enum job_kind k);       /* "teach" … ; the _from functions return -1 on no match */
+const char *job_state_name(enum job_state s);
+const char *trial_state_name(enum trial_state s);
+const char *fail_reason_name(enum fail_reason r); /* "nan" … */
+int job_kind_from(const char *s);
+int job_state_from(const char *s);
+int trial_state_from(const char *s);
+int fail_reason_from(const char *s);
+
+/* Fidelity of a score: how much is spent on one candidate. */
+struct fidelity {
+    int    steps;               /* curriculum steps; 0: all of them */
+    int    inits;               /* independent initial weights, 1 … MAX_INITS */
+    int    valid_images;        /* held-out real images (the same fixed ones for every candidate) */
+    int    n_checkpoints;       /* accuracy is also taken after these steps */
+    int    checkpoint[MAX_CHECKPOINTS];
+    int    n_lr_scales;         /* score at each multiple of the learned lr, take the best (1: just 1.0) */
+    double lr_scale[MAX_SCALES];
+};
+
+struct constraints { /* 0: no limit. Hold before a trial is created. */
+    uint64_t min_params, max_params, min_macs, max_macs;
+};
+
+struct searcher_cfg {
+    name_str name;              /* "random", "evolution" */
+    int      population;        /* evolution: how many of the newest survive */
+    int      sample;            /* evolution: tournament size */
+};
+
+struct teach_cfg {
+    name_str kind;              /* "gtn", "real" */
+    int      steps, batch;      /* T, B */
+    int      meta_steps;        /* outer steps; the job ends at whichever of this and seconds comes first */
+    double   seconds;           /* 0: no limit in time. A limit in seconds gives up bitwise repeatability; outputs say so */
+    int      learners;          /* K a meta-step */
+    int      meta_batch;        /* real images of the outer loss */
+    int      n_meta_at;         /* intermediate real losses: after these steps (1 <= step < T), with these weights */
+    int      meta_at[MAX_CHECKPOINTS];
+    double   meta_weight[MAX_CHECKPOINTS];
+    double   lr, mu;            /* start of the learned inner schedule */
+    struct inner_cfg inner;
+    double   outer_lr, outer_beta1, outer_beta2, outer_eps; /* Adam */
+    double   outer_lr_end;      /* cosine to this fraction of outer_lr */
+    double   clip;              /* times the running mean of the meta-gradient norm; 0: off */
+    int      z_dim, g_hidden, g_channels1, g_channels2; /* generator: z+K -> hidden -> c1 x h/4 x w/4 -> up, c2 -> up, C */
+    bool     learn_labels;      /* soft labels y_t are learned too (start: one-hot) */
+    int      n_mix;             /* distribution of learners: spaces and their weights */
+    name_str mix_space[MAX_MIX];
+    double   mix_weight[MAX_MIX];
+    uint64_t max_macs, max_params; /* drawn learners larger than this are drawn again */
+    int      eval_every;        /* meta-steps between evaluations on fresh and on held-out architectures */
+    int      checkpoint_every;
+};
+
+struct verify_cfg {
+    name_str of;                /* search job (number or name) whose candidates are verified; "" with a list below */
+    int      top, random;       /* so many best, so many drawn at random from the others */
+    int      n_arch;            /* or these */
+    char     arch[MAX_ARCH_LIST][ARCH_TEXT_MAX];
+    double   epochs;
+    int      batch;
+    double   lr, momentum, weight_decay;
+    bool     flip;
+    int      shift;             /* augmentation: random shift by up to so many pixels, zero-padded (p = -1) */
+    int      seeds;             /* trainings per architecture */
+};
+
+struct job_spec {
+    enum job_kind kind;
+    name_str name;
+    uint64_t seed;
+    name_str dataset;           /* a name or hash; the coordinator resolves it to dataset_hash at submission */
+    name_str curriculum;
+    hash_str dataset_hash, curriculum_hash;
+    name_str space;
+    int      priority;          /* higher first, -100 … 100, default 0 */
+    int      window;            /* W: proposal i may depend on results up to i - W */
+    int      parallel;          /* most leases at once; 0: no limit */
+    int      max_failed;        /* so many failed trials fail the job; 0: no limit */
+    int      trials;            /* budget */
+    double   seconds;           /* budget; 0: none. Ending by time is a recorded fact that replay reads */
+    double   trial_timeout_s;
+    struct searcher_cfg searcher;
+    struct fidelity     fidelity;
+    struct constraints  constraints;
+    struct teach_cfg    teach;
+    struct verify_cfg   verify;
+};
+
+/* Defaults of every field for this kind (docs/job-file.md lists the same values). */
+void job_defaults(struct job_spec *s, enum job_kind kind);
+
+/* Parse a YAML (hence JSON) job file. Every problem is reported with its line; an unknown key names the nearest
+ * known one; values are checked for type and range, and against each other. -ERR_INPUT on any.
+ * `file` is only for messages. */
+int jobfile_parse(const char *text, size_t len, const char *file, struct job_spec *out, struct errbuf *e);
+/* Apply one "key.sub=value" of `--set`. */
+int jobfile_set(struct job_spec *s, const char *assignment, struct errbuf *e);
+/* The spec as JSON (jansson; the same keys as the file), and back: how specs are stored and sent. */
+struct json_t *job_to_json(const struct job_spec *s);
+int job_from_json(struct job_spec *s, const struct json_t *j, struct errbuf *e);
+
+/* ---- what a worker is given: one task is one lease ---- */
+enum task_kind { TASK_SCORE, TASK_TRAIN, TASK_TEACH, TASK_KIND_COUNT };
+
+struct score_task {
+    name_str space;
+    char     arch[ARCH_TEXT_MAX];
+    hash_str dataset, curriculum;
+    struct fidelity fidelity;
+    uint64_t seed;              /* of the initial weights: derived from (job seed, arch hash), so a score is a pure function */
+};
+
+struct train_task {             /* verify: real training of one architecture */
+    name_str space;
+    char     arch[ARCH_TEXT_MAX];
+    hash_str dataset;
+    double   epochs;
+    int      batch;
+    double   lr, momentum, weight_decay;
+    bool     flip;
+    int      shift;
+    uint64_t seed;
+    bool     keep_weights;      /* upload the weights as a blob */
+};
+
+struct teach_task {
+    hash_str dataset;
+    hash_str resume;            /* blob of a checkpoint, or "" */
+    struct teach_cfg cfg;
+    uint64_t seed;
+};
+
+struct task {
+    uint64_t job, trial;        /* trial: index within the job, in proposal order */
+    uint32_t attempt;           /* 1, 2, … */
+    double   timeout_s;
+    enum task_kind kind;
+    union {
+        struct score_task score;
+        struct train_task train;
+        struct teach_task teach;
+    };
+};
+
+/* ---- what comes back ---- */
+struct trial_result {
+    enum trial_state state;     /* SCORED or FAILED */
+    enum fail_reason reason;
+    char     detail[256];       /* of a failure: which step, which layer */
+    /* deterministic part: replay compares exactly this */
+    double   score;             /* search: mean accuracy; verify: test accuracy; teach: final validation accuracy */
+    double   score_se;          /* standard error over initialisations; NaN-free: 0 for one */
+    int      n_inits;
+    double   init_score[MAX_INITS];
+    int      n_checkpoints;
+    int      checkpoint[MAX_CHECKPOINTS];
+    double   checkpoint_score[MAX_CHECKPOINTS]; /* mean over initialisations */
+    double   loss_sum;          /* summed inner loss along the curriculum, mean over initialisations */
+    double   lr_scale;          /* the multiple that scored best */
+    double   valid_score;       /* verify: accuracy on the validation split */
+    uint64_t params, macs;
+    int      meta_steps;        /* teach */
+    hash_str artifact;          /* teach: the curriculum; verify: the weights */
+    hash_str checkpoint_blob;   /* teach: the teacher's last checkpoint */
+    /* measured part */
+    double   seconds;           /* wall time of the computation */
+    uint64_t mem_bytes;         /* the plan's peak */
+};
+
+/* Progress of a long task, sent with heartbeats; shown live, never stored as a result. */
+struct task_progress {
+    uint64_t job, trial;
+    uint32_t attempt;
+    double   done, total;       /* inner steps x inits, epochs, or meta-steps */
+    double   loss;              /* teach: meta-loss; train: training loss */
+    double   accuracy;          /* teach: validation accuracy of fresh learners; train: validation accuracy */
+    double   held_out;          /* teach: the same on held-out architectures */
+    double   rate;              /* meta-steps, epochs or inits a second */
+    hash_str checkpoint_blob;   /* teach: newest checkpoint uploaded so far, so that a lost worker costs little */
+};
+
+#endif

@@ -1,0 +1,164 @@
+/* jobfile_check.c - values against each other. Each check says which keys contradict and where the later one stands. */
+#include "common/jobfile.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+void utf8_clean(char *s)
+{
+    for (unsigned char *p = (unsigned char *)s; *p;) {
+        int more = *p < 0x80 ? 0 : *p >= 0xF0 && *p < 0xF5 ? 3 : *p >= 0xE0 && *p < 0xF0 ? 2 : *p >= 0xC2 && *p < 0xE0 ? 1 : -1;
+        int have = 0;
+        while (have < more && (p[have + 1] & 0xC0) == 0x80)
+            have++;
+        /* Overlong forms, surrogates and what lies beyond U+10FFFF show in the second byte. */
+        bool bad = more < 0 || have < more || (*p == 0xE0 && p[1] < 0xA0) || (*p == 0xED && p[1] > 0x9F) || (*p == 0xF0 && p[1] < 0x90) ||
+                   (*p == 0xF4 && p[1] > 0x8F);
+        if (bad)
+            *p = '?';
+        p += bad ? 1 : more + 1;
+    }
+}
+
+void problem(struct problems *p, int line, const char *fmt, ...)
+{
+    if (p->n < PROBLEMS_SHOWN) {
+        char   *to = p->text[p->n];
+        size_t  cap = sizeof p->text[0], n = 0;
+        va_list ap;
+        if (line > 0)
+            n = (size_t)snprintf(to, cap, "line %d: ", line);
+        va_start(ap, fmt);
+        vsnprintf(to + n, cap - n, fmt, ap);
+        va_end(ap);
+    }
+    p->n++;
+}
+
+int problems_result(const struct problems *p, struct errbuf *e)
+{
+    char   text[PROBLEMS_SHOWN * sizeof p->text[0] + 32] = "";
+    size_t n = 0;
+    if (p->n == 0)
+        return 0;
+    for (int i = 0; i < p->n && i < PROBLEMS_SHOWN; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", i ? "; " : "", p->text[i]);
+    if (p->n > PROBLEMS_SHOWN)
+        snprintf(text + n, sizeof text - n, "; and %d more", p->n - PROBLEMS_SHOWN);
+    err_set(e, ERR_INPUT, "%.80s%s%s", p->file ? p->file : "", p->file ? ": " : "", text);
+    if (e)
+        utf8_clean(e->text);
+    return -ERR_INPUT;
+}
+
+struct checker {
+    struct job_spec *s;
+    const int       *line;
+    struct problems *p;
+};
+
+static int line_of(const struct checker *c, const char *path)
+{
+    return c->line[job_key_index(path)];
+}
+
+/* The later of two keys: where a reader looks first. */
+static int later(const struct checker *c, const char *a, const char *b)
+{
+    int x = line_of(c, a), y = line_of(c, b);
+    return x > y ? x : y;
+}
+
+static void check_limits(const struct checker *c, const char *low, uint64_t min, const char *high, uint64_t max)
+{
+    if (max && min > max)
+        problem(c->p, later(c, low, high), "'%s' is %llu but '%s' is %llu: nothing can satisfy both", low, (unsigned long long)min,
+                high, (unsigned long long)max);
+}
+
+static void check_search(const struct checker *c)
+{
+    const struct job_spec *s = c->s;
+    const struct fidelity *f = &s->fidelity;
+    check_limits(c, "constraints.min_params", s->constraints.min_params, "constraints.max_params", s->constraints.max_params);
+    check_limits(c, "constraints.min_macs", s->constraints.min_macs, "constraints.max_macs", s->constraints.max_macs);
+    if (strcmp(s->searcher.name, "evolution") == 0 && s->searcher.sample > s->searcher.population)
+        problem(c->p, later(c, "searcher.sample", "searcher.population"), "'searcher.sample' is %d, more than the population of %d",
+                s->searcher.sample, s->searcher.population);
+    for (int i = 0; i < f->n_checkpoints; i++) {
+        if (i && f->checkpoint[i] <= f->checkpoint[i - 1]) {
+            problem(c->p, line_of(c, "fidelity.checkpoints"), "'fidelity.checkpoints' must rise: %d follows %d", f->checkpoint[i],
+                    f->checkpoint[i - 1]);
+            break;
+        }
+        if (f->steps && f->checkpoint[i] > f->steps) {
+            problem(c->p, later(c, "fidelity.checkpoints", "fidelity.steps"), "'fidelity.checkpoints' has %d, beyond 'fidelity.steps' (%d)",
+                    f->checkpoint[i], f->steps);
+            break;
+        }
+    }
+    if (f->n_lr_scales < 1)
+        problem(c->p, line_of(c, "fidelity.lr_scales"), "'fidelity.lr_scales' is empty; [1] uses the learned step sizes as they are");
+}
+
+static void check_teach(const struct checker *c)
+{
+    const struct teach_cfg *t = &c->s->teach;
+    for (int i = 0; i < t->n_meta_at; i++)
+        if (t->meta_at[i] >= t->steps || (i && t->meta_at[i] <= t->meta_at[i - 1])) {
+            problem(c->p, later(c, "teach.meta_at", "teach.steps"), "'teach.meta_at': steps must rise and stay below 'teach.steps' (%d), not %d",
+                    t->steps, t->meta_at[i]);
+            break;
+        }
+    if (t->n_mix < 1)
+        problem(c->p, line_of(c, "teach.learners_mix"), "'teach.learners_mix' is empty: there would be no learners");
+    for (int i = 1; i < t->n_mix; i++)
+        for (int j = 0; j < i; j++)
+            if (strcmp(t->mix_space[i], t->mix_space[j]) == 0)
+                problem(c->p, line_of(c, "teach.learners_mix"), "'teach.learners_mix' names %s twice", t->mix_space[i]);
+}
+
+static void check_arch_list(const struct checker *c)
+{
+    struct verify_cfg  *v = &c->s->verify;
+    const struct space *space = space_find(c->s->space);
+    for (int i = 0; i < v->n_arch && space; i++) {
+        char text[ARCH_TEXT_MAX];
+        struct errbuf e = { 0 };
+        if (space->canon(v->arch[i], text, &e) < 0)
+            problem(c->p, line_of(c, "verify.arch"), "'verify.arch' item %d: %s", i + 1, e.text);
+        else
+            strncpy(v->arch[i], text, ARCH_TEXT_MAX); /* the rest becomes zeros: equal specs are equal bytes */
+        for (int j = 0; j < i; j++)
+            if (strcmp(v->arch[i], v->arch[j]) == 0)
+                problem(c->p, line_of(c, "verify.arch"), "'verify.arch' items %d and %d are the same network", j + 1, i + 1);
+    }
+}
+
+static void check_verify(const struct checker *c)
+{
+    const struct verify_cfg *v = &c->s->verify;
+    if (v->of[0] && v->n_arch)
+        problem(c->p, later(c, "verify.of", "verify.arch"), "'verify.of' and 'verify.arch' exclude each other");
+    else if (!v->of[0] && !v->n_arch)
+        problem(c->p, 0, "give 'verify.of' (a search job) or 'verify.arch' (a list of architectures)");
+    else if (v->of[0] && v->top + v->random < 1)
+        problem(c->p, later(c, "verify.top", "verify.random"), "'verify.top' and 'verify.random' are both 0: nothing to train");
+    if (v->n_arch && !c->s->dataset[0] && !c->s->dataset_hash[0])
+        problem(c->p, 0, "'dataset' is missing: architectures of 'verify.arch' need one to train on");
+    check_arch_list(c);
+}
+
+void job_check(struct job_spec *s, const int *line, struct problems *p)
+{
+    struct checker c = { s, line, p };
+    if (s->name[0] && strspn(s->name, "0123456789") == strlen(s->name))
+        problem(p, line_of(&c, "name"), "'name' must not be a number: numbers name jobs already");
+    if (s->kind == JOB_SEARCH)
+        check_search(&c);
+    else if (s->kind == JOB_TEACH)
+        check_teach(&c);
+    else
+        check_verify(&c);
+}

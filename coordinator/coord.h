@@ -1,0 +1,98 @@
+/* coord.h - the daemon: one libuv loop that owns the ROUTER, the HTTP listener, the scheduler and everything else in memory.
+ * What blocks has a thread of its own: the store writes in one, and hashing, syncing and replaying run in libuv's pool. */
+#ifndef DIDACT_COORDINATOR_COORD_H
+#define DIDACT_COORDINATOR_COORD_H
+
+#include "common/blob.h"
+#include "common/keys.h"
+#include "common/wire.h"
+#include "common/zwatch.h"
+#include "coordinator/opts.h"
+#include "coordinator/sched.h"
+#include "coordinator/store/store.h"
+
+#include <uv.h>
+
+#define ENDPOINT_MAX 400
+
+struct peer { uint8_t id[255], len; }; /* a ROUTER identity */
+struct reply_to { struct peer peer; uint64_t seq; };
+
+struct session;
+struct blobs;
+struct http;
+
+struct coord {
+    struct opts      opts;
+    uv_loop_t        loop;
+    char             db_path[3100];
+    int              lock_fd;
+    void            *zctx, *router;
+    struct keys_auth *auth;
+    struct zwatch    watch;
+    uv_async_t       wake;
+    uv_timer_t       tick;
+    uv_signal_t      sig[2];
+    struct store    *store;
+    struct reader   *reader;
+    struct sched    *sched;
+    struct blobs    *blobs;
+    struct http     *http;
+    struct session **sessions;  /* hash table, chained */
+    size_t           n_session_slots, n_sessions;
+    int64_t          started_ms;
+    int64_t          tick_ms;  /* clock at the last tick; 0: none yet */
+    int              n_endpoints;
+    char             endpoint[OPTS_MAX_LISTEN][ENDPOINT_MAX], http_url[100];
+    uint64_t         messages, refused;
+    bool             stopping;
+};
+
+int64_t clock_ms(void);
+
+/* loop.c: everything from opening the folder to closing the last handle. Returns an exit status. */
+int coord_run(const struct opts *o);
+int coord_image_shape(void *arg, const char *hash, struct image_shape *out, struct errbuf *e);
+
+/* session.c */
+struct session { struct peer peer; struct worker *worker; struct session *next; };
+struct session *session_find(struct coord *c, const struct peer *p);
+struct session *session_add(struct coord *c, const struct peer *p, struct worker *w); /* replaces what the worker had */
+void session_drop(struct coord *c, struct session *s);
+void session_sweep(struct coord *c);     /* forget sessions whose worker went offline */
+void session_free_all(struct coord *c);
+void session_send(struct coord *c, const struct peer *p, const struct wire_msg *m);
+void session_send_lease(void *arg, struct worker *w, const struct task *t);
+void session_error(struct coord *c, const struct reply_to *to, int rc, const struct errbuf *e);
+
+/* handle.c */
+void handle_ready(void *arg); /* takes one message from the router */
+
+/* blobs.c */
+int  blobs_open(struct coord *c, struct errbuf *e);
+void blobs_close(struct coord *c);
+void blobs_tick(struct coord *c);
+void blobs_get(struct coord *c, const struct reply_to *to, const char *hash, uint64_t offset);
+void blobs_put(struct coord *c, const struct reply_to *to, const struct wire_msg *m);
+bool blobs_has(struct coord *c, const char *hash, uint64_t *bytes);
+void blobs_path(struct coord *c, const char *hash, char *out, size_t cap);
+
+/* submit.c: a job file made whole: parsed, names resolved, checked against the data. */
+struct submission { struct job_spec spec; struct trial_row *trials; size_t n_trials; struct json_t *dry; };
+int submit_prepare(struct coord *c, const struct wire_msg *m, struct submission *out, struct errbuf *e);
+int submit_find_job(struct coord *c, const char *name_or_id, uint64_t *id, struct errbuf *e);
+
+/* docs.c: the documents of docs/api.md. `path` is without the leading "/api/v1/". The caller owns *out. */
+int docs_get(struct coord *c, const char *path, struct json_t **out, struct errbuf *e);
+/* jobs/ID/replay costs as much as the search's own proposals: it runs in the pool. `done` on the loop. */
+bool docs_is_replay(const char *path);
+typedef void (*docs_done)(void *arg, int rc, struct json_t *doc, const struct errbuf *e);
+int docs_replay(struct coord *c, const char *path, docs_done done, void *arg, struct errbuf *e);
+
+/* http.c */
+int  http_open(struct coord *c, struct errbuf *e);
+void http_close(struct coord *c);
+/* metrics.c: OpenMetrics text, malloc'ed. */
+char *metrics_text(struct coord *c);
+
+#endif

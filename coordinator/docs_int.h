@@ -1,0 +1,38 @@
+/* docs_int.h - between docs.c (the documents), verdict.c (statistics of verify, history of teach), replay.c and metrics.c. */
+#ifndef DIDACT_COORDINATOR_DOCS_INT_H
+#define DIDACT_COORDINATOR_DOCS_INT_H
+
+#include "coordinator/coord.h"
+
+#include <jansson.h>
+
+#define DOC_MAX_LIMIT 1000
+
+struct query { /* jobs/7/trials?state=scored&limit=10, taken apart */
+    int      n_part;
+    char     part[3][96];
+    char     state[24], sort[24];
+    uint64_t offset;
+    int      limit, top;
+    bool     limit_given;
+};
+int query_parse(const char *path, struct query *q, struct errbuf *e);
+
+struct totals {
+    uint64_t jobs[JOB_STATE_COUNT];
+    struct job_counts trials;
+    uint64_t waiting, running, online, slots, busy;
+};
+void docs_totals(struct coord *c, struct totals *t);
+
+json_t *doc_real(double v);      /* null where not finite */
+json_t *doc_ms(int64_t v);       /* null for 0 */
+json_t *doc_text(const char *s); /* null for "" */
+json_t *doc_int(uint64_t v);
+json_t *doc_seed(uint64_t v);
+json_t *doc_job(struct coord *c, const struct job_row *stored, bool with_spec);
+json_t *doc_trial(struct coord *c, const struct trial_row *t, const char *space);
+int doc_verify(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e);
+int doc_teach(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e);
+
+#endif

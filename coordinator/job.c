@@ -1,0 +1,574 @@
+/* job.c - the life of a job: loading, proposing, counting, pausing, ending. */
+#include "coordinator/sched.h"
+
+#include "common/log.h"
+
+#include <assert.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RATE_TAU_S 60.0
+
+struct trial *job_trial(const struct job *j, uint64_t idx)
+{
+    struct trial *t = j->slot[idx % j->n_slots];
+    return t && t->row.idx == idx ? t : NULL;
+}
+
+struct job *job_new(struct sched *s, struct job_row *row, const struct job_spec *spec, struct errbuf *e)
+{
+    struct job *j = calloc(1, sizeof *j);
+    if (!j) {
+        err_set(e, ERR_NOMEM, "job");
+        return NULL;
+    }
+    j->row = *row;
+    row->spec_json = NULL;
+    j->spec = *spec;
+    memset(&j->row.n, 0, sizeof j->row.n);
+    j->row.best_trial = -1;
+    list_init(&j->waiting);
+    j->total = spec->kind == JOB_SEARCH ? (uint64_t)(spec->trials > 0 ? spec->trials : 0) : row->total;
+    j->n_slots = spec->kind == JOB_SEARCH ? (uint64_t)(spec->window > 0 ? spec->window : 1) : row->total > 0 ? row->total : 1;
+    j->slot = calloc(j->n_slots, sizeof *j->slot);
+    if (!j->slot) {
+        err_set(e, ERR_NOMEM, "job");
+        job_row_fini(&j->row);
+        free(j);
+        return NULL;
+    }
+    j->since_ms = j->decayed_ms = sched_now(s);
+    list_append(&s->jobs, &j->all);
+    s->n_jobs++;
+    return j;
+}
+
+void trial_free(struct trial *t)
+{
+    if (t->worker)
+        t->worker->n_leases--;
+    list_remove(&t->of_worker);
+    list_remove(&t->running);
+    list_remove(&t->wait);
+    free(t);
+}
+
+void job_free(struct sched *s, struct job *j)
+{
+    for (uint64_t i = 0; i < j->n_slots; i++)
+        if (j->slot[i])
+            trial_free(j->slot[i]);
+    list_remove(&j->all);
+    s->n_jobs--;
+    search_close(j->search);
+    job_row_fini(&j->row);
+    free(j->slot);
+    free(j);
+}
+
+struct trial *job_add_trial(struct job *j, const struct trial_row *row)
+{
+    struct trial *t = calloc(1, sizeof *t);
+    if (!t)
+        return NULL;
+    assert(!j->slot[row->idx % j->n_slots]); /* the window, or the list, has one place for each open trial */
+    t->job = j;
+    t->row = *row;
+    t->point_at = -1;
+    list_init(&t->wait);
+    list_init(&t->running);
+    list_init(&t->of_worker);
+    j->slot[row->idx % j->n_slots] = t;
+    j->n_open++;
+    return t;
+}
+
+void job_wait(struct job *j, struct trial *t)
+{
+    struct link *at = j->waiting.next; /* those given again are the oldest: near the head */
+    while (at != &j->waiting && list_entry(at, struct trial, wait)->row.idx < t->row.idx)
+        at = at->next;
+    t->phase = PHASE_WAITING;
+    t->worker = NULL;
+    list_insert(at, &t->wait);
+    j->n_waiting++;
+}
+
+static void better(struct job *j, const struct trial_row *row)
+{
+    if (j->have_best && (j->best.r.score > row->r.score || (j->best.r.score == row->r.score && j->best.idx < row->idx)))
+        return;
+    j->best = *row;
+    j->have_best = true;
+    j->row.best_trial = (int64_t)row->idx;
+}
+
+void job_count(struct sched *s, struct job *j, const struct trial_row *row, bool live)
+{
+    if (row->r.state == TRIAL_SCORED) {
+        j->row.n.scored++;
+        better(j, row);
+    } else {
+        j->row.n.failed++;
+        j->row.n.reason[row->r.reason]++;
+    }
+    if (!live)
+        return;
+    int64_t now = sched_now(s), second = now / 1000;
+    j->decayed = j->decayed * exp(-(double)(now - j->decayed_ms) / 1000 / RATE_TAU_S) + 1;
+    j->decayed_ms = now;
+    for (; s->second < second; s->second++) {
+        if (second - s->second > RATE_RING)
+            s->second = second - RATE_RING;
+        s->per_second[(s->second + 1) % RATE_RING] = 0;
+    }
+    s->per_second[second % RATE_RING]++;
+}
+
+double job_rate(const struct sched *s, const struct job *j)
+{
+    double now = (double)sched_now(s), t = (now - (double)j->since_ms) / 1000;
+    double seen = RATE_TAU_S * (1 - exp(-t / RATE_TAU_S)); /* the seconds that the decaying count stands for so far */
+    return seen > 0.05 ? j->decayed * exp(-(now - (double)j->decayed_ms) / 1000 / RATE_TAU_S) / seen : 0;
+}
+
+/* ---- loading ---- */
+struct rows { struct sched *s; struct job *j; struct errbuf *e; int rc; };
+
+static int propose(struct sched *s, struct job *j, struct trial **out, struct errbuf *e)
+{
+    struct proposal p;
+    int rc = search_propose(j->search, &p, e);
+    if (rc < 0)
+        return rc;
+    struct trial_row *row = calloc(1, sizeof *row);
+    if (!row)
+        return err_set(e, ERR_NOMEM, "trial");
+    row->job = j->row.id;
+    row->idx = p.idx;
+    memcpy(row->arch, p.arch, sizeof row->arch);
+    memcpy(row->arch_hash, p.hash, sizeof row->arch_hash);
+    row->parent = p.parent;
+    row->seed = p.seed;
+    row->proxy = NAN;
+    row->r.params = p.params;
+    row->r.macs = p.macs;
+    row->created_ms = sched_now(s);
+    *out = job_add_trial(j, row);
+    free(row);
+    s->count.proposals++;
+    return *out ? 0 : err_set(e, ERR_NOMEM, "trial");
+}
+
+static int recall(struct sched *s, struct job *j, const struct trial_row *row, struct errbuf *e)
+{
+    while (search_next_index(j->search) < row->idx) { /* a grant that never reached the disk: it comes out the same again */
+        struct trial *t;
+        int rc = propose(s, j, &t, e);
+        if (rc < 0)
+            return rc;
+        job_wait(j, t);
+    }
+    return search_recall(j->search, row->idx, row->arch, row->arch_hash, e);
+}
+
+static bool on_trial_row(void *arg, const struct trial_row *row)
+{
+    struct rows *rs = arg;
+    struct job *j = rs->j;
+    if (j->search)
+        rs->rc = recall(rs->s, j, row, rs->e);
+    else if (row->idx >= j->n_slots)
+        rs->rc = err_set(rs->e, ERR_CORRUPT, "trial %llu is beyond its list", (unsigned long long)row->idx);
+    if (rs->rc < 0)
+        return false;
+    if (row->state == TRIAL_SCORED || row->state == TRIAL_FAILED || row->state == TRIAL_PRUNED) {
+        job_count(rs->s, j, row, false);
+        if (j->search)
+            rs->rc = search_finish(j->search, row->idx, row->state == TRIAL_SCORED, row->r.score, row->arch, rs->e);
+        return rs->rc == 0;
+    }
+    struct trial *t = job_add_trial(j, row);
+    if (!t)
+        rs->rc = err_set(rs->e, ERR_NOMEM, "trial");
+    else if (row->state == TRIAL_RUNNING)
+        lease_resume(rs->s, t);
+    else
+        job_wait(j, t);
+    return rs->rc == 0;
+}
+
+int job_load(struct sched *s, struct job *j, struct errbuf *e)
+{
+    int rc = 0;
+    if (j->spec.kind == JOB_SEARCH) {
+        rc = s->cfg.image_shape(s->cfg.arg, j->spec.dataset_hash, &j->img, e);
+        if (rc == 0)
+            rc = search_open(&j->search, &j->spec, &j->img, e);
+        if (rc < 0)
+            return rc;
+    }
+    struct rows rs = { s, j, e, 0 };
+    rc = reader_trials(s->cfg.reader, j->row.id, -1, SORT_INDEX, 0, 0, on_trial_row, &rs);
+    return rs.rc < 0 ? rs.rc : rc < 0 ? err_set(e, (enum err)-rc, "cannot read its trials") : 0;
+}
+
+/* ---- giving out ---- */
+static bool gives(const struct job *j) { return (j->row.state == JOB_QUEUED || j->row.state == JOB_RUNNING) && !j->ending; }
+
+bool job_has_work(const struct sched *s, const struct job *j)
+{
+    (void)s;
+    if (!gives(j) || (j->spec.parallel > 0 && j->n_running >= (uint64_t)j->spec.parallel))
+        return false;
+    return j->n_waiting > 0 ||
+           (j->search && !j->no_more && search_next_index(j->search) < j->total && search_ready(j->search));
+}
+
+struct trial *job_take(struct sched *s, struct job *j)
+{
+    struct trial *t = NULL;
+    if (j->n_waiting > 0) {
+        t = list_entry(j->waiting.next, struct trial, wait);
+        list_remove(&t->wait);
+        j->n_waiting--;
+    } else {
+        struct errbuf e = { 0 };
+        int rc = propose(s, j, &t, &e);
+        if (rc < 0) {
+            j->no_more = true; /* what runs may end; then the job fails */
+            snprintf(j->fail_text, sizeof j->fail_text, "%.250s", err_message(&e, rc));
+            log_error("no_proposal", "job=%llu error=\"%s\"", (unsigned long long)j->row.id, j->fail_text);
+            job_maybe_end(s, j);
+            return NULL;
+        }
+    }
+    if (j->row.state == JOB_QUEUED) {
+        j->row.state = JOB_RUNNING;
+        if (!j->row.started_ms)
+            j->row.started_ms = sched_now(s);
+        j->since_ms = j->decayed_ms = sched_now(s);
+        log_info("job_started", "job=%llu name=\"%s\" kind=%s", (unsigned long long)j->row.id, j->row.name, job_kind_name(j->row.kind));
+        job_save_state(s, j);
+    }
+    return t;
+}
+
+/* ---- states ---- */
+struct change { struct sched *s; uint64_t job; enum job_state to; sched_done done; void *arg; };
+
+static struct store_op *state_op(struct sched *s, struct job *j, enum store_kind kind, enum job_state state)
+{
+    struct store_op *op = store_op_new(kind);
+    if (!op)
+        return NULL;
+    op->job.row = j->row;
+    op->job.row.spec_json = NULL;
+    op->job.row.state = state;
+    op->arg = s;
+    op->tag = j->row.id;
+    return op;
+}
+
+static void on_state_saved(struct store_op *op)
+{
+    struct sched *s = op->arg;
+    struct job *j = sched_job(s, op->tag);
+    if (!sched_saved(s, op) && j)
+        j->state_dirty = true; /* the tick tries again */
+}
+
+void job_save_state(struct sched *s, struct job *j)
+{
+    struct store_op *op = state_op(s, j, OP_JOB_STATE, j->row.state);
+    j->state_dirty = op == NULL;
+    if (op) {
+        op->done = on_state_saved;
+        sched_put(s, op);
+    }
+}
+
+static const char *commonest(const struct job *j, uint64_t *n)
+{
+    int best = FAIL_NONE;
+    for (int r = 1; r < FAIL_REASON_COUNT; r++)
+        if (j->row.n.reason[r] > (best ? j->row.n.reason[best] : 0))
+            best = r;
+    *n = j->row.n.reason[best];
+    return fail_reason_name((enum fail_reason)best);
+}
+
+static void on_ended(struct store_op *op)
+{
+    struct sched *s = op->arg;
+    struct change *c = op->arg2;
+    struct job *j = sched_job(s, op->tag);
+    bool ok = sched_saved(s, op);
+    if (ok && j) {
+        log_info("job_ended", "job=%llu name=\"%s\" state=%s scored=%llu failed=%llu reason=\"%s\"", (unsigned long long)j->row.id,
+                 j->row.name, job_state_name(j->end_state), (unsigned long long)j->row.n.scored,
+                 (unsigned long long)j->row.n.failed, op->job.row.reason);
+        job_free(s, j);
+    }
+    if (c && c->done)
+        c->done(c->arg, op->rc, op->tag, &op->err);
+    if (!ok && j && !c) {
+        j->state_dirty = true; /* stays `ending`: the tick tries again */
+    } else if (!ok && j) {
+        j->ending = false;     /* a refused cancel: the job goes on, and whoever asked knows */
+    }
+    free(c);
+    if (ok)
+        sched_dispatch(s);
+}
+
+void job_end(struct sched *s, struct job *j, enum job_state state, const char *reason, sched_done done, void *arg)
+{
+    struct store_op *op = state_op(s, j, OP_JOB_END, state);
+    struct change *c = done ? calloc(1, sizeof *c) : NULL;
+    if (!op || (done && !c)) {
+        free(op);
+        free(c);
+        struct errbuf e;
+        if (done)
+            done(arg, err_set(&e, ERR_NOMEM, "job"), j->row.id, &e);
+        else
+            j->state_dirty = true;
+        return;
+    }
+    j->ending = true;
+    j->end_state = state;
+    j->state_dirty = false;
+    if (reason != j->fail_text)
+        snprintf(j->fail_text, sizeof j->fail_text, "%s", reason);
+    snprintf(op->job.row.reason, sizeof op->job.row.reason, "%s", reason);
+    op->job.row.ended_ms = sched_now(s);
+    op->job.row.best_trial = j->row.best_trial;
+    op->done = on_ended;
+    if (c)
+        *c = (struct change){ s, j->row.id, state, done, arg };
+    op->arg2 = c;
+    sched_put(s, op);
+}
+
+static void end_by_counts(struct sched *s, struct job *j, const char *why)
+{
+    char text[256];
+    uint64_t n;
+    const char *reason = commonest(j, &n);
+    if (j->row.n.scored > 0) {
+        snprintf(text, sizeof text, "%s", why);
+        job_end(s, j, JOB_SUCCEEDED, text, NULL, NULL);
+        return;
+    }
+    if (j->row.n.failed > 0)
+        snprintf(text, sizeof text, "no trial was scored: %llu of %llu failed with %s", (unsigned long long)n,
+                 (unsigned long long)j->row.n.failed, reason);
+    else
+        snprintf(text, sizeof text, "no trial was scored%s%s", *why ? ": " : "", why);
+    job_end(s, j, JOB_FAILED, text, NULL, NULL);
+}
+
+/* Whether the job is over, looked at whenever a trial has ended or nothing more is proposed. */
+void job_maybe_end(struct sched *s, struct job *j)
+{
+    uint64_t finished = j->row.n.scored + j->row.n.failed, n;
+    if (j->ending || j->row.state == JOB_PAUSED)
+        return;
+    if (j->spec.max_failed > 0 && j->row.n.failed >= (uint64_t)j->spec.max_failed) {
+        char text[256];
+        const char *reason = commonest(j, &n);
+        snprintf(text, sizeof text, "%llu trials failed and max_failed is %d; the commonest reason: %s (%llu)",
+                 (unsigned long long)j->row.n.failed, j->spec.max_failed, reason, (unsigned long long)n);
+        job_end(s, j, JOB_FAILED, text, NULL, NULL);
+    } else if (j->no_more && j->n_open == 0) {
+        job_end(s, j, JOB_FAILED, j->fail_text, NULL, NULL);
+    } else if (finished >= j->total) {
+        end_by_counts(s, j, "");
+    } else if (j->row.state == JOB_STOPPING && j->n_running == 0) {
+        char text[256];
+        snprintf(text, sizeof text, "its %g seconds were over after %llu of %llu trials", j->spec.seconds,
+                 (unsigned long long)finished, (unsigned long long)j->total);
+        end_by_counts(s, j, text);
+    }
+}
+
+void job_tick(struct sched *s, struct job *j)
+{
+    if (j->state_dirty && !s->store_down) {
+        if (j->ending)
+            job_end(s, j, j->end_state, j->fail_text, NULL, NULL);
+        else
+            job_save_state(s, j);
+        return;
+    }
+    if (!j->ending && j->row.state == JOB_RUNNING && j->spec.seconds > 0 && j->row.started_ms > 0 &&
+        sched_now(s) - j->row.started_ms > (int64_t)(j->spec.seconds * 1000)) {
+        j->row.state = JOB_STOPPING;
+        log_info("job_stopping", "job=%llu why=\"its %g seconds are over\"", (unsigned long long)j->row.id, j->spec.seconds);
+        job_save_state(s, j);
+        job_maybe_end(s, j);
+    }
+}
+
+/* ---- actions of people ---- */
+static const struct action { const char *name; enum job_state from, to; } actions[] = {
+    { "pause", JOB_QUEUED, JOB_PAUSED },     { "pause", JOB_RUNNING, JOB_PAUSED },     { "pause", JOB_PAUSED, JOB_PAUSED },
+    { "resume", JOB_PAUSED, JOB_QUEUED },    { "resume", JOB_QUEUED, JOB_QUEUED },     { "resume", JOB_RUNNING, JOB_RUNNING },
+    { "cancel", JOB_QUEUED, JOB_CANCELLED }, { "cancel", JOB_RUNNING, JOB_CANCELLED }, { "cancel", JOB_PAUSED, JOB_CANCELLED },
+    { "cancel", JOB_STOPPING, JOB_CANCELLED },
+};
+
+static void on_changed(struct store_op *op)
+{
+    struct sched *s = op->arg;
+    struct change *c = op->arg2;
+    struct job *j = sched_job(s, op->tag);
+    bool ok = sched_saved(s, op);
+    if (j) {
+        j->changing = false;
+        if (ok) {
+            j->row.state = c->to;
+            log_info("job_changed", "job=%llu state=%s", (unsigned long long)j->row.id, job_state_name(c->to));
+            job_maybe_end(s, j);
+        }
+    }
+    c->done(c->arg, op->rc, op->tag, &op->err);
+    free(c);
+    sched_dispatch(s);
+}
+
+static void change_state(struct sched *s, struct job *j, enum job_state to, sched_done done, void *arg)
+{
+    struct store_op *op = state_op(s, j, OP_JOB_STATE, to);
+    struct change *c = calloc(1, sizeof *c);
+    if (!op || !c) {
+        struct errbuf e;
+        free(op);
+        free(c);
+        done(arg, err_set(&e, ERR_NOMEM, "job"), j->row.id, &e);
+        return;
+    }
+    j->changing = true;
+    *c = (struct change){ s, j->row.id, to, done, arg };
+    op->arg2 = c;
+    op->done = on_changed;
+    sched_put(s, op);
+}
+
+static int ended_error(struct sched *s, uint64_t id, const char *action, struct errbuf *e)
+{
+    struct job_row row;
+    if (reader_job(s->cfg.reader, id, &row) != 1)
+        return err_set(e, ERR_NOTFOUND, "there is no job %llu", (unsigned long long)id);
+    job_row_fini(&row);
+    return err_set(e, ERR_STATE, "job %llu is %s: %s is not possible", (unsigned long long)id, job_state_name(row.state), action);
+}
+
+void sched_action(struct sched *s, uint64_t id, const char *action, sched_done done, void *arg)
+{
+    struct errbuf e = { 0 };
+    struct job *j = sched_job(s, id);
+    const struct action *a = NULL;
+    bool known = false;
+    for (size_t i = 0; i < sizeof actions / sizeof *actions; i++) {
+        known |= strcmp(actions[i].name, action) == 0;
+        if (j && strcmp(actions[i].name, action) == 0 && actions[i].from == j->row.state)
+            a = &actions[i];
+    }
+    int rc = 0;
+    if (!known)
+        rc = err_set(&e, ERR_INPUT, "\"%s\" is no action; there are pause, resume and cancel", action);
+    else if (!j)
+        rc = ended_error(s, id, action, &e);
+    else if (j->ending || j->changing)
+        rc = err_set(&e, ERR_BUSY, "job %llu: another change is being saved", (unsigned long long)id);
+    else if (!a)
+        rc = err_set(&e, ERR_STATE, "job %llu is %s: %s is not possible", (unsigned long long)id, job_state_name(j->row.state), action);
+    if (rc < 0) {
+        done(arg, rc, id, &e);
+    } else if (a->to == JOB_CANCELLED) {
+        job_end(s, j, JOB_CANCELLED, "cancelled on request", done, arg);
+    } else if (a->to == a->from) {
+        done(arg, 0, id, &e); /* so already */
+    } else {
+        change_state(s, j, a->to == JOB_QUEUED && j->row.started_ms ? JOB_RUNNING : a->to, done, arg);
+    }
+}
+
+/* ---- submission ---- */
+struct intake { struct sched *s; struct job_spec spec; sched_done done; void *arg; };
+
+static void on_inserted(struct store_op *op)
+{
+    struct intake *in = op->arg;
+    struct sched *s = in->s;
+    struct job_row row = op->job.row;
+    struct errbuf e = op->err;
+    int rc = op->rc;
+    if (sched_saved(s, op)) {
+        struct job *j = (row.spec_json = strdup(row.spec_json)) ? job_new(s, &row, &in->spec, &e) : NULL;
+        rc = j ? job_load(s, j, &e) : -ERR_NOMEM;
+        if (!j)
+            free(row.spec_json);
+        if (j && rc < 0)
+            job_end(s, j, JOB_FAILED, err_message(&e, rc), NULL, NULL);
+        else if (j)
+            log_info("job_submitted", "job=%llu name=\"%s\" kind=%s trials=%llu", (unsigned long long)row.id, j->row.name,
+                     job_kind_name(j->row.kind), (unsigned long long)j->total);
+        rc = rc == -ERR_NOMEM ? rc : 0; /* it is saved: what went wrong after that is the job's reason, not a refusal */
+    }
+    in->done(in->arg, rc, op->job.row.id, &e);
+    free(in);
+    sched_dispatch(s);
+}
+
+static char *spec_text(const struct job_spec *spec)
+{
+    json_t *doc = job_to_json(spec);
+    char *text = doc ? json_dumps(doc, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
+    json_decref(doc);
+    return text;
+}
+
+void sched_submit(struct sched *s, const struct job_spec *spec, struct trial_row *trials, size_t n, sched_done done, void *arg)
+{
+    struct errbuf e = { 0 };
+    struct store_op *op = store_op_new(OP_JOB_INSERT);
+    struct intake *in = malloc(sizeof *in);
+    char *text = NULL;
+    if (op && in) {
+        *in = (struct intake){ s, *spec, done, arg };
+        if (!in->spec.name[0])
+            snprintf(in->spec.name, sizeof in->spec.name, "%s-%llu", job_kind_name(spec->kind), (unsigned long long)s->next_job);
+        text = spec_text(&in->spec);
+    }
+    if (!text) {
+        free(op);
+        free(in);
+        free(trials);
+        done(arg, err_set(&e, ERR_NOMEM, "job"), 0, &e);
+        return;
+    }
+    struct job_row *row = &op->job.row;
+    row->id = s->next_job++;
+    memcpy(row->name, in->spec.name, sizeof row->name);
+    row->kind = spec->kind;
+    row->state = JOB_QUEUED;
+    row->created_ms = sched_now(s);
+    row->best_trial = -1;
+    row->total = n;
+    row->spec_json = text;
+    for (size_t i = 0; i < n; i++) {
+        trials[i].job = row->id;
+        trials[i].created_ms = row->created_ms;
+    }
+    op->job.trials = trials;
+    op->job.n_trials = n;
+    op->arg = in;
+    op->done = on_inserted;
+    sched_put(s, op);
+}

@@ -1,0 +1,441 @@
+/* lease.c - who works on what, until when: the moves of a trial between its phases (sched.h has the table).
+ * Deadlines: every lease lasts equally long and is renewed to the end of the queue, so the queue is sorted and the next to
+ * expire is its head; nothing scans. Completions find their trial by (job, index), never by pointer: the job may be gone. */
+#include "coordinator/sched.h"
+
+#include "common/log.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef unsigned long long ull;
+
+static void unbind(struct trial *t)
+{
+    if (t->worker)
+        t->worker->n_leases--;
+    list_remove(&t->of_worker);
+    t->worker = NULL;
+}
+
+static void bind_to(struct trial *t, struct worker *w)
+{
+    if (t->worker == w)
+        return;
+    unbind(t);
+    t->worker = w;
+    w->n_leases++;
+    list_append(&w->leases, &t->of_worker);
+}
+
+static void set_running(struct sched *s, struct trial *t, int64_t ms)
+{
+    t->phase = PHASE_RUNNING;
+    t->deadline_ms = sched_now(s) + ms;
+    list_remove(&t->running);
+    struct link *at = &s->running; /* from the end: nearly always the end itself */
+    while (at->prev != &s->running && list_entry(at->prev, struct trial, running)->deadline_ms > t->deadline_ms)
+        at = at->prev;
+    list_insert(at, &t->running);
+}
+
+static struct trial *trial_of(struct sched *s, const struct trial_row *row)
+{
+    struct job *j = sched_job(s, row->job);
+    return j ? job_trial(j, row->idx) : NULL;
+}
+
+/* ---- granting ---- */
+static void make_task(const struct trial *t, struct task *k)
+{
+    const struct job_spec *sp = &t->job->spec;
+    memset(k, 0, sizeof *k);
+    k->job = t->row.job;
+    k->trial = t->row.idx;
+    k->attempt = t->row.attempt;
+    k->timeout_s = sp->trial_timeout_s;
+    switch (sp->kind) {
+    case JOB_SEARCH:
+        k->kind = TASK_SCORE;
+        memcpy(k->score.space, sp->space, sizeof k->score.space);
+        memcpy(k->score.arch, t->row.arch, sizeof k->score.arch);
+        memcpy(k->score.dataset, sp->dataset_hash, sizeof k->score.dataset);
+        memcpy(k->score.curriculum, sp->curriculum_hash, sizeof k->score.curriculum);
+        k->score.fidelity = sp->fidelity;
+        k->score.seed = t->row.seed;
+        break;
+    case JOB_VERIFY: {
+        const struct verify_cfg *v = &sp->verify;
+        k->kind = TASK_TRAIN;
+        memcpy(k->train.space, sp->space, sizeof k->train.space);
+        memcpy(k->train.arch, t->row.arch, sizeof k->train.arch);
+        memcpy(k->train.dataset, sp->dataset_hash, sizeof k->train.dataset);
+        k->train.epochs = v->epochs;
+        k->train.batch = v->batch;
+        k->train.lr = v->lr;
+        k->train.momentum = v->momentum;
+        k->train.weight_decay = v->weight_decay;
+        k->train.flip = v->flip;
+        k->train.shift = v->shift;
+        k->train.seed = t->row.seed;
+        k->train.keep_weights = true; /* any verified network can be exported: they are small */
+        break;
+    }
+    default:
+        k->kind = TASK_TEACH;
+        memcpy(k->teach.dataset, sp->dataset_hash, sizeof k->teach.dataset);
+        memcpy(k->teach.resume, t->row.checkpoint, sizeof k->teach.resume);
+        k->teach.cfg = sp->teach;
+        k->teach.seed = t->row.seed;
+    }
+}
+
+static void send_lease(struct sched *s, struct trial *t)
+{
+    struct worker *w = t->worker;
+    struct task *k = w && w->online && w->peer ? malloc(sizeof *k) : NULL;
+    if (!k)
+        return;
+    make_task(t, k);
+    s->cfg.send_lease(s->cfg.arg, w, k);
+    free(k);
+}
+
+void lease_undelivered(struct trial *t, struct worker *w)
+{
+    bind_to(t, w);
+    t->undelivered = true;
+}
+
+bool lease_deliver_again(struct sched *s, struct trial *t)
+{
+    if (!t->undelivered || t->phase != PHASE_RUNNING)
+        return false;
+    log_info("lease_sent_again", "job=%llu trial=%llu attempt=%u worker=%s", (ull)t->row.job, (ull)t->row.idx, t->row.attempt, t->row.worker);
+    t->undelivered = false;
+    set_running(s, t, s->cfg.lease_ms);
+    send_lease(s, t);
+    return true;
+}
+
+static void back_to_waiting(struct trial *t)
+{
+    struct job *j = t->job;
+    unbind(t);
+    list_remove(&t->running);
+    j->n_running--;
+    t->row.state = TRIAL_WAITING;
+    t->has_progress = t->undelivered = false;
+    job_wait(j, t);
+}
+
+static void on_granted(struct store_op *op)
+{
+    struct sched *s = op->arg;
+    struct trial *t = trial_of(s, &op->trial);
+    bool ok = sched_saved(s, op);
+    if (!t || t->phase != PHASE_LEASING || t->row.attempt != op->trial.attempt)
+        return; /* the job has ended meanwhile */
+    struct worker *w = t->worker;
+    if (!ok) {
+        bool refused = op->rc == -ERR_STATE || op->rc == -ERR_INTERNAL; /* memory and store disagree: a bug; do not spin */
+        t->row.attempt--;
+        back_to_waiting(t);
+        if (refused && !t->job->ending) {
+            log_error("grant_refused", "job=%llu trial=%llu error=\"%s\"", (ull)t->row.job, (ull)t->row.idx, op->err.text);
+            job_end(s, t->job, JOB_FAILED, op->err.text, NULL, NULL);
+        }
+        if (w && w->online) {
+            w->credit++;
+            if (list_empty(&w->hungry))
+                list_append(&s->hungry, &w->hungry);
+        }
+        return;
+    }
+    s->count.leases++;
+    set_running(s, t, s->cfg.lease_ms);
+    send_lease(s, t);
+    log_debug("lease", "job=%llu trial=%llu attempt=%u worker=%s", (ull)t->row.job, (ull)t->row.idx, t->row.attempt, t->row.worker);
+}
+
+void lease_grant(struct sched *s, struct trial *t, struct worker *w)
+{
+    struct store_op *op = store_op_new(OP_TRIAL_LEASE);
+    struct job *j = t->job;
+    if (!op) {
+        job_wait(j, t);
+        s->store_down = true;
+        return;
+    }
+    j->n_running++;
+    w->credit--;
+    bind_to(t, w);
+    t->phase = PHASE_LEASING;
+    t->row.attempt++;
+    t->row.state = TRIAL_RUNNING;
+    t->row.worker_pid = w->pid;
+    memcpy(t->row.worker, w->id, sizeof t->row.worker);
+    op->trial = t->row;
+    op->arg = s;
+    op->done = on_granted;
+    sched_put(s, op);
+}
+
+void lease_resume(struct sched *s, struct trial *t)
+{
+    t->job->n_running++;
+    set_running(s, t, s->cfg.lease_ms); /* the worker may need all of it to find us again */
+}
+
+bool lease_renew(struct sched *s, struct worker *w, struct lease_ref ref)
+{
+    struct job *j = sched_job(s, ref.job);
+    struct trial *t = j ? job_trial(j, ref.trial) : NULL;
+    if (!t || t->row.attempt != ref.attempt || (t->worker && t->worker != w) || strcmp(t->row.worker, w->id) != 0)
+        return false;
+    if (j->ending && j->end_state != JOB_SUCCEEDED)
+        return false;
+    if (t->phase == PHASE_SAVING || t->phase == PHASE_LEASING)
+        return true;
+    if (t->phase != PHASE_RUNNING)
+        return false;
+    if (!t->worker)
+        log_info("lease_resumed", "job=%llu trial=%llu attempt=%u worker=%s", (ull)ref.job, (ull)ref.trial, ref.attempt, w->id);
+    bind_to(t, w);
+    t->undelivered = false;
+    set_running(s, t, s->cfg.lease_ms);
+    return true;
+}
+
+/* ---- results ---- */
+struct arrival { struct sched *s; sched_acked acked; void *arg; name_str worker; };
+
+static void account(struct sched *s, struct worker *w, const struct trial_row *row, enum job_kind kind, int inits)
+{
+    if (w)
+        row->r.state == TRIAL_SCORED ? w->done++ : w->failed++;
+    if (kind != JOB_SEARCH || row->r.state != TRIAL_SCORED || !(row->r.seconds > 0) || row->r.macs == 0)
+        return;
+    double rate = (double)row->r.macs * (inits > 0 ? inits : 1) / row->r.seconds;
+    s->macs_per_slot_s = s->macs_per_slot_s > 0 ? 0.95 * s->macs_per_slot_s + 0.05 * rate : rate;
+}
+
+/* The store has it: count, tell the searcher, forget. */
+static void finish(struct sched *s, struct trial *t, const struct trial_row *row)
+{
+    struct job *j = t->job;
+    struct errbuf e = { 0 };
+    account(s, t->worker, row, j->spec.kind, j->spec.fidelity.inits);
+    if (t->phase != PHASE_WAITING)
+        j->n_running--;
+    job_count(s, j, row, true);
+    if (j->search && search_finish(j->search, row->idx, row->r.state == TRIAL_SCORED, row->r.score, t->row.arch, &e) < 0)
+        log_error("searcher", "job=%llu trial=%llu error=\"%s\"", (ull)row->job, (ull)row->idx, e.text);
+    j->slot[row->idx % j->n_slots] = NULL;
+    j->n_open--;
+    trial_free(t);
+    job_maybe_end(s, j);
+}
+
+static void on_result_saved(struct store_op *op)
+{
+    struct arrival *a = op->arg;
+    struct sched *s = a->s;
+    struct trial *t = trial_of(s, &op->trial);
+    bool ok = sched_saved(s, op);
+    if (t && t->phase == PHASE_SAVING && t->row.attempt == op->trial.attempt) {
+        if (ok && op->outcome != ACK_STALE)
+            finish(s, t, &op->trial);
+        else
+            set_running(s, t, s->cfg.lease_ms); /* not saved: the worker keeps its result and sends it again */
+    }
+    if (ok) {
+        uint64_t *n[] = { [ACK_RECORDED] = &s->count.recorded, [ACK_DUPLICATE] = &s->count.duplicate, [ACK_STALE] = &s->count.stale };
+        (*n[op->outcome])++;
+    }
+    if (a->acked)
+        a->acked(a->arg, (struct lease_ref){ op->trial.job, op->trial.idx, op->trial.attempt }, op->rc, op->outcome, &op->err);
+    free(a);
+    sched_dispatch(s);
+}
+
+static int check_result(const struct trial_result *r, struct errbuf *e)
+{
+    if (r->state != TRIAL_SCORED && r->state != TRIAL_FAILED)
+        return err_set(e, ERR_INPUT, "a result is scored or failed, not %s", trial_state_name(r->state));
+    if (r->state == TRIAL_SCORED && !isfinite(r->score))
+        return err_set(e, ERR_INPUT, "a scored result needs a finite score");
+    if (r->state == TRIAL_FAILED && (r->reason <= FAIL_NONE || r->reason >= FAIL_REASON_COUNT))
+        return err_set(e, ERR_INPUT, "a failed result needs a reason");
+    return 0;
+}
+
+static void name_curriculum(struct sched *s, const struct job *j, const struct trial_result *r)
+{
+    struct store_op *op = j->spec.kind == JOB_TEACH && r->state == TRIAL_SCORED && r->artifact[0] ? store_op_new(OP_BLOB_NAME) : NULL;
+    if (!op)
+        return;
+    snprintf(op->blob.kind, sizeof op->blob.kind, "curriculum");
+    memcpy(op->blob.name, j->row.name, sizeof op->blob.name);
+    memcpy(op->blob.hash, r->artifact, sizeof op->blob.hash);
+    op->blob.added_ms = sched_now(s);
+    sched_put(s, op); /* before the result, in the same group or an earlier one: a result never lacks its name */
+}
+
+void sched_result(struct sched *s, struct worker *w, struct lease_ref ref, const struct trial_result *r, sched_acked acked, void *arg)
+{
+    struct errbuf e = { 0 };
+    struct store_op *op = store_op_new(OP_TRIAL_RESULT);
+    struct arrival *a = malloc(sizeof *a);
+    int rc = check_result(r, &e);
+    if (w)
+        w->last_seen_ms = sched_now(s);
+    if (rc == 0 && (!op || !a))
+        rc = err_set(&e, ERR_NOMEM, "result");
+    if (rc < 0) {
+        free(op);
+        free(a);
+        s->count.refused++;
+        acked(arg, ref, rc, ACK_STALE, &e);
+        return;
+    }
+    *a = (struct arrival){ .s = s, .acked = acked, .arg = arg };
+    struct job *j = sched_job(s, ref.job);
+    struct trial *t = j ? job_trial(j, ref.trial) : NULL;
+    op->trial.job = ref.job;
+    op->trial.idx = ref.trial;
+    op->trial.attempt = ref.attempt;
+    if (t && t->phase == PHASE_RUNNING && t->row.attempt == ref.attempt) {
+        op->trial = t->row;
+        op->trial.state = r->state;
+        t->phase = PHASE_SAVING;
+        list_remove(&t->running);
+        name_curriculum(s, j, r);
+    }
+    /* In all other cases the store alone can tell a repeat from a stale one; it will not change a thing. */
+    op->trial.r = *r;
+    op->trial.ended_ms = sched_now(s);
+    op->arg = a;
+    op->done = on_result_saved;
+    sched_put(s, op);
+}
+
+/* ---- losing ---- */
+static void on_crash_acked(void *arg, struct lease_ref ref, int rc, enum ack_outcome outcome, const struct errbuf *e)
+{
+    (void)arg;
+    (void)outcome;
+    (void)e;
+    if (rc == 0)
+        log_warn("trial_poisoned", "job=%llu trial=%llu next=\"recorded as failed(crash)\"", (ull)ref.job, (ull)ref.trial);
+}
+
+static void on_lost(struct store_op *op)
+{
+    struct sched *s = op->arg;
+    struct trial *t = trial_of(s, &op->trial);
+    bool ok = sched_saved(s, op);
+    if (!t || t->phase != PHASE_LOSING || t->row.attempt != op->trial.attempt)
+        return;
+    if (!ok) { /* tried again when this short deadline passes */
+        set_running(s, t, 1000);
+        return;
+    }
+    t->row.deaths = op->trial.deaths;
+    back_to_waiting(t);
+    job_maybe_end(s, t->job);
+    sched_dispatch(s);
+}
+
+void lease_lose(struct sched *s, struct trial *t, bool death)
+{
+    log_info("lease_lost", "job=%llu trial=%llu attempt=%u worker=%s death=%d deaths=%u", (ull)t->row.job, (ull)t->row.idx,
+             t->row.attempt, t->row.worker, death, t->row.deaths + death);
+    s->count.deaths += death;
+    unbind(t);
+    if (t->row.deaths + death >= LEASE_MAX_DEATHS) {
+        struct trial_result *r = calloc(1, sizeof *r);
+        if (r) {
+            r->state = TRIAL_FAILED;
+            r->reason = FAIL_CRASH;
+            r->params = t->row.r.params;
+            r->macs = t->row.r.macs;
+            t->row.deaths += death;
+            snprintf(r->detail, sizeof r->detail, "%u workers were lost while they held this trial", t->row.deaths);
+            sched_result(s, NULL, (struct lease_ref){ t->row.job, t->row.idx, t->row.attempt }, r, on_crash_acked, NULL);
+            free(r);
+        } else {
+            set_running(s, t, 1000);
+        }
+        return;
+    }
+    struct store_op *op = store_op_new(OP_TRIAL_REWAIT);
+    list_remove(&t->running);
+    if (!op) {
+        set_running(s, t, 1000);
+        return;
+    }
+    t->phase = PHASE_LOSING;
+    op->trial = t->row;
+    op->trial.deaths += death;
+    op->arg = s;
+    op->done = on_lost;
+    sched_put(s, op);
+}
+
+void lease_expire_due(struct sched *s)
+{
+    int64_t now = sched_now(s);
+    while (!s->store_down && !list_empty(&s->running)) {
+        struct trial *t = list_entry(s->running.next, struct trial, running);
+        if (t->deadline_ms > now)
+            break;
+        s->count.expired++;
+        lease_lose(s, t, !t->undelivered);
+    }
+}
+
+/* ---- progress ---- */
+static void save_point(struct sched *s, struct trial *t)
+{
+    struct store_op *op = store_op_new(OP_TEACH_POINT);
+    const struct task_progress *p = &t->progress;
+    if (!op)
+        return;
+    op->point = (struct teach_point){ .job = t->row.job, .meta_step = p->done,
+                                      .seconds = (double)(sched_now(s) - t->job->row.started_ms) / 1000,
+                                      .meta_loss = p->loss, .accuracy = p->accuracy, .held_out = p->held_out };
+    t->point_at = p->done;
+    sched_put(s, op);
+}
+
+static void save_checkpoint(struct sched *s, struct trial *t)
+{
+    struct store_op *op = store_op_new(OP_TRIAL_CHECKPOINT);
+    if (!op)
+        return;
+    memcpy(t->row.checkpoint, t->progress.checkpoint_blob, sizeof t->row.checkpoint);
+    op->trial = t->row;
+    sched_put(s, op);
+}
+
+void lease_progress(struct sched *s, struct worker *w, const struct task_progress *p)
+{
+    struct job *j = sched_job(s, p->job);
+    struct trial *t = j ? job_trial(j, p->trial) : NULL;
+    if (!t || t->worker != w || t->row.attempt != p->attempt || t->phase != PHASE_RUNNING)
+        return;
+    t->progress = *p;
+    t->progress_ms = sched_now(s);
+    t->has_progress = true;
+    if (j->spec.kind != JOB_TEACH || s->store_down)
+        return;
+    /* At most some hundreds of rows a teacher: one each 1/400 of the way, or at each heartbeat where that is unknown. */
+    double step = p->total > 0 ? p->total / 400 : 1;
+    if (p->done > 0 && (t->point_at < 0 || p->done >= t->point_at + step || p->done < t->point_at))
+        save_point(s, t);
+    if (p->checkpoint_blob[0] && strcmp(p->checkpoint_blob, t->row.checkpoint) != 0)
+        save_checkpoint(s, t);
+}

@@ -1,0 +1,236 @@
+#include "coordinator/search/search.h"
+
+#include "common/net.h"
+#include "common/rng.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct searcher *const table[] = { &searcher_random, &searcher_evolution };
+
+const struct searcher *searcher_at(int i)
+{
+    return i >= 0 && (size_t)i < sizeof table / sizeof *table ? table[i] : NULL;
+}
+
+const struct searcher *searcher_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(table[i]->name, name) == 0)
+            return table[i];
+    return NULL;
+}
+
+struct early { /* a result that may not be seen yet */
+    bool   done, scored;
+    double score;
+    char  *arch; /* owned */
+};
+
+struct seen { uint64_t *key; size_t cap, n; }; /* open addressing; 0 marks an empty place */
+
+struct search {
+    struct job_spec        spec;
+    struct image_shape     img;
+    const struct space    *space;
+    const struct searcher *ops;
+    void                  *st;
+    uint64_t               next, observed; /* trials [0, observed) were told to the searcher */
+    uint64_t               window;
+    struct early          *ring;           /* [window]: trial i at i % window, observed <= i < next */
+    struct seen            seen;
+};
+
+static uint64_t hash_key(const char *hex)
+{
+    uint64_t v = 0;
+    for (int i = 0; i < 16 && hex[i]; i++) {
+        int c = hex[i];
+        v = v << 4 | (uint64_t)(c >= 'a' ? c - 'a' + 10 : c >= 'A' ? c - 'A' + 10 : c - '0');
+    }
+    return v;
+}
+
+uint64_t trial_seed(uint64_t job_seed, const char *arch_hash_hex)
+{
+    return rng_derive(job_seed, RNG_WEIGHTS, hash_key(arch_hash_hex));
+}
+
+static bool seen_has(const struct seen *s, uint64_t key)
+{
+    key = key ? key : 1;
+    for (size_t i = s->cap ? key & (s->cap - 1) : 0; s->cap && s->key[i]; i = (i + 1) & (s->cap - 1))
+        if (s->key[i] == key)
+            return true;
+    return false;
+}
+
+static void seen_place(struct seen *s, uint64_t key)
+{
+    size_t i = key & (s->cap - 1);
+    while (s->key[i] && s->key[i] != key)
+        i = (i + 1) & (s->cap - 1);
+    s->n += s->key[i] == 0;
+    s->key[i] = key;
+}
+
+static int seen_add(struct seen *s, uint64_t key, struct errbuf *e)
+{
+    key = key ? key : 1;
+    if (2 * (s->n + 1) > s->cap) {
+        struct seen bigger = { .cap = s->cap ? 2 * s->cap : 256 };
+        bigger.key = calloc(bigger.cap, sizeof *bigger.key);
+        if (!bigger.key)
+            return err_set(e, ERR_NOMEM, "search");
+        for (size_t i = 0; i < s->cap; i++)
+            if (s->key[i])
+                seen_place(&bigger, s->key[i]);
+        free(s->key);
+        *s = bigger;
+    }
+    seen_place(s, key);
+    return 0;
+}
+
+int search_fits(const struct space *sp, const char *text, const struct image_shape *img, const struct constraints *c,
+                uint64_t *params, uint64_t *macs, struct errbuf *e)
+{
+    struct net n = { 0 };
+    int rc = sp->build(text, img->c, img->h, img->w, img->n_classes, &n, e);
+    if (rc < 0)
+        return rc;
+    uint64_t p = n.param_count, m = net_macs(&n);
+    net_fini(&n);
+    if (params)
+        *params = p;
+    if (macs)
+        *macs = m;
+    return !(c->min_params && p < c->min_params) && !(c->max_params && p > c->max_params) &&
+           !(c->min_macs && m < c->min_macs) && !(c->max_macs && m > c->max_macs);
+}
+
+int search_open(struct search **out, const struct job_spec *spec, const struct image_shape *img, struct errbuf *e)
+{
+    *out = NULL;
+    const struct space *sp = space_find(spec->space);
+    const struct searcher *ops = searcher_find(spec->searcher.name);
+    if (!sp)
+        return err_set(e, ERR_NOTFOUND, "there is no search space \"%s\"", spec->space);
+    if (!ops)
+        return err_set(e, ERR_NOTFOUND, "there is no searcher \"%s\"", spec->searcher.name);
+    int rc = ops->check(&spec->searcher, e);
+    if (rc < 0)
+        return rc;
+    struct search *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(e, ERR_NOMEM, "search");
+    s->spec = *spec;
+    s->img = *img;
+    s->space = sp;
+    s->ops = ops;
+    s->window = spec->window > 0 ? (uint64_t)spec->window : 1;
+    s->ring = calloc(s->window, sizeof *s->ring);
+    s->st = ops->open(&s->spec, sp);
+    if (!s->ring || !s->st) {
+        search_close(s);
+        return err_set(e, ERR_NOMEM, "search");
+    }
+    *out = s;
+    return 0;
+}
+
+void search_close(struct search *s)
+{
+    if (!s)
+        return;
+    for (uint64_t i = 0; s->ring && i < s->window; i++)
+        free(s->ring[i].arch);
+    if (s->st)
+        s->ops->close(s->st);
+    free(s->ring);
+    free(s->seen.key);
+    free(s);
+}
+
+uint64_t search_next_index(const struct search *s) { return s->next; }
+
+static bool sees(const struct search *s) /* whether proposal `next` is allowed to see trial `observed` */
+{
+    return s->observed + s->window <= s->next;
+}
+
+bool search_ready(const struct search *s)
+{
+    /* Trials 0 … next - W must be in. All below `observed` are; at most one more is needed at a time. */
+    return !sees(s) || s->ring[s->observed % s->window].done;
+}
+
+/* Tell the searcher what proposal `next` may see, and no more. */
+static void observe_due(struct search *s)
+{
+    while (sees(s) && s->ring[s->observed % s->window].done) {
+        struct early *r = &s->ring[s->observed % s->window];
+        s->ops->observe(s->st, &(struct search_result){ .idx = s->observed, .score = r->scored ? r->score : -INFINITY,
+                                                        .arch = r->arch });
+        free(r->arch);
+        *r = (struct early){ 0 };
+        s->observed++;
+    }
+}
+
+int search_propose(struct search *s, struct proposal *out, struct errbuf *e)
+{
+    if (!search_ready(s))
+        return err_set(e, ERR_STATE, "proposal %llu waits for trial %llu", (unsigned long long)s->next,
+                       (unsigned long long)s->observed);
+    observe_due(s);
+    struct rng rng;
+    rng_init(&rng, s->spec.seed, RNG_SEARCH, s->next);
+    memset(out, 0, sizeof *out);
+    out->idx = s->next;
+    for (int draw = 0, repeats = 0; draw < SEARCH_MAX_DRAWS; draw++) {
+        s->ops->draw(s->st, &rng, s->next, out->arch, &out->parent);
+        arch_hash(s->space->name, out->arch, out->hash);
+        if (repeats < SEARCH_MAX_REPEATS && seen_has(&s->seen, hash_key(out->hash))) {
+            repeats++;
+            continue;
+        }
+        if (search_fits(s->space, out->arch, &s->img, &s->spec.constraints, &out->params, &out->macs, NULL) != 1)
+            continue; /* what cannot be built on these images breaks a constraint, too */
+        int rc = seen_add(&s->seen, hash_key(out->hash), e);
+        if (rc < 0)
+            return rc;
+        out->seed = trial_seed(s->spec.seed, out->hash);
+        s->next++;
+        return 0;
+    }
+    return err_set(e, ERR_INPUT, "constraints leave nothing to propose: none of %d architectures drawn for trial %llu holds them",
+                   SEARCH_MAX_DRAWS, (unsigned long long)s->next);
+}
+
+int search_recall(struct search *s, uint64_t idx, const char *arch, const char *hash, struct errbuf *e)
+{
+    (void)arch;
+    if (idx != s->next || !search_ready(s))
+        return err_set(e, ERR_CORRUPT, "trial %llu does not follow from the trials before it", (unsigned long long)idx);
+    observe_due(s);
+    int rc = seen_add(&s->seen, hash_key(hash), e);
+    if (rc == 0)
+        s->next++;
+    return rc;
+}
+
+int search_finish(struct search *s, uint64_t idx, bool scored, double score, const char *arch, struct errbuf *e)
+{
+    if (idx < s->observed || idx >= s->next)
+        return err_set(e, ERR_STATE, "trial %llu is not under way", (unsigned long long)idx);
+    struct early *r = &s->ring[idx % s->window];
+    if (r->done)
+        return err_set(e, ERR_STATE, "trial %llu has ended before", (unsigned long long)idx);
+    char *copy = strdup(arch);
+    if (!copy)
+        return err_set(e, ERR_NOMEM, "search");
+    *r = (struct early){ .done = true, .scored = scored && isfinite(score), .score = score, .arch = copy };
+    return 0;
+}

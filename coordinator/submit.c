@@ -1,0 +1,490 @@
+/* submit.c - from the text of a job file to a job that can run: names become hashes, the data is looked at (headers only),
+ * the candidates of `verify` are chosen, impossible constraints are found out before a trial exists. Changes nothing. */
+#include "coordinator/coord.h"
+
+#include "common/net.h"
+#include "common/rng.h"
+#include "common/safetensors.h"
+
+#include <ctype.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_VERIFY_TRIALS 4096
+#define ESTIMATE_SAMPLE   32
+
+typedef unsigned long long ull;
+
+struct curriculum_shape { int T, B, c, h, w, K; };
+
+/* ---- what the files say ---- */
+int coord_image_shape(void *arg, const char *hash, struct image_shape *out, struct errbuf *e)
+{
+    struct coord *c = arg;
+    char path[4200];
+    struct st_file f;
+    const struct st_tensor *t;
+    int64_t any[4] = { -1, -1, -1, -1 };
+    if (!blobs_has(c, hash, NULL))
+        return err_set(e, ERR_NOTFOUND, "the dataset %.12s is not in the blobs folder", hash);
+    blobs_path(c, hash, path, sizeof path);
+    int rc = st_open(&f, path, e);
+    if (rc < 0)
+        return rc;
+    const char *classes = st_meta(&f, "classes");
+    rc = st_need(&f, "train.images", ST_U8, 4, any, &t, e);
+    if (rc == 0) {
+        *out = (struct image_shape){ (int)t->dim[1], (int)t->dim[2], (int)t->dim[3], classes ? atoi(classes) : 0 };
+        if (out->n_classes < 2 || out->c < 1 || out->h < 1 || out->w < 1)
+            rc = err_set(e, ERR_INPUT, "dataset %.12s: its header gives no classes or no image size", hash);
+    }
+    st_close(&f);
+    return rc;
+}
+
+/* Images of the validation split, as common/dataset.c cuts it. */
+static int valid_images(struct coord *c, const char *hash, uint64_t *out, struct errbuf *e)
+{
+    char path[4200];
+    struct st_file f;
+    blobs_path(c, hash, path, sizeof path);
+    int rc = st_open(&f, path, e);
+    if (rc < 0)
+        return rc;
+    const struct st_tensor *train = st_find(&f, "train.images"), *test = st_find(&f, "test.images");
+    uint64_t n = train ? train->dim[0] : 0, own_test = test && test->dim[0] ? 0 : n < 20 ? 1 : n / 10, rest = n - own_test;
+    *out = rest < 20 ? 1 : rest / 10 < 5000 ? rest / 10 : 5000;
+    st_close(&f);
+    return 0;
+}
+
+static int curriculum_shape(struct coord *c, const char *name, const char *hash, struct curriculum_shape *out, struct errbuf *e)
+{
+    char path[4200];
+    struct st_file f;
+    const struct st_tensor *t, *y;
+    int64_t any[5] = { -1, -1, -1, -1, -1 };
+    if (!blobs_has(c, hash, NULL))
+        return err_set(e, ERR_NOTFOUND, "the curriculum %s (%.12s) is not in the blobs folder", name, hash);
+    blobs_path(c, hash, path, sizeof path);
+    int rc = st_open(&f, path, e);
+    if (rc < 0)
+        return rc;
+    rc = st_need(&f, "images", ST_U8, 5, any, &t, e);
+    if (rc == 0)
+        rc = st_need(&f, "labels", ST_F32, 3, any, &y, e);
+    if (rc == 0)
+        *out = (struct curriculum_shape){ (int)t->dim[0], (int)t->dim[1], (int)t->dim[2], (int)t->dim[3], (int)t->dim[4], (int)y->dim[2] };
+    st_close(&f);
+    return rc;
+}
+
+/* ---- names ---- */
+struct names { char text[300]; size_t at; int n; };
+
+static bool on_name(void *arg, const struct blob_name *b)
+{
+    struct names *n = arg;
+    if (n->at < sizeof n->text)
+        n->at += (size_t)snprintf(n->text + n->at, sizeof n->text - n->at, "%s%s", n->n ? ", " : "", b->name);
+    n->n++;
+    return n->at < sizeof n->text - 1;
+}
+
+static int resolve(struct coord *c, const char *kind, const char *name, hash_str hash, struct errbuf *e)
+{
+    struct blob_name b;
+    if (!name[0])
+        return err_set(e, ERR_INPUT, "%s: no name given", kind);
+    int rc = reader_blob(c->reader, kind, name, &b);
+    if (rc == 1) {
+        memcpy(hash, b.hash, sizeof b.hash);
+        return 0;
+    }
+    if (rc < 0)
+        return err_set(e, (enum err)-rc, "cannot look up the %s %s", kind, name);
+    struct names n = { .text = "" };
+    reader_blobs(c->reader, kind, 20, on_name, &n);
+    return err_set(e, ERR_NOTFOUND, "there is no %s \"%s\"; there %s%s", kind, name, n.n ? "are: " : "is none yet, import one first",
+                   n.text);
+}
+
+int submit_find_job(struct coord *c, const char *name_or_id, uint64_t *id, struct errbuf *e)
+{
+    char *end;
+    unsigned long long n = strtoull(name_or_id, &end, 10);
+    struct job_row row;
+    if (isdigit((unsigned char)name_or_id[0]) && !*end) {
+        int rc = reader_job(c->reader, n, &row);
+        if (rc == 1) {
+            job_row_fini(&row);
+            *id = n;
+            return 0;
+        }
+        if (rc < 0)
+            return err_set(e, (enum err)-rc, "cannot read job %s", name_or_id);
+    }
+    uint64_t ids[4];
+    int found = name_or_id[0] && strlen(name_or_id) <= NAME_MAX_LEN ? reader_job_named(c->reader, name_or_id, ids, 4) : 0;
+    if (found < 0)
+        return err_set(e, (enum err)-found, "cannot look up job %s", name_or_id);
+    if (found == 0)
+        return err_set(e, ERR_NOTFOUND, "there is no job \"%.80s\"", name_or_id);
+    if (found > 1)
+        return err_set(e, ERR_INPUT, "\"%s\" begins the names of several jobs: %llu, %llu%s; give a number or more of the name",
+                       name_or_id, (ull)ids[0], (ull)ids[1], found > 2 ? " …" : "");
+    *id = ids[0];
+    return 0;
+}
+
+/* ---- search ---- */
+static int check_curriculum(struct coord *c, struct job_spec *s, const struct image_shape *img, struct curriculum_shape *cur,
+                            struct errbuf *e)
+{
+    int rc = resolve(c, "curriculum", s->curriculum, s->curriculum_hash, e);
+    if (rc == 0)
+        rc = curriculum_shape(c, s->curriculum, s->curriculum_hash, cur, e);
+    if (rc < 0)
+        return rc;
+    if (cur->c != img->c || cur->h != img->h || cur->w != img->w || cur->K != img->n_classes)
+        return err_set(e, ERR_SHAPE, "curriculum %s has images %dx%dx%d and %d classes, dataset %s %dx%dx%d and %d", s->curriculum,
+                       cur->c, cur->h, cur->w, cur->K, s->dataset, img->c, img->h, img->w, img->n_classes);
+    if (s->fidelity.steps == 0)
+        s->fidelity.steps = cur->T;
+    if (s->fidelity.steps > cur->T)
+        return err_set(e, ERR_INPUT, "fidelity.steps is %d, but curriculum %s has %d", s->fidelity.steps, s->curriculum, cur->T);
+    for (int i = 0; i < s->fidelity.n_checkpoints; i++)
+        if (s->fidelity.checkpoint[i] > s->fidelity.steps)
+            return err_set(e, ERR_INPUT, "fidelity.checkpoints: %d is after the last of %d steps", s->fidelity.checkpoint[i],
+                           s->fidelity.steps);
+    return 0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Draw proposals as the search will; also finds out whether the constraints leave anything. */
+static int sample_search(struct coord *c, const struct job_spec *s, const struct image_shape *img, const struct curriculum_shape *cur,
+                         int n, json_t *dry, struct errbuf *e)
+{
+    struct job_spec random = *s;
+    struct search *search = NULL;
+    struct proposal p;
+    uint64_t macs[ESTIMATE_SAMPLE];
+    snprintf(random.searcher.name, sizeof random.searcher.name, "random");
+    random.window = ESTIMATE_SAMPLE + 1;
+    int rc = search_open(&search, s, img, e); /* the job's own searcher: checks its settings */
+    search_close(search);
+    if (rc == 0)
+        rc = search_open(&search, &random, img, e);
+    if (rc < 0)
+        return rc;
+    json_t *list = json_array();
+    for (int i = 0; i < n && rc == 0; i++) {
+        rc = search_propose(search, &p, e);
+        macs[i] = p.macs;
+        if (rc == 0 && i < 3)
+            json_array_append_new(list, json_pack("{s:s,s:I,s:I}", "arch", p.arch, "params", (json_int_t)p.params, "macs", (json_int_t)p.macs));
+    }
+    search_close(search);
+    if (rc < 0 || !dry) {
+        json_decref(list);
+        return rc;
+    }
+    qsort(macs, (size_t)n, sizeof *macs, by_value);
+    double median = (double)macs[n / 2];
+    /* A training step costs three forward passes of a batch, an evaluation one of each image. */
+    double images = 3.0 * s->fidelity.steps * cur->B + s->fidelity.valid_images * (1.0 + s->fidelity.n_checkpoints);
+    double total = median * images * s->fidelity.inits * (s->fidelity.n_lr_scales > 0 ? s->fidelity.n_lr_scales : 1) * s->trials;
+    uint32_t slots = 0;
+    list_each(l, &c->sched->workers)
+        slots += list_entry(l, struct worker, all)->online ? list_entry(l, struct worker, all)->slots : 0;
+    json_object_set_new(dry, "sample", list);
+    json_t *est = json_pack("{s:i,s:f,s:f,s:I}", "trials", s->trials, "macs_median", median, "macs_total", total, "slots", (json_int_t)slots);
+    /* From the multiply-adds a second and slot that this coordinator's workers have shown, if they have. */
+    double per_slot = c->sched->macs_per_slot_s * images;
+    double seconds = median * images * s->fidelity.inits * s->trials;
+    json_object_set_new(est, "seconds", per_slot > 0 && slots > 0 ? json_real(seconds / (per_slot * slots)) : json_null());
+    json_object_set_new(dry, "estimate", est);
+    return 0;
+}
+
+static int prepare_search(struct coord *c, struct submission *sub, bool dry, struct errbuf *e)
+{
+    struct job_spec *s = &sub->spec;
+    struct image_shape img;
+    struct curriculum_shape cur = { 0 };
+    uint64_t n_valid = 0;
+    int rc = coord_image_shape(c, s->dataset_hash, &img, e);
+    if (rc == 0)
+        rc = check_curriculum(c, s, &img, &cur, e);
+    if (rc == 0)
+        rc = valid_images(c, s->dataset_hash, &n_valid, e);
+    if (rc == 0 && s->fidelity.valid_images > 0 && (uint64_t)s->fidelity.valid_images > n_valid)
+        rc = err_set(e, ERR_INPUT, "fidelity.valid_images is %d, but dataset %s has %llu validation images", s->fidelity.valid_images,
+                     s->dataset, (ull)n_valid);
+    if (rc == 0 && s->trials < 1)
+        rc = err_set(e, ERR_INPUT, "budget.trials must be at least 1");
+    if (rc < 0)
+        return rc;
+    const struct space *sp = space_find(s->space);
+    if (dry && sp)
+        json_object_set_new(sub->dry, "space_size", json_real(sp->size));
+    return sample_search(c, s, &img, &cur, dry ? ESTIMATE_SAMPLE : 1, dry ? sub->dry : NULL, e);
+}
+
+/* ---- verify ---- */
+struct candidate { uint64_t idx; double score; char hash[ARCH_HASH_LEN + 1]; };
+struct candidates { struct candidate *v; size_t n, cap; bool nomem; };
+
+static bool on_candidate(void *arg, const struct trial_row *t) /* best first */
+{
+    struct candidates *k = arg;
+    if (k->n == k->cap) {
+        size_t cap = k->cap ? 2 * k->cap : 256;
+        struct candidate *bigger = realloc(k->v, cap * sizeof *bigger);
+        if (!bigger) {
+            k->nomem = true;
+            return false;
+        }
+        k->v = bigger;
+        k->cap = cap;
+    }
+    k->v[k->n].idx = t->idx;
+    k->v[k->n].score = t->r.score;
+    memcpy(k->v[k->n].hash, t->arch_hash, sizeof t->arch_hash);
+    k->n++;
+    return true;
+}
+
+static int by_hash(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    int d = strcmp(x->hash, y->hash);
+    return d ? d : (x->idx > y->idx) - (x->idx < y->idx);
+}
+
+static int by_score(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    return x->score != y->score ? (x->score < y->score) - (x->score > y->score) : (x->idx > y->idx) - (x->idx < y->idx);
+}
+
+/* A repeated architecture counts once: its first trial stands for it (they all have the same score). */
+static void unique(struct candidates *k)
+{
+    size_t n = 0;
+    qsort(k->v, k->n, sizeof *k->v, by_hash);
+    for (size_t i = 0; i < k->n; i++)
+        if (i == 0 || strcmp(k->v[i].hash, k->v[n - 1].hash) != 0)
+            k->v[n++] = k->v[i];
+    k->n = n;
+    qsort(k->v, k->n, sizeof *k->v, by_score);
+}
+
+/* Behind the `top` best: `random` others, drawn without replacement, moved to follow them. */
+static void choose(struct candidates *k, size_t top, size_t random, uint64_t seed)
+{
+    struct rng r;
+    rng_init(&r, seed, RNG_SAMPLE, 0);
+    for (size_t i = 0; i < random && top + i < k->n; i++) {
+        size_t j = top + i + rng_below(&r, (uint32_t)(k->n - top - i));
+        struct candidate t = k->v[top + i];
+        k->v[top + i] = k->v[j];
+        k->v[j] = t;
+    }
+}
+
+static int room(struct submission *sub, size_t n_arch, struct errbuf *e)
+{
+    size_t seeds = sub->spec.verify.seeds > 0 ? (size_t)sub->spec.verify.seeds : 1;
+    if (n_arch == 0)
+        return err_set(e, ERR_INPUT, "verify: nothing to train; set top, random or archs");
+    if (n_arch * seeds > MAX_VERIFY_TRIALS)
+        return err_set(e, ERR_INPUT, "verify: %zu architectures times %zu seeds are more than %d trainings", n_arch, seeds, MAX_VERIFY_TRIALS);
+    sub->trials = calloc(n_arch * seeds, sizeof *sub->trials);
+    return sub->trials ? 0 : err_set(e, ERR_NOMEM, "verify");
+}
+
+/* One trial a seed; the k-th seed of an architecture is a function of (job seed, architecture, k). */
+static int add_arch(struct submission *sub, const struct image_shape *img, const char *arch, enum trial_group g, double proxy,
+                    struct errbuf *e)
+{
+    const struct space *sp = space_find(sub->spec.space);
+    static const struct constraints none;
+    int seeds = sub->spec.verify.seeds > 0 ? sub->spec.verify.seeds : 1;
+    for (int k = 0; k < seeds; k++) {
+        struct trial_row *t = &sub->trials[sub->n_trials];
+        int rc = search_fits(sp, arch, img, &none, &t->r.params, &t->r.macs, e);
+        if (rc < 0)
+            return err_wrap(e, rc, "%.100s", arch);
+        t->idx = sub->n_trials++;
+        t->state = TRIAL_WAITING;
+        snprintf(t->arch, sizeof t->arch, "%s", arch);
+        arch_hash(sp->name, arch, t->arch_hash);
+        t->parent = -1;
+        t->seed = trial_seed(sub->spec.seed, t->arch_hash);
+        if (k > 0)
+            t->seed = rng_derive(t->seed, RNG_WEIGHTS, (uint64_t)k);
+        t->group = g;
+        t->proxy = proxy;
+    }
+    return 0;
+}
+
+static int from_list(struct submission *sub, const struct image_shape *img, struct errbuf *e)
+{
+    const struct space *sp = space_find(sub->spec.space);
+    int rc = sp ? room(sub, (size_t)sub->spec.verify.n_arch, e) : err_set(e, ERR_NOTFOUND, "there is no search space \"%s\"", sub->spec.space);
+    for (int i = 0; i < sub->spec.verify.n_arch && rc == 0; i++) {
+        char text[ARCH_TEXT_MAX];
+        rc = sp->canon(sub->spec.verify.arch[i], text, e);
+        if (rc < 0)
+            return err_wrap(e, rc, "verify.archs[%d]", i);
+        snprintf(sub->spec.verify.arch[i], sizeof sub->spec.verify.arch[i], "%s", text);
+        rc = add_arch(sub, img, text, GROUP_LIST, NAN, e);
+    }
+    return rc;
+}
+
+static int from_search(struct coord *c, struct submission *sub, uint64_t of, const struct image_shape *img, struct errbuf *e)
+{
+    struct candidates k = { 0 };
+    size_t top = sub->spec.verify.top > 0 ? (size_t)sub->spec.verify.top : 0;
+    size_t random = sub->spec.verify.random > 0 ? (size_t)sub->spec.verify.random : 0;
+    int rc = reader_trials(c->reader, of, -1, SORT_SCORE, 0, 0, on_candidate, &k);
+    rc = k.nomem ? err_set(e, ERR_NOMEM, "verify") : rc < 0 ? err_set(e, (enum err)-rc, "cannot read the trials of job %llu", (ull)of) : 0;
+    if (rc == 0) {
+        unique(&k);
+        if (k.n == 0)
+            rc = err_set(e, ERR_STATE, "job %llu has no scored trial to verify", (ull)of);
+    }
+    top = top < k.n ? top : k.n;
+    random = random < k.n - top ? random : k.n - top;
+    if (rc == 0)
+        rc = room(sub, top + random, e);
+    if (rc == 0)
+        choose(&k, top, random, sub->spec.seed);
+    struct trial_row *t = malloc(sizeof *t);
+    for (size_t i = 0; i < top + random && rc == 0; i++) {
+        if (!t || reader_trial(c->reader, of, k.v[i].idx, t) != 1)
+            rc = err_set(e, ERR_IO, "cannot read trial %llu of job %llu", (ull)k.v[i].idx, (ull)of);
+        else
+            rc = add_arch(sub, img, t->arch, i < top ? GROUP_TOP : GROUP_RANDOM, k.v[i].score, e);
+    }
+    free(t);
+    free(k.v);
+    return rc;
+}
+
+static int searched_job(struct coord *c, struct job_spec *s, uint64_t *of, struct errbuf *e)
+{
+    struct job_row row;
+    struct job_spec *base = NULL;
+    int rc = submit_find_job(c, s->verify.of, of, e);
+    if (rc < 0)
+        return err_wrap(e, rc, "verify.of");
+    if (reader_job(c->reader, *of, &row) != 1)
+        return err_set(e, ERR_IO, "cannot read job %llu", (ull)*of);
+    json_t *doc = json_loads(row.spec_json, 0, NULL);
+    if (row.kind != JOB_SEARCH)
+        rc = err_set(e, ERR_INPUT, "verify.of: job %llu is a %s, not a search", (ull)*of, job_kind_name(row.kind));
+    else if (row.state != JOB_SUCCEEDED && row.state != JOB_FAILED && row.state != JOB_CANCELLED)
+        rc = err_set(e, ERR_STATE, "verify.of: job %llu (%s) is %s; it can be verified once it has ended", (ull)*of, row.name,
+                     job_state_name(row.state));
+    else if (!doc || !(base = malloc(sizeof *base)))
+        rc = err_set(e, ERR_NOMEM, "verify");
+    else
+        rc = job_from_json(base, doc, e);
+    if (rc == 0 && base) { /* what the file leaves out is as the search had it; the architectures are of its space */
+        memcpy(s->space, base->space, sizeof s->space);
+        if (!s->dataset[0]) {
+            memcpy(s->dataset, base->dataset, sizeof s->dataset);
+            memcpy(s->dataset_hash, base->dataset_hash, sizeof s->dataset_hash);
+        }
+    }
+    json_decref(doc);
+    free(base);
+    job_row_fini(&row);
+    return rc;
+}
+
+static int prepare_verify(struct coord *c, struct submission *sub, bool dry, struct errbuf *e)
+{
+    struct job_spec *s = &sub->spec;
+    struct image_shape img;
+    uint64_t of = 0;
+    int rc = s->verify.of[0] ? searched_job(c, s, &of, e) : 0;
+    if (rc == 0 && !s->dataset_hash[0])
+        rc = resolve(c, "dataset", s->dataset, s->dataset_hash, e);
+    if (rc == 0)
+        rc = coord_image_shape(c, s->dataset_hash, &img, e);
+    if (rc == 0)
+        rc = s->verify.of[0] ? from_search(c, sub, of, &img, e) : from_list(sub, &img, e);
+    if (rc < 0 || !dry)
+        return rc;
+    json_t *list = json_array();
+    for (size_t i = 0; i < sub->n_trials && i < 3; i++)
+        json_array_append_new(list, json_pack("{s:s,s:I,s:I}", "arch", sub->trials[i].arch, "params", (json_int_t)sub->trials[i].r.params,
+                                              "macs", (json_int_t)sub->trials[i].r.macs));
+    json_object_set_new(sub->dry, "sample", list);
+    json_object_set_new(sub->dry, "estimate", json_pack("{s:I,s:f}", "trials", (json_int_t)sub->n_trials, "epochs",
+                                                        s->verify.epochs * (double)sub->n_trials));
+    return 0;
+}
+
+/* ---- teach ---- */
+static int prepare_teach(struct coord *c, struct submission *sub, bool dry, struct errbuf *e)
+{
+    struct job_spec *s = &sub->spec;
+    struct image_shape img;
+    int rc = coord_image_shape(c, s->dataset_hash, &img, e);
+    for (int i = 0; i < s->teach.n_mix && rc == 0; i++)
+        if (!space_find(s->teach.mix_space[i]))
+            rc = err_set(e, ERR_NOTFOUND, "teach.mix: there is no search space \"%s\"", s->teach.mix_space[i]);
+    if (rc == 0 && !(sub->trials = calloc(1, sizeof *sub->trials)))
+        rc = err_set(e, ERR_NOMEM, "teach");
+    if (rc < 0)
+        return rc;
+    sub->n_trials = 1;
+    sub->trials[0].state = TRIAL_WAITING;
+    sub->trials[0].parent = -1;
+    sub->trials[0].seed = s->seed;
+    sub->trials[0].proxy = NAN;
+    if (dry)
+        json_object_set_new(sub->dry, "estimate", json_pack("{s:i,s:i,s:f}", "trials", 1, "meta_steps", s->teach.meta_steps, "seconds",
+                                                            s->teach.seconds));
+    return 0;
+}
+
+int submit_prepare(struct coord *c, const struct wire_msg *m, struct submission *out, struct errbuf *e)
+{
+    struct job_spec *s = &out->spec;
+    bool dry = m->submit.dry_run;
+    int rc = jobfile_parse(m->submit.yaml, strlen(m->submit.yaml), m->submit.file[0] ? m->submit.file : "job file", s, e);
+    for (int i = 0; i < m->submit.n_set && rc == 0; i++)
+        rc = jobfile_set(s, m->submit.set[i], e);
+    if (rc < 0)
+        return rc;
+    memset(s->dataset_hash, 0, sizeof s->dataset_hash); /* only what is resolved here counts */
+    memset(s->curriculum_hash, 0, sizeof s->curriculum_hash);
+    if (dry && !(out->dry = json_object()))
+        return err_set(e, ERR_NOMEM, "job");
+    if (s->kind != JOB_VERIFY)
+        rc = resolve(c, "dataset", s->dataset, s->dataset_hash, e);
+    if (rc == 0)
+        rc = s->kind == JOB_SEARCH ? prepare_search(c, out, dry, e)
+           : s->kind == JOB_VERIFY ? prepare_verify(c, out, dry, e) : prepare_teach(c, out, dry, e);
+    if (rc == 0 && dry)
+        json_object_set_new(out->dry, "spec", job_to_json(s));
+    if (rc < 0) {
+        free(out->trials);
+        out->trials = NULL;
+    }
+    return rc;
+}

@@ -1,0 +1,89 @@
+"""The best network, verified and exported: another runtime reads the ONNX file and says what our engine says."""
+
+import json
+import subprocess
+
+import numpy as np
+import pytest
+
+import harness
+from harness import BIN, CLASSES, ROOT, SIDE, cli
+
+
+@pytest.fixture(scope="session")
+def logits_program():
+    """tests/e2e/logits.c, built with the variant under test."""
+    target = BIN / "tests" / "e2e" / "logits"
+    done = subprocess.run(["make", "-s", f"VARIANT={BIN.name}", str(target.relative_to(ROOT))], cwd=ROOT, capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+@pytest.fixture
+def verified(box, load, submit):
+    """A coordinator with a verify job (number 2) whose trials kept their weights."""
+    def do(space, trials=10):
+        d = load(box.coordinator())
+        box.worker(d, slots=2)
+        search = submit(d, space=space, budget={"trials": trials}, searcher={"name": "random"})
+        d.wait_end(search)
+        verify = submit(d, kind="verify", name="check", curriculum=None, space=None, searcher=None, fidelity=None, window=None,
+                        budget=None, verify={"of": str(search), "top": 4, "random": 2, "epochs": 2, "batch": 32})
+        assert d.wait_end(verify)["state"] == "succeeded"
+        return d
+    return do
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("space", ["chain", "nasbench201"])
+def test_an_exported_network_says_the_same_in_another_runtime(box, verified, logits_program, space):
+    ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not here (PyPI): deploy/install-deps.sh --test")
+    d = verified(space)
+    images, labels = harness.small_images(160, 2)          # the test part of the small dataset
+    (box.dir / "images.u8").write_bytes(images.tobytes())
+    trials = d.trials(2)
+    assert len(trials) == 6
+    for t in trials:
+        assert t["state"] == "scored" and len(t["artifact"]) == 64, "every verified network keeps its weights"
+        onnx, weights = box.dir / f"{t['trial']}.onnx", box.dir / f"{t['trial']}.safetensors"
+        cli(d, "export", 2, "--trial", t["trial"], "--format", "onnx", "--output", onnx)
+        cli(d, "export", 2, "--trial", t["trial"], "--format", "safetensors", "--output", weights)
+        done = subprocess.run([logits_program, weights, box.dir / "images.u8", "1", str(SIDE), str(SIDE), str(CLASSES),
+                               box.dir / "ours.f32"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        ours = np.fromfile(box.dir / "ours.f32", "<f4").reshape(len(images), CLASSES)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = ort.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
+        x = (images.astype(np.float32) / np.float32(127.5) - 1).reshape(-1, 1, SIDE, SIDE)
+        (theirs,) = session.run(None, {session.get_inputs()[0].name: x})
+        scale = max(1.0, float(np.abs(ours).max()))
+        assert np.abs(theirs - ours).max() <= 1e-5 * scale, t["arch"]
+        assert abs(float(np.mean(theirs.argmax(1) == labels)) - t["score"]) <= 1.01 / len(labels), \
+            "the accuracy that verify recorded is that of the exported file"
+        one = session.run(None, {session.get_inputs()[0].name: x[:1]})[0]
+        assert np.abs(one - theirs[:1]).max() <= 1e-5 * scale, "any batch size"
+
+
+@pytest.mark.limit(120)
+def test_other_formats_and_wrong_wishes(box, verified):
+    d = verified("chain", trials=8)
+    for format_ in ("json", "csv"):
+        file = box.dir / f"out.{format_}"
+        cli(d, "export", 1, "--format", format_, "--output", file)
+        text = file.read_text()
+        assert json.loads(text) if format_ == "json" else len(text.splitlines()) >= 2
+    r = harness.run_cli("--connect", d.connect, "export", 1, "--format", "onnx", "--output", box.dir / "no.onnx")
+    assert r.status != 0 and ("weights" in r.err or "verify" in r.err), "a search keeps no weights"
+    assert not (box.dir / "no.onnx").exists()
+    r = harness.run_cli("--connect", d.connect, "export", 2, "--trial", 99, "--format", "onnx", "--output", box.dir / "no.onnx")
+    assert r.status == 66 and "99" in r.err
+    r = harness.run_cli("--connect", d.connect, "export", 2, "--format", "onnx", "--output", box.dir / "no" / "such" / "x.onnx")
+    assert r.status in (66, 74) and "no/such" in r.err
+    for t in d.trials(2):
+        tensors = box.dir / "w.safetensors"
+        cli(d, "export", 2, "--trial", t["trial"], "--format", "safetensors", "--output", tensors)
+        values = harness.read_safetensors(tensors)
+        params = sum(v.size for k, v in values.items() if "running_" not in k)
+        assert params == t["params"] and all(np.isfinite(v).all() for v in values.values())

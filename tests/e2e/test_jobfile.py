@@ -1,0 +1,164 @@
+"""Job files that are wrong: each problem is named with its place, nothing is created, and the status is 65."""
+
+import json
+
+import pytest
+
+import harness
+from harness import cli, cli_json
+
+GOOD = """kind: search
+name: small
+dataset: small
+curriculum: smallcur
+space: chain
+fidelity:
+  steps: 6
+  inits: 2
+  valid_images: 48
+budget:
+  trials: 20
+"""
+
+
+@pytest.fixture
+def refused(box, load):
+    """Submit a text that must be refused; gives what was said."""
+    d = load(box.coordinator())
+
+    def do(text, *extra):
+        file = box.dir / "job.yaml"
+        file.write_text(text)
+        said = ""
+        for dry in ([], ["--dry-run"]):
+            r = cli(d, "submit", file, *dry, *extra, status=65)
+            said += r.err
+        assert d.get("jobs")["total"] == 0
+        return said
+    do.coordinator = d
+    return do
+
+
+@pytest.mark.parametrize("wrong, names", [
+    (("trials: 20", "trials: many"), ["trials", "many", "11"]),                      # wrong type
+    (("inits: 2", "inits: 2.5"), ["inits", "8"]),
+    (("inits: 2", "inits: 0"), ["inits"]),                                           # out of range
+    (("inits: 2", "inits: 100000"), ["inits"]),
+    (("trials: 20", "trials: -3"), ["trials"]),
+    (("steps: 6", "step: 6"), ["step", "steps", "7"]),                               # unknown key, nearest known
+    (("curriculum: smallcur", "curiculum: smallcur"), ["curiculum", "curriculum", "4"]),
+    (("budget:", "buget:"), ["buget", "budget"]),
+    (("space: chain", "space: chian"), ["chian", "chain"]),
+    (("kind: search", "kind: serach"), ["serach", "search"]),
+    (("kind: search\n", ""), ["kind"]),
+    (("fidelity:\n", "fidelity: fast\nx:\n"), ["fidelity"]),                         # a scalar where a map belongs
+    (("name: small", "name: [a, b]"), ["name"]),
+    (("name: small", "name: small\nname: other"), ["name"]),                         # given twice
+    (("name: small", "name: 'sm'all"), ["2"]),                                       # not YAML
+])
+def test_a_wrong_job_file_is_refused_by_name(refused, wrong, names):
+    old, new = wrong
+    assert old in GOOD
+    said = refused(GOOD.replace(old, new))
+    for name in names:
+        assert name in said, said
+
+
+def test_all_problems_are_said_at_once(refused):
+    said = refused(GOOD.replace("inits: 2", "inits: x").replace("trials: 20", "trails: 20"))
+    assert "inits" in said and "trails" in said and "trials" in said
+
+
+def test_impossible_constraints_are_refused(refused):
+    said = refused(GOOD + "constraints:\n  min_params: 1000\n  max_params: 10\n")
+    assert "min_params" in said and "max_params" in said
+
+
+def test_a_constraint_that_no_architecture_meets_is_refused_or_fails_the_job(refused, box):
+    """A bound below any network of the space: found by drawing, not by arithmetic."""
+    d = refused.coordinator
+    file = box.dir / "tiny.yaml"
+    file.write_text(GOOD + "constraints:\n  max_params: 3\n")
+    r = harness.run_cli("--connect", d.connect, "submit", file)
+    if r.status == 0:
+        box.worker(d)
+        doc = d.wait_end()
+        assert doc["state"] == "failed" and "constraint" in doc["reason"]
+    else:
+        assert r.status == 65 and ("max_params" in r.err or "constraint" in r.err)
+
+
+@pytest.mark.parametrize("key, value", [("dataset", "nowhere"), ("curriculum", "nothing")])
+def test_a_dataset_or_curriculum_that_is_not_there_is_named(box, load, key, value):
+    d = load(box.coordinator())
+    file = box.dir / "job.yaml"
+    good = {"dataset": "small", "curriculum": "smallcur"}
+    file.write_text(GOOD.replace(f"{key}: {good[key]}", f"{key}: {value}"))
+    r = harness.run_cli("--connect", d.connect, "submit", file)
+    assert r.status in (65, 66) and value in r.err
+    assert d.get("jobs")["total"] == 0
+
+
+def test_more_validation_images_than_there_are_is_refused(refused):
+    assert "valid_images" in refused(GOOD.replace("valid_images: 48", "valid_images: 4000"))
+
+
+def test_more_steps_than_the_curriculum_has_is_refused(refused):
+    assert "steps" in refused(GOOD.replace("steps: 6", "steps: 7"))
+
+
+def test_a_curriculum_of_another_image_size_is_refused(box, load, monkeypatch):
+    d = load(box.coordinator())
+    monkeypatch.setattr(harness, "SIDE", 16)
+    other = harness.write_curriculum(box.dir / "other.safetensors")
+    cli(d, "curriculum", "import", other, "--name", "other")
+    file = box.dir / "job.yaml"
+    file.write_text(GOOD.replace("smallcur", "other"))
+    r = cli(d, "submit", file, status=65)
+    assert "16" in r.err and "12" in r.err
+
+
+def test_a_job_file_that_is_not_there_is_named(box, load):
+    d = box.coordinator()
+    r = harness.run_cli("--connect", d.connect, "submit", box.dir / "absent.yaml")
+    assert r.status in (65, 66, 74) and "absent.yaml" in r.err
+
+
+def test_an_empty_job_file_and_a_huge_one_are_refused(refused):
+    refused("")
+    refused("# " + "x" * 70000 + "\n" + GOOD)
+
+
+def test_set_changes_a_key_and_refuses_what_is_wrong(box, load):
+    d = load(box.coordinator())
+    file = box.dir / "job.yaml"
+    file.write_text(GOOD)
+    assert "trails" in cli(d, "submit", file, "--set", "budget.trails=5", status=65).err
+    assert d.get("jobs")["total"] == 0
+    cli(d, "submit", file, "--set", "budget.trials=5", "--set", "seed=99")
+    spec = d.get("jobs/1")["spec"]
+    assert spec["budget"]["trials"] == 5 and spec["seed"] == 99
+
+
+def test_a_dry_run_says_what_would_happen_and_creates_nothing(box, load):
+    d = load(box.coordinator())
+    file = box.dir / "job.yaml"
+    file.write_text(GOOD)
+    r = cli(d, "submit", file, "--dry-run")
+    assert "20" in r.out
+    doc = cli_json(d, "submit", file, "--dry-run")
+    assert json.dumps(doc)
+    assert d.get("jobs")["total"] == 0
+
+
+def test_defaults_are_filled_in_and_shown(box, load):
+    d = load(box.coordinator())
+    file = box.dir / "job.yaml"
+    file.write_text(GOOD)
+    cli(d, "submit", file)
+    spec = d.get("jobs/1")["spec"]
+    assert spec["kind"] == "search" and spec["searcher"]["name"] in ("random", "evolution") and spec["window"] >= 1
+    again = box.dir / "again.yaml"
+    again.write_text(json.dumps({k: v for k, v in spec.items() if v is not None}))
+    cli(d, "submit", again)
+    assert d.get("jobs/2")["spec"]["searcher"] == spec["searcher"], "what is shown can be submitted"

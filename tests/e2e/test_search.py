@@ -1,0 +1,237 @@
+"""A search from submission to result, and what changes it on the way."""
+
+import json
+import platform
+import sqlite3
+
+import pytest
+
+import harness
+from harness import cli, cli_json
+
+
+def test_a_search_ends_with_a_best_architecture(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, slots=2)
+    job = submit(d)
+    doc = d.wait_end(job)
+    assert doc["state"] == "succeeded" and doc["trials"]["scored"] + doc["trials"]["failed"] == 40
+    trials = d.trials()
+    assert [t["trial"] for t in sorted(trials, key=lambda t: t["trial"])] == list(range(40))
+    scored = [t for t in trials if t["state"] == "scored"]
+    assert doc["best"]["score"] == max(t["score"] for t in scored)
+    for t in scored:
+        assert len(t["init_scores"]) == 2 and t["score"] == pytest.approx(sum(t["init_scores"]) / 2)
+        assert t["params"] > 0 and t["macs"] > 0 and t["seconds"] > 0 and t["mem_bytes"] > 0
+    best = d.get(f"jobs/{job}/results?top=10")["best"]
+    assert [t["score"] for t in best] == sorted((t["score"] for t in best), reverse=True) and len(best) == 10
+    assert max(t["score"] for t in scored) > 0.6, "the classes are bars in noise: a few steps learn them"
+
+
+def test_replay_proves_the_history(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d)
+    job = submit(d)
+    d.wait_end(job)
+    doc = cli_json(d, "replay", job)
+    assert doc["ok"] is True and doc["proposals"] == 40 and doc["checked"] == 40
+    assert doc["first_difference"] is None
+
+
+def test_replay_finds_a_history_that_was_tampered_with(box, load, submit):
+    """Another architecture in the middle, written behind the coordinator's back."""
+    d = load(box.coordinator())
+    box.worker(d)
+    job = submit(d)
+    d.wait_end(job)
+    assert d.stop() == 0
+    (db,) = [p for p in d.folder.iterdir() if p.is_file() and p.read_bytes()[:15] == b"SQLite format 3"]
+    with sqlite3.connect(db) as c:
+        other = c.execute("SELECT arch FROM trial WHERE job=? AND idx=0", (job,)).fetchone()[0]
+        assert c.execute("UPDATE trial SET arch=? WHERE job=? AND idx=20", (other, job)).rowcount == 1
+    c.close()
+    d.start()
+    doc = json.loads(cli(d, "replay", job, "--json", status=1).out)
+    assert doc["ok"] is False and "20" in json.dumps(doc["first_difference"])
+
+
+def test_the_same_job_again_gives_the_same_history(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, slots=2)
+    first = submit(d, name="one")
+    d.wait_end(first)
+    second = submit(d, name="two")
+    d.wait_end(second)
+    assert d.history(first) == d.history(second)
+
+
+ISAS = {"x86_64": ["portable", "avx2", "avx512"], "aarch64": ["portable", "neon"]}.get(platform.machine(), ["portable"])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_instruction_set_gives_the_same_bits(box, load, submit, isa):
+    """A score is a fact, not a reading: the best kernels of this machine and those of a lesser one agree to the bit."""
+    d = load(box.coordinator())
+    best = box.worker(d, "best")
+    job = {"budget": {"trials": 10}, "fidelity": {"steps": 6, "inits": 1, "valid_images": 48}}
+    first = submit(d, name="one", **job)
+    d.wait_end(first)
+    assert best.stop() == 0
+    other = box.worker(d, "other", env={"DIDACT_ISA": isa})
+    harness.wait_for("the worker is there, or cannot be",
+                     lambda: not other.running or d.get("status")["workers"]["online"] == 1)
+    if other.popen.poll() == 69:
+        pytest.skip(f"{isa} is not on this processor")
+    second = submit(d, name="two", **job)
+    assert d.wait_end(second)["state"] == "succeeded"
+    assert d.history(first) == d.history(second)
+
+
+def test_another_seed_gives_another_history(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, slots=2)
+    first, second = submit(d, name="one"), submit(d, name="two", seed=8)
+    d.wait_end(first)
+    d.wait_end(second)
+    assert d.history(first) != d.history(second)
+
+
+@pytest.mark.parametrize("space", ["chain", "nasbench201"])
+@pytest.mark.parametrize("searcher", ["random", "evolution"])
+def test_every_space_with_every_searcher(box, load, submit, space, searcher):
+    d = load(box.coordinator())
+    box.worker(d, slots=2)
+    job = submit(d, space=space, searcher={"name": searcher}, budget={"trials": 12},
+                 fidelity={"steps": 3, "inits": 1, "valid_images": 32})
+    assert d.wait_end(job)["state"] == "succeeded"
+    assert d.get(f"jobs/{job}/replay")["ok"] is True
+
+
+def test_constraints_hold_before_a_trial_exists(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, slots=2)
+    job = submit(d, constraints={"max_params": 20000, "max_macs": 300000})
+    d.wait_end(job)
+    assert all(t["params"] <= 20000 and t["macs"] <= 300000 for t in d.trials(job))
+
+
+def test_pause_resume_and_the_history_is_the_same(box, load, submit, undisturbed):
+    from conftest import KILL_JOB
+    d = load(box.coordinator())
+    box.worker(d)
+    job = submit(d, **KILL_JOB)
+    d.wait_scored(8)
+    cli(d, "pause", job)
+    assert d.job()["state"] == "paused"
+    harness.wait_for("what runs ends", lambda: d.job()["trials"]["running"] == 0)
+    n = d.scored()
+    assert n < 60
+    d.kill9()
+    d.start()
+    d.wait_workers(1)
+    assert d.job()["state"] == "paused" and d.scored() == n, "paused survives a crash"
+    cli(d, "resume", job)
+    assert d.wait_end(job)["state"] == "succeeded"
+    assert d.history(job) == undisturbed
+
+
+def test_cancel_ends_a_job_and_keeps_what_was_scored(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d)
+    job = submit(d, budget={"trials": 1000})
+    d.wait_scored(5)
+    cli(d, "cancel", job, "--yes")
+    doc = d.wait_end(job)
+    assert doc["state"] == "cancelled" and doc["trials"]["scored"] >= 5
+    assert doc["trials"]["running"] == 0 and doc["trials"]["waiting"] == 0
+    assert cli_json(d, "results", job)["best"][0]["score"] > 0
+    for verb in ("pause", "resume"):
+        assert "cancelled" in cli(d, verb, job, status=1).err
+
+
+def test_a_candidate_that_diverges_fails_alone(box, load, submit, material):
+    """A step size of 1e20: some or all candidates end in NaN, recorded with the reason; the search goes on."""
+    wild = harness.write_curriculum(material.dir / "wild.safetensors", lr=1e20)
+    d = load(box.coordinator())
+    cli(d, "curriculum", "import", wild, "--name", "wild")
+    box.worker(d, slots=2)
+    job = submit(d, curriculum="wild", budget={"trials": 10}, max_failed=0)
+    doc = d.wait_end(job)
+    failed = [t for t in d.trials(job) if t["state"] == "failed"]
+    assert failed and doc["trials"]["scored"] + doc["trials"]["failed"] == 10
+    assert all(t["reason"] == "nan" and t["detail"] and t["score"] is None for t in failed)
+    assert doc["failures"]["nan"] == len(failed)
+    if doc["trials"]["scored"] == 0:
+        assert doc["state"] == "failed" and ("nan" in doc["reason"].lower() or "diverged" in doc["reason"])
+    sane = submit(d, name="after")
+    assert d.wait_end(sane)["state"] == "succeeded", "the worker is as good as before"
+
+
+def test_an_architecture_that_does_not_fit_in_memory_fails_alone(box, load, submit, material):
+    """Large batches, so that wide candidates need more than the 16 MiB that a worker must at least have."""
+    wide = harness.write_curriculum(material.dir / "wide.safetensors", batch=384)
+    d = load(box.coordinator())
+    cli(d, "curriculum", "import", wide, "--name", "wide")
+    box.worker(d, extra=["--mem-mb", 16])
+    job = submit(d, curriculum="wide", budget={"trials": 20}, max_failed=0, fidelity={"inits": 1, "valid_images": 32})
+    doc = d.wait_end(job)
+    failed = [t for t in d.trials(job) if t["state"] == "failed"]
+    assert failed and all(t["reason"] == "oom" and t["detail"] for t in failed)
+    assert doc["failures"]["oom"] == len(failed) and doc["trials"]["scored"] + doc["trials"]["failed"] == 20
+    fits = [t for t in d.trials(job) if t["state"] == "scored"]
+    assert fits and all(t["mem_bytes"] <= 16 << 20 for t in fits)
+
+
+def test_too_many_failures_fail_the_job_and_say_why(box, load, submit, material):
+    wild = harness.write_curriculum(material.dir / "wild2.safetensors", lr=1e30)
+    d = load(box.coordinator())
+    cli(d, "curriculum", "import", wild, "--name", "wild")
+    box.worker(d)
+    job = submit(d, curriculum="wild", budget={"trials": 200}, max_failed=4)
+    doc = d.wait_end(job)
+    assert doc["state"] == "failed" and "nan" in doc["reason"]
+    assert doc["trials"]["failed"] < 200
+
+
+def test_a_teacher_then_a_search_then_a_verification(box, load, submit):
+    """The main path, small: the curriculum that `teach` makes is what the search uses; verify checks its candidates."""
+    d = load(box.coordinator())
+    box.worker(d, slots=2)
+    teach = submit(d, kind="teach", name="teacher", curriculum=None, space=None, searcher=None, fidelity=None, window=None,
+                   budget=None, teach={"kind": "gtn", "steps": 4, "batch": 8, "meta_steps": 6, "learners": 2, "meta_batch": 32,
+                                       "z_dim": 8, "g_hidden": 16, "g_channels1": 8, "g_channels2": 4, "eval_every": 3,
+                                       "checkpoint_every": 3})
+    doc = d.wait_end(teach)
+    assert doc["state"] == "succeeded", doc["reason"]
+    taught = d.get(f"jobs/{teach}/results")["teach"]
+    assert taught["meta_steps"] == 6 and len(taught["curriculum"]) == 64
+    search = submit(d, name="with", curriculum=taught["curriculum"], fidelity={"steps": 4, "inits": 1, "valid_images": 32},
+                    budget={"trials": 12})
+    assert d.wait_end(search)["state"] == "succeeded"
+    verify = submit(d, kind="verify", name="check", curriculum=None, space=None, searcher=None, fidelity=None, window=None,
+                    budget=None, verify={"of": str(search), "top": 2, "random": 3, "epochs": 1, "batch": 32})
+    doc = d.wait_end(verify)
+    assert doc["state"] == "succeeded", doc["reason"]
+    v = d.get(f"jobs/{verify}/results")["verify"]
+    assert v["n"] == 5 and len(v["pairs"]) == 5
+    assert sorted(p["group"] for p in v["pairs"]) == ["random"] * 3 + ["top"] * 2
+    assert all(0 <= p["accuracy"] <= 1 for p in v["pairs"]) and -1 <= v["spearman"] <= 1
+    assert v["ci_low"] <= v["spearman"] <= v["ci_high"]
+
+
+def test_a_teacher_goes_on_from_its_checkpoint_after_its_worker_is_killed(box, load, submit):
+    d = load(box.coordinator(lease_ms=1500))
+    w = box.worker(d)
+    section = {"kind": "gtn", "steps": 4, "batch": 8, "meta_steps": 40, "learners": 2, "meta_batch": 64, "z_dim": 8,
+               "g_hidden": 16, "g_channels1": 8, "g_channels2": 4, "eval_every": 10, "checkpoint_every": 5}
+    drop = dict(curriculum=None, space=None, searcher=None, fidelity=None, window=None, budget=None)
+    calm = submit(d, kind="teach", name="calm", teach=section, **drop)
+    assert d.wait_end(calm)["state"] == "succeeded"
+    rough = submit(d, kind="teach", name="rough", teach=section, **drop)
+    harness.wait_for("a checkpoint in the middle",
+                     lambda: (d.trials(rough) or [{}])[0].get("checkpoint_blob") or d.job(rough)["state"] == "succeeded", 60)
+    w.kill9()
+    w.start()
+    assert d.wait_end(rough)["state"] == "succeeded"
+    same = [d.get(f"jobs/{j}/results")["teach"]["curriculum"] for j in (calm, rough)]
+    assert same[0] == same[1], "a resumed teacher writes the same curriculum"

@@ -1,0 +1,323 @@
+/* The documents that HTTP and Query answer with, on a coordinator without sockets; and the statistics of verify. */
+#include "common/safetensors.h"
+#include "coordinator/docs_int.h"
+#include "coordinator/stats.h"
+#include "tests/support/tmp.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+struct fixture { struct tmp *tmp; struct coord c; };
+
+static int64_t on_now(void *arg)
+{
+    (void)arg;
+    return 5000;
+}
+
+static void on_send(void *arg, struct worker *w, const struct task *t)
+{
+    (void)arg;
+    (void)w;
+    (void)t;
+}
+
+static int on_shape(void *arg, const char *hash, struct image_shape *out, struct errbuf *e)
+{
+    (void)arg;
+    (void)hash;
+    (void)e;
+    *out = (struct image_shape){ 1, 12, 12, 4 };
+    return 0;
+}
+
+static int setup(void **state)
+{
+    void *tmp;
+    struct fixture *f = calloc(1, sizeof *f);
+    struct errbuf e = { 0 };
+    struct coord *c = &f->c;
+    tmp_setup(&tmp);
+    f->tmp = tmp;
+    snprintf(c->opts.dir, sizeof c->opts.dir, "%s", f->tmp->dir);
+    snprintf(c->db_path, sizeof c->db_path, "%s/didact.db", f->tmp->dir);
+    assert_int_equal(blobs_open(c, &e), 0);
+    assert_int_equal(store_open(&c->store, c->db_path, NULL, &e), 0);
+    assert_int_equal(reader_open(&c->reader, c->db_path, &e), 0);
+    struct sched_cfg cfg = { .store = c->store, .reader = c->reader, .heartbeat_ms = 200, .lease_ms = 1000, .now_ms = on_now,
+                             .send_lease = on_send, .image_shape = on_shape, .arg = c };
+    assert_int_equal(sched_open(&c->sched, &cfg, &e), 0);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    void *tmp = f->tmp;
+    store_flush(f->c.store);
+    sched_close(f->c.sched);
+    reader_close(f->c.reader);
+    store_close(f->c.store);
+    blobs_close(&f->c);
+    free(f);
+    return tmp_teardown(&tmp);
+}
+
+static json_t *get(struct fixture *f, const char *path)
+{
+    json_t *doc;
+    struct errbuf e = { 0 };
+    int rc = docs_get(&f->c, path, &doc, &e);
+    if (rc < 0)
+        print_error("%s: %s\n", path, e.text);
+    assert_int_equal(rc, 0);
+    return doc;
+}
+
+static int refused(struct fixture *f, const char *path)
+{
+    json_t *doc;
+    struct errbuf e = { 0 };
+    int rc = docs_get(&f->c, path, &doc, &e);
+    assert_null(doc);
+    return rc;
+}
+
+static void on_done(void *arg, int rc, uint64_t job, const struct errbuf *e)
+{
+    (void)e;
+    assert_int_equal(rc, 0);
+    *(uint64_t *)arg = job;
+}
+
+static uint64_t add_job(struct fixture *f, enum job_kind kind, const char *name, size_t n, const double *proxy, const enum trial_group *group)
+{
+    struct job_spec *s = malloc(sizeof *s);
+    struct trial_row *t = n ? calloc(n, sizeof *t) : NULL;
+    uint64_t id = 0;
+    job_defaults(s, kind);
+    s->seed = 3;
+    s->trials = 10;
+    snprintf(s->name, sizeof s->name, "%s", name);
+    snprintf(s->space, sizeof s->space, "chain");
+    snprintf(s->dataset, sizeof s->dataset, "d");
+    snprintf(s->curriculum, sizeof s->curriculum, "c");
+    snprintf(s->verify.of, sizeof s->verify.of, kind == JOB_VERIFY ? "1" : "");
+    for (size_t i = 0; i < n; i++) {
+        t[i] = (struct trial_row){ .idx = i, .state = TRIAL_WAITING, .parent = -1, .proxy = proxy ? proxy[i] : NAN, .group = group ? group[i] : GROUP_NONE };
+        snprintf(t[i].arch, sizeof t[i].arch, "arch %zu", i);
+        snprintf(t[i].arch_hash, sizeof t[i].arch_hash, "%032zu", i);
+    }
+    sched_submit(f->c.sched, s, t, n, on_done, &id);
+    store_flush(f->c.store);
+    free(s);
+    return id;
+}
+
+static void score(struct fixture *f, uint64_t job, uint64_t idx, double v)
+{
+    for (int k = 0; k < 2; k++) {
+        struct store_op *op = store_op_new(k ? OP_TRIAL_RESULT : OP_TRIAL_LEASE);
+        op->trial = (struct trial_row){ .job = job, .idx = idx, .attempt = 1, .state = TRIAL_RUNNING, .parent = -1, .worker = "w", .ended_ms = 9 };
+        snprintf(op->trial.arch, sizeof op->trial.arch, "arch %d", (int)idx);
+        op->trial.r = (struct trial_result){ .state = TRIAL_SCORED, .score = v, .n_inits = 1, .init_score = { v }, .n_checkpoints = 1, .checkpoint = { 8 },
+                                             .checkpoint_score = { v / 2 }, .lr_scale = 1, .params = 5, .macs = 6, .seconds = 2 };
+        store_put(f->c.store, op);
+    }
+    store_flush(f->c.store);
+}
+
+static void a_path_is_taken_apart(void **state)
+{
+    (void)state;
+    struct query q;
+    struct errbuf e = { 0 };
+    assert_int_equal(query_parse("/api/v1/jobs/small/trials?state=scored&limit=7&offset=3&sort=score", &q, &e), 0);
+    assert_int_equal(q.n_part, 3);
+    assert_string_equal(q.part[1], "small");
+    assert_true(q.limit == 7 && q.offset == 3);
+    assert_string_equal(q.state, "scored");
+    assert_int_equal(query_parse("jobs?limit=1001", &q, &e), -ERR_INPUT);
+    assert_int_equal(query_parse("jobs?limit=", &q, &e), -ERR_INPUT);
+    assert_int_equal(query_parse("jobs?offset=-1", &q, &e), -ERR_INPUT);
+    assert_int_equal(query_parse("jobs?colour=red", &q, &e), -ERR_INPUT);
+    assert_non_null(strstr(e.text, "colour"));
+    assert_int_equal(query_parse("a/b/c/d", &q, &e), -ERR_NOTFOUND);
+    assert_true(docs_is_replay("jobs/3/replay"));
+    assert_false(docs_is_replay("jobs/replay"));
+}
+
+static void every_list_says_its_total_and_is_cut(void **state)
+{
+    struct fixture *f = *state;
+    char name[16];
+    for (int i = 0; i < 5; i++) {
+        snprintf(name, sizeof name, "job%d", i);
+        add_job(f, JOB_SEARCH, name, 0, NULL, NULL);
+    }
+    json_t *d = get(f, "jobs?limit=2&offset=1"), *list = json_object_get(d, "jobs");
+    assert_int_equal(json_integer_value(json_object_get(d, "total")), 5);
+    assert_int_equal(json_array_size(list), 2);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "name")), "job3"); /* newest first */
+    json_decref(d);
+    d = get(f, "jobs?state=failed");
+    assert_int_equal(json_integer_value(json_object_get(d, "total")), 0);
+    json_decref(d);
+    assert_int_equal(refused(f, "jobs?state=tired"), -ERR_INPUT);
+}
+
+static void a_job_has_every_field_of_the_documentation(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const keys[] = { "id", "name", "kind", "state", "seed", "created_ms", "started_ms", "ended_ms", "reason", "trials", "failures",
+                                        "best", "rate", "eta_s", "progress", "dataset", "dataset_hash", "curriculum", "curriculum_hash", "space",
+                                        "repeatable", "spec" };
+    uint64_t id = add_job(f, JOB_SEARCH, "small", 0, NULL, NULL);
+    assert_int_equal(id, 1);
+    json_t *d = get(f, "jobs/sma");
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (!json_object_get(d, keys[i]))
+            fail_msg("%s is missing", keys[i]);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(d, "trials"), "budget")), 10);
+    assert_true(json_is_true(json_object_get(d, "repeatable")));
+    assert_true(json_is_null(json_object_get(d, "started_ms")));
+    assert_int_equal(json_integer_value(json_object_get(d, "seed")), 3);
+    json_decref(d);
+}
+
+static void a_trial_has_every_field_of_the_documentation(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const keys[] = { "trial", "state", "reason", "detail", "space", "arch", "arch_hash", "parent", "seed", "attempt", "score",
+                                        "score_se", "init_scores", "checkpoints", "loss_sum", "lr_scale", "valid_score", "params", "macs",
+                                        "meta_steps", "artifact", "checkpoint_blob", "seconds", "mem_bytes", "worker", "created_ms", "ended_ms",
+                                        "progress" };
+    uint64_t id = add_job(f, JOB_VERIFY, "v", 2, NULL, NULL);
+    score(f, id, 0, 0.1 + 0.2);
+    json_t *d = get(f, "jobs/1/trials?sort=score"), *t = json_array_get(json_object_get(d, "trials"), 0);
+    assert_int_equal(json_array_size(json_object_get(d, "trials")), 1);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (!json_object_get(t, keys[i]))
+            fail_msg("%s is missing", keys[i]);
+    assert_true(json_real_value(json_object_get(t, "score")) == 0.1 + 0.2);
+    assert_string_equal(json_string_value(json_object_get(t, "space")), "chain");
+    char *text = json_dumps(t, JSON_REAL_PRECISION(17));
+    assert_non_null(strstr(text, "0.30000000000000004"));
+    free(text);
+    json_decref(d);
+    assert_int_equal(refused(f, "jobs/1/trials?sort=colour"), -ERR_INPUT);
+    assert_int_equal(refused(f, "jobs/1/nothing"), -ERR_NOTFOUND);
+    assert_int_equal(refused(f, "jobs/9"), -ERR_NOTFOUND);
+    assert_int_equal(refused(f, "nothing"), -ERR_NOTFOUND);
+    assert_int_equal(refused(f, ""), -ERR_NOTFOUND);
+}
+
+static void verify_says_how_far_the_score_can_be_trusted(void **state)
+{
+    struct fixture *f = *state;
+    double proxy[12];
+    enum trial_group group[12];
+    for (int i = 0; i < 12; i++) {
+        proxy[i] = 0.9 - 0.01 * i;
+        group[i] = i < 3 ? GROUP_TOP : GROUP_RANDOM;
+    }
+    uint64_t id = add_job(f, JOB_VERIFY, "v", 12, proxy, group);
+    for (uint64_t i = 0; i < 9; i++)
+        score(f, id, i, 0.8 - 0.02 * (double)i);
+    json_t *d = get(f, "jobs/v/results"), *v = json_object_get(d, "verify");
+    assert_int_equal(json_integer_value(json_object_get(v, "n")), 9);
+    assert_true(fabs(json_real_value(json_object_get(v, "spearman")) - 1) < 1e-12);
+    assert_string_equal(json_string_value(json_object_get(v, "note")), "9 pairs: too few to conclude");
+    assert_int_equal(json_array_size(json_object_get(v, "pairs")), 9);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(json_object_get(v, "pairs"), 3), "group")), "random");
+    json_decref(d);
+    for (uint64_t i = 9; i < 12; i++)
+        score(f, id, i, 0.8 - 0.02 * (double)i);
+    d = get(f, "jobs/v/results");
+    assert_true(json_is_null(json_object_get(json_object_get(d, "verify"), "note")));
+    json_decref(d);
+}
+
+static void a_teacher_has_a_history(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t id = add_job(f, JOB_TEACH, "t", 1, NULL, NULL);
+    for (int i = 1; i < 4; i++) {
+        struct store_op *op = store_op_new(OP_TEACH_POINT);
+        op->point = (struct teach_point){ .job = id, .meta_step = i * 10, .seconds = i, .meta_loss = 1.0 / i, .accuracy = i == 1 ? 0 : 0.5, .held_out = NAN };
+        store_put(f->c.store, op);
+    }
+    store_flush(f->c.store);
+    json_t *d = get(f, "jobs/t/results"), *h = json_object_get(json_object_get(d, "teach"), "history");
+    assert_int_equal(json_array_size(h), 3);
+    assert_true(json_real_value(json_object_get(json_array_get(h, 2), "meta_step")) == 30);
+    assert_true(json_is_null(json_object_get(json_array_get(h, 0), "accuracy")));
+    assert_true(json_is_null(json_object_get(json_array_get(h, 1), "held_out")));
+    json_decref(d);
+}
+
+static void status_and_metrics_count_the_same(void **state)
+{
+    struct fixture *f = *state;
+    add_job(f, JOB_SEARCH, "a", 0, NULL, NULL);
+    add_job(f, JOB_SEARCH, "b", 0, NULL, NULL);
+    json_t *d = get(f, "status");
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(d, "jobs"), "queued")), 2);
+    json_decref(d);
+    char *text = metrics_text(&f->c);
+    assert_non_null(strstr(text, "didact_jobs{state=\"queued\"} 2\n"));
+    assert_string_equal(text + strlen(text) - 6, "# EOF\n");
+    free(text);
+}
+
+/* ---- statistics ---- */
+static void spearman_knows_the_textbook_cases(void **state)
+{
+    (void)state;
+    const double x[5] = { 1, 2, 3, 4, 5 }, y[5] = { 5, 6, 7, 8, 7 }, down[5] = { 9, 7, 5, 3, 1 }, flat[5] = { 2, 2, 2, 2, 2 };
+    assert_true(fabs(spearman(x, y, 5) - 0.82078268166812329) < 1e-12); /* ties share their mean rank */
+    assert_true(fabs(spearman(x, down, 5) + 1) < 1e-12);
+    assert_true(isnan(spearman(x, flat, 5)));
+    assert_true(isnan(spearman(x, y, 1)));
+}
+
+static void the_interval_is_repeatable_and_contains_the_estimate(void **state)
+{
+    (void)state;
+    double x[30], y[30], a, b, c, d;
+    struct rng r;
+    rng_init(&r, 4, RNG_TEST, 0);
+    for (int i = 0; i < 30; i++) {
+        x[i] = rng_normal(&r);
+        y[i] = x[i] + rng_normal(&r);
+    }
+    assert_int_equal(spearman_interval(x, y, 30, 7, &a, &b), 0);
+    assert_int_equal(spearman_interval(x, y, 30, 7, &c, &d), 0);
+    double rho = spearman(x, y, 30);
+    assert_true(a == c && b == d);
+    assert_true(a < rho && rho < b && a > -1 && b < 1 && b - a < 1);
+    assert_int_equal(spearman_interval(x, y, 2, 7, &a, &b), 0);
+    assert_true(isnan(a) && isnan(b));
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_path_is_taken_apart), T(every_list_says_its_total_and_is_cut), T(a_job_has_every_field_of_the_documentation),
+        T(a_trial_has_every_field_of_the_documentation), T(verify_says_how_far_the_score_can_be_trusted), T(a_teacher_has_a_history),
+        T(status_and_metrics_count_the_same), cmocka_unit_test(spearman_knows_the_textbook_cases),
+        cmocka_unit_test(the_interval_is_repeatable_and_contains_the_estimate),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,8 @@
+/* cmd.h - the subcommands of didact-worker. argv[0] is the subcommand's name; the value is the exit status. */
+#ifndef DIDACT_WORKER_CMD_H
+#define DIDACT_WORKER_CMD_H
+
+int cmd_grad(int argc, char **argv); /* one outer step against a case file */
+int cmd_run(int argc, char **argv);  /* one task of a job file, without a coordinator */
+
+#endif

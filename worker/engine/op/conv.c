@@ -1,0 +1,398 @@
+/* conv.c - convolution and linear layers: y = x * w, bilinear.
+ *
+ * The four rules are those of every bilinear op (cpu/bilinear.h). Both terms of a tangent are one product over a
+ * concatenated inner dimension (cpu/product.h). A linear layer is k = 1 on a 1 x 1 image; all images then make one product.
+ * Few output channels (an image's own gradient: 1 or 3) would leave the vectors empty: there the product makes all k x k
+ * places at once, [pixels, k*k*channels], and they are added up after. */
+#include "worker/engine/cpu/bilinear.h"
+#include "worker/engine/cpu/blas.h"
+#include "worker/engine/cpu/geom.h"
+#include "worker/engine/cpu/product.h"
+
+#define NARROW 4       /* so few channels or fewer go the other way round */
+#define BLOCK  512     /* pixels of a task where all images are one product */
+#define WBLOCK 256     /* pixels of one partial sum of the weight gradient there */
+
+struct conv {          /* one call: geometry, scratch, and which product */
+    struct geom      g;
+    bool             transposed;      /* convT */
+    bool             flat, narrow;
+    int              n_seg, src_c, dst_c, src_h, src_w, dst_h, dst_w;
+    const real      *src[2], *w[2];
+    real            *dst;
+    bool             acc;
+    struct border    b;
+    struct taps      taps;
+    struct phase     ph;
+    real            *pack, *pad, *sums; /* packed weights; bordered copies [threads][2]; narrow's places [threads] */
+    size_t           pad_elems, sum_elems;
+    int              threads;
+};
+
+static bool is_flat(const struct geom *g) { return g->k == 1 && g->p == 0 && g->s == 1 && g->G == 1; }
+static bool is_narrow(const struct geom *g, bool transposed)
+{
+    int n = transposed ? g->Ci : g->Co, k = transposed ? g->Co : g->Ci;
+    return g->G == 1 && g->k > 1 && g->s == 1 && n <= NARROW && k > n;
+}
+
+/* Lays the scratch out; with base NULL only counts. */
+static size_t layout(struct conv *v, char *base, int n_seg)
+{
+    struct carve c = { base, 0 };
+    const struct geom *g = &v->g;
+    size_t kk = (size_t)g->k * (size_t)g->k, cig = (size_t)(g->Ci / g->G), cog = (size_t)(g->Co / g->G);
+    taps_carve(&c, g->k, &v->taps);
+    size_t inner = (v->transposed ? cog : cig), outer = v->transposed ? cig : cog;
+    size_t packed = v->narrow ? prod_b_elems(inner * (size_t)n_seg, outer * kk)
+                              : prod_b_elems(inner * kk * (size_t)n_seg, outer) * (size_t)g->G;
+    v->pack = carve(&c, packed * sizeof(real));
+    v->b = v->transposed ? border_backward(g) : border_forward(g);
+    if (v->flat || v->narrow)
+        v->b.none = true;
+    v->pad_elems = v->b.none ? 0 : (size_t)v->b.H * (size_t)v->b.W * (size_t)(v->transposed ? g->Co : g->Ci);
+    v->pad = carve(&c, 2 * KERNEL_THREADS * v->pad_elems * sizeof(real));
+    v->sum_elems = v->narrow ? (size_t)(v->transposed ? g->Ho * g->Wo : g->H * g->W) * kk * outer : 0;
+    v->sums = carve(&c, KERNEL_THREADS * v->sum_elems * sizeof(real));
+    return c.used;
+}
+
+static struct conv conv_of(const struct op_call *c, bool transposed)
+{
+    struct conv v = { .g = geom_of(c), .transposed = transposed };
+    const struct geom *g = &v.g;
+    v.flat = is_flat(g);
+    v.narrow = !v.flat && is_narrow(g, transposed);
+    v.src_c = transposed ? g->Co : g->Ci;
+    v.dst_c = transposed ? g->Ci : g->Co;
+    v.src_h = transposed ? g->Ho : g->H;
+    v.src_w = transposed ? g->Wo : g->W;
+    v.dst_h = transposed ? g->H : g->Ho;
+    v.dst_w = transposed ? g->W : g->Wo;
+    v.threads = eng_pool_threads(c->pool) < KERNEL_THREADS ? eng_pool_threads(c->pool) : KERNEL_THREADS;
+    return v;
+}
+
+/* Weights in the order in which the runs are read, in panels of VL columns: [column panel][segment, tap, inner][VL]. */
+static void pack_taps(const struct conv *v)
+{
+    const struct geom *g = &v->g;
+    const int cig = g->Ci / g->G, cog = g->Co / g->G, inner = v->transposed ? cog : cig, outer = v->transposed ? cig : cog;
+    real *out = v->pack;
+    for (int grp = 0; grp < g->G; grp++)
+        for (int n = 0; n < outer; n += VL)
+            for (int s = 0; s < v->n_seg; s++)
+                for (int t = 0; t < v->taps.n; t++) {
+                    const real *w = v->w[s] + (ptrdiff_t)v->taps.at[t] * cig * g->Co + grp * cog;
+                    for (int i = 0; i < inner; i++, out += VL) {
+                        int left = lanes(outer - n);
+                        if (!v->transposed)
+                            memcpy(out, w + (ptrdiff_t)i * g->Co + n, (size_t)left * sizeof(real));
+                        else
+                            for (int j = 0; j < left; j++)
+                                out[j] = w[(ptrdiff_t)(n + j) * g->Co + i];
+                        for (int j = left; j < VL; j++)
+                            out[j] = 0;
+                    }
+                }
+}
+
+/* B of the narrow product: [inner] x [tap, outer]. */
+static void pack_narrow(const struct conv *v)
+{
+    const struct geom *g = &v->g;
+    const int kk = g->k * g->k, inner = v->src_c, outer = v->dst_c, N = kk * outer;
+    real *out = v->pack;
+    for (int n = 0; n < N; n += VL)
+        for (int s = 0; s < v->n_seg; s++)
+            for (int i = 0; i < inner; i++, out += VL)
+                for (int j = 0; j < VL; j++) {
+                    int col = n + j, tap = col / outer, o = col % outer;
+                    const real *w = v->w[s] + (ptrdiff_t)tap * g->Ci * g->Co;
+                    out[j] = col >= N ? 0 : v->transposed ? w[(ptrdiff_t)o * g->Co + i] : w[(ptrdiff_t)i * g->Co + o];
+                }
+}
+
+/* The zero border is written once a thread and call; images then only fill the middle. */
+static const real *bordered(const struct border *b, const real *img, int h, int w, int ch, real *buf)
+{
+    const size_t line = (size_t)w * (size_t)ch;
+    for (int r = 0; r < h; r++)
+        memcpy(buf + ((size_t)(r + b->top) * (size_t)b->W + (size_t)b->left) * (size_t)ch, img + (size_t)r * line, line * sizeof(real));
+    return buf;
+}
+
+static void image_task(void *arg, int img, int thread)
+{
+    const struct conv *v = arg;
+    const struct geom *g = &v->g;
+    const real *src[2];
+    for (int s = 0; s < v->n_seg; s++) {
+        src[s] = v->src[s] + (size_t)img * (size_t)(v->src_h * v->src_w) * (size_t)v->src_c;
+        if (!v->b.none)
+            src[s] = bordered(&v->b, src[s], v->src_h, v->src_w, v->src_c, v->pad + (size_t)(2 * thread + s) * v->pad_elems);
+    }
+    const int inner = v->src_c / g->G, outer = v->dst_c / g->G, runs = v->taps.n / v->taps.per_run;
+    const ptrdiff_t a_step = v->transposed ? 1 : g->s;
+    real *dst = v->dst + (size_t)img * (size_t)(v->dst_h * v->dst_w) * (size_t)v->dst_c +
+                ((size_t)v->ph.r0 * (size_t)v->dst_w + (size_t)v->ph.c0) * (size_t)v->dst_c;
+    const size_t group_pack = prod_b_elems((size_t)v->n_seg * (size_t)v->taps.n * (size_t)inner, (size_t)outer);
+    for (int grp = 0; grp < g->G; grp++) {
+        struct prod p = { .n_seg = v->n_seg, .a = { src[0] + grp * inner, v->n_seg > 1 ? src[1] + grp * inner : NULL },
+                          .rows = v->ph.rows, .cols = v->ph.cols, .a_row = a_step * v->b.W * v->src_c, .a_col = a_step * v->src_c,
+                          .n_runs = runs, .run_len = v->taps.per_run * inner, .run_off = v->taps.run,
+                          .b = v->pack + (size_t)grp * group_pack, .N = outer, .c = dst + grp * outer,
+                          .c_row = (ptrdiff_t)v->ph.step * v->dst_w * v->dst_c, .c_col = (ptrdiff_t)v->ph.step * v->dst_c, .acc = v->acc };
+        KN(prod_run)(&p);
+    }
+}
+
+static void flat_task(void *arg, int block, int thread)
+{
+    (void)thread;
+    const struct conv *v = arg;
+    static const ptrdiff_t zero = 0;
+    size_t M = (size_t)v->g.N * (size_t)(v->dst_h * v->dst_w), m0 = (size_t)block * BLOCK, m = M - m0 < BLOCK ? M - m0 : BLOCK;
+    struct prod p = { .n_seg = v->n_seg, .a = { v->src[0] + m0 * (size_t)v->src_c, v->n_seg > 1 ? v->src[1] + m0 * (size_t)v->src_c : NULL },
+                      .rows = 1, .cols = (int)m, .a_col = v->src_c, .n_runs = 1, .run_len = v->src_c, .run_off = &zero,
+                      .b = v->pack, .N = v->dst_c, .c = v->dst + m0 * (size_t)v->dst_c, .c_col = v->dst_c, .acc = v->acc };
+    KN(prod_run)(&p);
+}
+
+/* Sum the k x k places of the narrow product: forward gathers, transposed scatters; taps in order. */
+static void narrow_task(void *arg, int img, int thread)
+{
+    const struct conv *v = arg;
+    const struct geom *g = &v->g;
+    static const ptrdiff_t zero = 0;
+    const int n_src = v->src_h * v->src_w, kk = g->k * g->k, ch = v->dst_c, N = kk * ch;
+    const size_t src_at = (size_t)img * (size_t)n_src * (size_t)v->src_c;
+    real *sum = v->sums + (size_t)thread * v->sum_elems;
+    struct prod p = { .n_seg = v->n_seg, .a = { v->src[0] + src_at, v->n_seg > 1 ? v->src[1] + src_at : NULL }, .rows = 1, .cols = n_src,
+                      .a_col = v->src_c, .n_runs = 1, .run_len = v->src_c, .run_off = &zero, .b = v->pack, .N = N, .c = sum, .c_col = N };
+    KN(prod_run)(&p);
+    real *dst = v->dst + (size_t)img * (size_t)(v->dst_h * v->dst_w * ch);
+    if (!v->acc)
+        memset(dst, 0, (size_t)(v->dst_h * v->dst_w * ch) * sizeof(real));
+    for (int tap = 0; tap < kk; tap++) {
+        /* place in x minus place in y (stride 1) */
+        int dh = (tap / g->k) * g->d - g->p, dw = (tap % g->k) * g->d - g->p;
+        if (v->transposed) {
+            dh = -dh;
+            dw = -dw;
+        }
+        for (int r = 0; r < v->dst_h; r++) {
+            int sr = r + dh;
+            if (sr < 0 || sr >= v->src_h)
+                continue;
+            int c0 = dw < 0 ? -dw : 0, c1 = v->src_w - dw < v->dst_w ? v->src_w - dw : v->dst_w;
+            real       *o = dst + ((ptrdiff_t)r * v->dst_w + c0) * ch;
+            const real *a = sum + ((ptrdiff_t)sr * v->src_w + c0 + dw) * N + tap * ch;
+            for (int c = c0; c < c1; c++, o += ch, a += N)
+                for (int i = 0; i < ch; i++)
+                    o[i] += a[i];
+        }
+    }
+}
+
+static void zero_phase(const struct conv *v)
+{
+    for (int n = 0; n < v->g.N; n++)
+        for (int i = 0; i < v->ph.rows; i++)
+            for (int j = 0; j < v->ph.cols; j++)
+                memset(v->dst + (((size_t)n * (size_t)v->dst_h + (size_t)(v->ph.r0 + v->ph.step * i)) * (size_t)v->dst_w +
+                                 (size_t)(v->ph.c0 + v->ph.step * j)) * (size_t)v->dst_c, 0, (size_t)v->dst_c * sizeof(real));
+}
+
+/* dst (+)= sum over segments of conv (or convT) of src[s] with w[s] */
+static void conv_map(const struct op_call *c, bool transposed, int n_seg, const void *const *src, const void *const *w, void *dst, bool acc)
+{
+    struct conv v = conv_of(c, transposed);
+    v.n_seg = n_seg;
+    v.dst = dst;
+    v.acc = acc;
+    for (int s = 0; s < n_seg; s++) {
+        v.src[s] = src[s];
+        v.w[s] = w[s];
+    }
+    const int M = v.g.N * v.dst_h * v.dst_w;
+    if (c->blas && v.flat && blas_pays(M, v.dst_c, v.src_c)) {
+        for (int s = 0; s < n_seg; s++)
+            blas_gemm(false, transposed, M, v.dst_c, v.src_c, v.src[s], v.src_c, v.w[s], v.g.Co, v.dst, v.dst_c, acc || s > 0);
+        return;
+    }
+    layout(&v, c->scratch, n_seg);
+    if (v.narrow) {
+        pack_narrow(&v);
+        eng_pool_for(c->pool, v.g.N, narrow_task, &v);
+        return;
+    }
+    if (!v.b.none)
+        memset(v.pad, 0, 2 * (size_t)v.threads * v.pad_elems * sizeof(real));
+    for (int ph = 0; ph < (transposed ? v.g.s : 1); ph++)
+        for (int pw = 0; pw < (transposed ? v.g.s : 1); pw++) {
+            if (transposed)
+                v.ph = taps_backward(&v.g, &v.b, ph, pw, &v.taps);
+            else {
+                taps_forward(&v.g, &v.b, &v.taps);
+                v.ph = (struct phase){ 0, 0, 1, v.dst_h, v.dst_w };
+            }
+            if (v.taps.n == 0) {
+                if (!acc)
+                    zero_phase(&v);
+                continue;
+            }
+            pack_taps(&v);
+            if (v.flat)
+                eng_pool_for(c->pool, (int)(((size_t)v.g.N * (size_t)(v.dst_h * v.dst_w) + BLOCK - 1) / BLOCK), flat_task, &v);
+            else
+                eng_pool_for(c->pool, v.g.N, image_task, &v);
+        }
+}
+
+/* ---- gradient with respect to the weights ---- */
+
+struct corr {
+    struct conv v;               /* borders and scratch of the forward geometry */
+    const real *x[2], *gy[2];
+    real       *gw;
+    int         tasks;
+};
+
+/* One group's rows r0..r1 of gw over all images: partial sums per image (or WBLOCK pixels), added in order. */
+static void corr_task(void *arg, int task, int thread)
+{
+    const struct corr *q = arg;
+    const struct conv *v = &q->v;
+    const struct geom *g = &v->g;
+    const int cig = g->Ci / g->G, cog = g->Co / g->G, R = g->k * g->k * cig;
+    struct wprod p = { .n_seg = v->n_seg, .N = cog, .ldd = g->Co, .r0 = R * task / q->tasks, .r1 = R * (task + 1) / q->tasks,
+                       .run_off = v->taps.run, .run_len = v->taps.per_run * cig, .n_runs = v->taps.n / v->taps.per_run };
+    if (p.r0 == p.r1)
+        return;
+    if (v->flat) {
+        const int M = g->N * g->H * g->W;
+        p.rows = 1;
+        p.a_col = g->Ci;
+        p.g_col = g->Co;
+        p.d = q->gw;
+        for (int m = 0; m < M; m += WBLOCK) {
+            p.cols = M - m < WBLOCK ? M - m : WBLOCK;
+            p.acc = m > 0;
+            for (int s = 0; s < v->n_seg; s++) {
+                p.a[s] = q->x[s] + (size_t)m * (size_t)g->Ci;
+                p.g[s] = q->gy[s] + (size_t)m * (size_t)g->Co;
+            }
+            KN(wprod_run)(&p);
+        }
+        return;
+    }
+    p.rows = g->Ho;
+    p.cols = g->Wo;
+    p.a_row = (ptrdiff_t)g->s * v->b.W * g->Ci;
+    p.a_col = (ptrdiff_t)g->s * g->Ci;
+    p.g_row = (ptrdiff_t)g->Wo * g->Co;
+    p.g_col = g->Co;
+    for (int n = 0; n < g->N; n++) {
+        const real *x[2], *gy[2];
+        for (int s = 0; s < v->n_seg; s++) {
+            x[s] = q->x[s] + (size_t)n * (size_t)(g->H * g->W) * (size_t)g->Ci;
+            gy[s] = q->gy[s] + (size_t)n * (size_t)(g->Ho * g->Wo) * (size_t)g->Co;
+            if (!v->b.none)
+                x[s] = bordered(&v->b, x[s], g->H, g->W, g->Ci, v->pad + (size_t)(2 * thread + s) * v->pad_elems);
+        }
+        p.acc = n > 0;
+        for (int grp = 0; grp < g->G; grp++) {
+            for (int s = 0; s < v->n_seg; s++) {
+                p.a[s] = x[s] + grp * cig;
+                p.g[s] = gy[s] + grp * cog;
+            }
+            p.d = q->gw + grp * cog;
+            KN(wprod_run)(&p);
+        }
+    }
+}
+
+/* Few output channels: the vectors lie along the input channels instead, taps in registers. */
+static void corr_narrow_task(void *arg, int task, int thread)
+{
+    const struct corr *q = arg;
+    const struct conv *v = &q->v;
+    const struct geom *g = &v->g;
+    const int kk = g->k * g->k, t0 = kk * task / q->tasks, t1 = kk * (task + 1) / q->tasks;
+    enum { T = 8 };
+    for (int n = 0; n < g->N; n++) {
+        const real *x[2], *gy[2];
+        for (int s = 0; s < v->n_seg; s++) {
+            x[s] = q->x[s] + (size_t)n * (size_t)(g->H * g->W) * (size_t)g->Ci;
+            gy[s] = q->gy[s] + (size_t)n * (size_t)(g->Ho * g->Wo) * (size_t)g->Co;
+            if (!v->b.none)
+                x[s] = bordered(&v->b, x[s], g->H, g->W, g->Ci, v->pad + (size_t)(2 * thread + s) * v->pad_elems);
+        }
+        for (int co = 0; co < g->Co; co++)
+            for (int c = 0; c < g->Ci; c += VL)
+                for (int t = t0; t < t1; t += T) {
+                    vr acc[T];
+                    int nl = lanes(g->Ci - c);
+                    for (int i = 0; i < T; i++) acc[i] = vzero();
+                    for (int s = 0; s < v->n_seg; s++) {
+                        const real *a[T];
+                        for (int i = 0; i < T; i++) a[i] = x[s] + v->taps.off[t + i < t1 ? t + i : t1 - 1] * g->Ci + c;
+                        for (int oh = 0; oh < g->Ho; oh++)
+                            for (int ow = 0; ow < g->Wo; ow++) {
+                                vr gv = vset(gy[s][((ptrdiff_t)oh * g->Wo + ow) * g->Co + co]);
+                                ptrdiff_t o = ((ptrdiff_t)oh * v->b.W + ow) * g->s * g->Ci;
+                                _Pragma("GCC unroll 8") for (int i = 0; i < T; i++) acc[i] = vfma(gv, vload(a[i] + o, nl), acc[i]);
+                            }
+                    }
+                    for (int i = 0; i < T && t + i < t1; i++) {
+                        real lane[VL], *d = q->gw + ((ptrdiff_t)v->taps.at[t + i] * g->Ci + c) * g->Co + co;
+                        vst(lane, acc[i]);
+                        for (int j = 0; j < nl; j++, d += g->Co)
+                            *d = n > 0 ? *d + lane[j] : lane[j];
+                    }
+                }
+    }
+}
+
+static void conv_corr(const struct op_call *c, int n_seg, const void *const *x, const void *const *gy, void *gw)
+{
+    struct corr q = { .v = conv_of(c, false), .gw = gw };
+    const bool narrow = q.v.narrow;
+    q.v.narrow = false;
+    q.v.n_seg = n_seg;
+    for (int s = 0; s < n_seg; s++) {
+        q.x[s] = x[s];
+        q.gy[s] = gy[s];
+    }
+    const struct geom *g = &q.v.g;
+    const int M = g->N * g->H * g->W;
+    if (c->blas && q.v.flat && blas_pays(M, g->Co, g->Ci)) {
+        for (int s = 0; s < n_seg; s++)
+            blas_gemm(true, false, g->Ci, g->Co, M, q.x[s], g->Ci, q.gy[s], g->Co, q.gw, g->Co, s > 0);
+        return;
+    }
+    layout(&q.v, c->scratch, n_seg);
+    taps_forward(&q.v.g, &q.v.b, &q.v.taps);
+    if (!q.v.b.none)
+        memset(q.v.pad, 0, 2 * (size_t)q.v.threads * q.v.pad_elems * sizeof(real));
+    q.tasks = q.v.threads;
+    eng_pool_for(c->pool, q.tasks, narrow ? corr_narrow_task : corr_task, &q);
+}
+
+size_t KN(conv_scratch)(const struct op_call *c)
+{
+    size_t most = 0;
+    for (int transposed = 0; transposed < 2; transposed++)
+        for (int plain = 0; plain < 2; plain++) {
+            struct conv v = conv_of(c, transposed);
+            if (plain)
+                v.narrow = false;
+            size_t n = layout(&v, NULL, 2);
+            if (n > most)
+                most = n;
+        }
+    return most;
+}
+
+BILINEAR_RULES(conv)

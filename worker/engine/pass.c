@@ -1,0 +1,138 @@
+/* pass.c - run a plan: forward, backward, and both with tangents. */
+#include "worker/engine/plan.h"
+
+#include <string.h>
+
+struct bound { /* what one call brings, beside the arena */
+    const void *w, *u, *x;
+    void *g, *hu, *gx, *xu;
+};
+
+static void *at(const struct eng_plan *p, const void *base, uint64_t elems)
+{
+    return base ? (char *)(uintptr_t)base + elems * eng_dtype_size(p->dtype) : NULL;
+}
+
+static struct op_view view(const struct eng_plan *p, const struct bound *b, int tensor, struct op_view v)
+{
+    const int root = p->tensor[tensor].root;
+    const struct tensor *t = &p->tensor[root];
+    if (t->param) {
+        v.val = at(p, b->w, t->offset);
+        v.dot = at(p, b->u, t->offset);
+        v.adj = at(p, b->g, t->offset);
+        v.adj_dot = at(p, b->hu, t->offset);
+    } else if (root == p->input) {
+        v.val = at(p, b->x, 0);
+        v.adj = b->gx;
+        v.adj_dot = b->xu;
+    } else {
+        void **slot[N_BUFFERS] = { &v.val, &v.dot, &v.adj, &v.adj_dot };
+        for (int i = 0; i < N_BUFFERS; i++)
+            *slot[i] = t->place[i] == NO_PLACE ? NULL : p->arena + t->place[i];
+    }
+    return v;
+}
+
+static struct op_call bind(const struct eng_plan *p, const struct bound *b, const struct node *n)
+{
+    struct op_call c = plan_call(p, n);
+    for (int k = 0; k < n->n_in; k++)
+        c.in[k] = view(p, b, n->in[k], c.in[k]);
+    c.out = view(p, b, n->out, c.out);
+    c.aux = n->aux == NO_PLACE ? NULL : p->arena + n->aux;
+    c.scratch = p->arena + p->scratch;
+    if (p->running && n->op == OP_BN)
+        c.running = at(p, p->running, n->running);
+    return c;
+}
+
+enum { FORWARD, BACKWARD, DUAL_FORWARD, DUAL_BACKWARD };
+
+static void run(const struct eng_plan *p, int i, int rule, const struct op_call *c)
+{
+    const struct op_rules *r = &p->k->op[p->node[i].op];
+    const op_rule fn[] = { r->forward, r->backward, r->dual_forward, r->dual_backward };
+    if (p->probe)
+        p->probe(p->probe_arg, p, i, rule, fn[rule], c);
+    else
+        fn[rule](c);
+}
+
+static void walk_forward(const struct eng_plan *p, const struct bound *b, bool dual)
+{
+    for (int i = 0; i < p->n_nodes; i++) {
+        struct op_call c = bind(p, b, &p->node[i]);
+        run(p, i, dual && c.out.dot ? DUAL_FORWARD : FORWARD, &c);
+    }
+}
+
+static void clear_unread(const struct eng_plan *p, const struct bound *b)
+{
+    for (int i = 0; i < p->net.n_params; i++) {
+        const struct net_param *q = &p->net.param[i];
+        if (p->unread[i] && b->g)
+            memset(at(p, b->g, q->offset), 0, (size_t)q->size * eng_dtype_size(p->dtype));
+        if (p->unread[i] && b->hu)
+            memset(at(p, b->hu, q->offset), 0, (size_t)q->size * eng_dtype_size(p->dtype));
+    }
+}
+
+static void walk_backward(const struct eng_plan *p, const struct bound *b, bool dual)
+{
+    clear_unread(p, b);
+    for (int i = p->n_nodes - 1; i >= 0; i--) {
+        if (!p->tensor[p->node[i].out].needs_adj)
+            continue;
+        struct op_call c = bind(p, b, &p->node[i]);
+        run(p, i, dual ? DUAL_BACKWARD : BACKWARD, &c);
+    }
+}
+
+static struct op_view output(const struct eng_plan *p, const struct bound *b) { return view(p, b, p->output, (struct op_view){ 0 }); }
+static int width(const struct eng_plan *p) { return (int)(p->tensor[p->output].elems / (uint64_t)p->batch); }
+static size_t out_bytes(const struct eng_plan *p) { return (size_t)p->tensor[p->output].elems * eng_dtype_size(p->dtype); }
+
+void eng_forward(struct eng_plan *p, const void *w, const void *x, void *logits)
+{
+    struct bound b = { .w = w, .x = x };
+    walk_forward(p, &b, false);
+    if (logits)
+        memcpy(logits, output(p, &b).val, out_bytes(p));
+}
+
+double eng_loss(struct eng_plan *p, const void *logits, const void *y) { return p->k->loss(p->batch, width(p), logits, y, NULL); }
+
+double plan_grad(struct eng_plan *p, const void *w, const void *x, const void *y, void *g, void *gx, void *logits)
+{
+    struct bound b = { .w = w, .x = x, .g = g, .gx = gx };
+    walk_forward(p, &b, false);
+    struct op_view out = output(p, &b);
+    if (logits)
+        memcpy(logits, out.val, out_bytes(p));
+    double loss = p->k->loss(p->batch, width(p), out.val, y, out.adj);
+    walk_backward(p, &b, false);
+    return loss;
+}
+
+double eng_grad(struct eng_plan *p, const void *w, const void *x, const void *y, void *g, void *gx)
+{
+    return plan_grad(p, w, x, y, g, gx, NULL);
+}
+
+void eng_backward(struct eng_plan *p, const void *w, const void *x, const void *gout, void *g, void *gx)
+{
+    struct bound b = { .w = w, .x = x, .g = g, .gx = gx };
+    memcpy(output(p, &b).adj, gout, out_bytes(p));
+    walk_backward(p, &b, false);
+}
+
+double eng_tangent(struct eng_plan *p, const void *w, const void *x, const void *y, const void *u, void *hu, void *xu, void *yu, void *g)
+{
+    struct bound b = { .w = w, .u = u, .x = x, .g = g, .hu = hu, .xu = xu };
+    walk_forward(p, &b, true);
+    struct op_view out = output(p, &b);
+    double loss = p->k->dual_loss(p->batch, width(p), out.val, out.dot, y, out.adj, out.adj_dot, yu);
+    walk_backward(p, &b, true);
+    return loss;
+}

@@ -1,0 +1,473 @@
+/* plan.c - compile a network: layers to ops, tensors to buffers, buffers to places in one arena.
+ *
+ * Time runs through a pass: node i's forward is at time i, the loss at n, node i's backward at 2n - i. Each buffer lives
+ * from its first writing to its last reading on that line; buffers whose lives do not meet may share a place. Places are
+ * given largest first, each the lowest that is free over its whole life: the arena's size is known before anything runs. */
+#include "worker/engine/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const struct op_traits op_traits[OP_COUNT] = {
+    [OP_CONV] = { "conv", .keeps_in = true },
+    [OP_DWCONV] = { "dwconv", .keeps_in = true },
+    [OP_BIAS] = { "bias" },
+    [OP_WNORM] = { "wnorm", .keeps_in = true },
+    [OP_BN] = { "bn", .keeps_in = true },
+    [OP_LRELU] = { "lrelu", .keeps_in = true },
+    [OP_TANH] = { "tanh", .keeps_out = true },
+    [OP_MAXPOOL] = { "maxpool" },
+    [OP_AVGPOOL] = { "avgpool" },
+    [OP_GAP] = { "gap" },
+    [OP_FLATTEN] = { "flatten" },
+    [OP_UNFLATTEN] = { "unflatten" },
+    [OP_UP2] = { "up2" },
+    [OP_REFLECTPAD] = { "reflectpad" },
+    [OP_ADD] = { "add" },
+    [OP_CONCAT] = { "concat" },
+};
+
+void *eng_alloc(uint64_t bytes)
+{
+    return bytes > SIZE_MAX - 64 ? NULL : aligned_alloc(64, (size_t)(bytes + 63) & ~(size_t)63);
+}
+
+/* ---- layers to ops ---- */
+
+struct builder {
+    struct eng_plan *p;
+    int *of_node;              /* tensor of each layer's output */
+    int *n_consumers;          /* of each layer, among those that the output depends on; 0: left out of the plan */
+    uint64_t running;
+};
+
+static int add_tensor(struct eng_plan *p, struct net_shape s, bool batched)
+{
+    int t = p->n_tensors++;
+    p->tensor[t] = (struct tensor){ .s = s, .root = t, .producer = -1, .batched = batched,
+                                    .elems = (uint64_t)s.c * (uint64_t)s.h * (uint64_t)s.w * (batched ? (uint64_t)p->batch : 1),
+                                    .place = { NO_PLACE, NO_PLACE, NO_PLACE, NO_PLACE } };
+    return t;
+}
+
+/* The last dimension inside is the output channel; the others make the rows. */
+static int add_param(struct eng_plan *p, const struct net_param *q)
+{
+    int c = q->dim[0];
+    int t = add_tensor(p, (struct net_shape){ .c = c, .h = (int)(q->size / (uint64_t)c), .w = 1 }, false);
+    p->tensor[t].param = true;
+    p->tensor[t].offset = q->offset;
+    return t;
+}
+
+static int add_node(struct eng_plan *p, enum op op, int net_node, const int *in, int n_in, int out)
+{
+    struct node *n = &p->node[p->n_nodes];
+    *n = (struct node){ .op = op, .at = p->net.node[net_node].at, .n_in = n_in, .out = out, .net_node = net_node, .aux = NO_PLACE };
+    memcpy(n->in, in, (size_t)n_in * sizeof *in);
+    p->tensor[out].producer = p->n_nodes;
+    return p->n_nodes++;
+}
+
+static int alias(struct eng_plan *p, int of, struct net_shape s)
+{
+    int t = add_tensor(p, s, true);
+    p->tensor[t].root = p->tensor[of].root;
+    return t;
+}
+
+static int product(struct builder *b, int i, int x)
+{
+    struct eng_plan *p = b->p;
+    const struct net_node *l = &p->net.node[i];
+    int param = l->param0, w = add_param(p, &p->net.param[param]);
+    if (l->at.wn) {
+        int vg[2] = { w, add_param(p, &p->net.param[param + 1]) };
+        w = add_tensor(p, p->tensor[w].s, false);
+        add_node(p, OP_WNORM, i, vg, 2, w);
+        param++;
+    }
+    const bool depthwise = l->op == NET_CONV && l->at.groups > 1 && l->at.groups == p->tensor[x].s.c && l->at.groups == l->shape.c;
+    int y = add_tensor(p, l->shape, true), xw[2] = { x, w };
+    struct node *n = &p->node[add_node(p, depthwise ? OP_DWCONV : OP_CONV, i, xw, 2, y)];
+    if (l->op == NET_LINEAR)
+        n->at.k = n->at.stride = n->at.dilation = n->at.groups = 1;
+    if (l->at.bias) {
+        int xb[2] = { y, add_param(p, &p->net.param[param + 1]) };
+        y = add_tensor(p, l->shape, true);
+        add_node(p, OP_BIAS, i, xb, 2, y);
+    }
+    return y;
+}
+
+/* A leaky ReLU that alone reads a batch norm is folded into it. */
+static bool folds(const struct builder *b, int i)
+{
+    const struct net_node *l = &b->p->net.node[i];
+    return l->op == NET_LRELU && b->p->net.node[l->in[0]].op == NET_BN && b->n_consumers[l->in[0]] == 1;
+}
+
+static int norm(struct builder *b, int i, int x)
+{
+    struct eng_plan *p = b->p;
+    const struct net_node *l = &p->net.node[i];
+    int in[3] = { x, add_param(p, &p->net.param[l->param0]), -1 };
+    if (!l->at.mean_only)
+        in[2] = add_param(p, &p->net.param[l->param0 + 1]);
+    int y = add_tensor(p, l->shape, true);
+    struct node *n = &p->node[add_node(p, OP_BN, i, in, l->at.mean_only ? 2 : 3, y)];
+    n->at.slope = 1;
+    n->running = b->running;
+    b->running += 2 * (uint64_t)l->shape.c;
+    return y;
+}
+
+static int lower(struct builder *b, int i)
+{
+    static const enum op plain[NET_OP_COUNT] = {
+        [NET_LRELU] = OP_LRELU, [NET_TANH] = OP_TANH, [NET_MAXPOOL] = OP_MAXPOOL, [NET_AVGPOOL] = OP_AVGPOOL, [NET_GAP] = OP_GAP,
+        [NET_FLATTEN] = OP_FLATTEN, [NET_RESHAPE] = OP_UNFLATTEN, [NET_UP2] = OP_UP2, [NET_REFLECTPAD] = OP_REFLECTPAD,
+        [NET_ADD] = OP_ADD, [NET_CONCAT] = OP_CONCAT,
+    };
+    struct eng_plan *p = b->p;
+    const struct net_node *l = &p->net.node[i];
+    int in[OP_MAX_IN];
+    for (int k = 0; k < l->n_in; k++)
+        in[k] = b->of_node[l->in[k]];
+    const struct net_shape xs = l->n_in ? p->tensor[in[0]].s : l->shape;
+    if (l->op == NET_CONV || l->op == NET_LINEAR)
+        return product(b, i, in[0]);
+    if (l->op == NET_BN)
+        return norm(b, i, in[0]);
+    if (folds(b, i)) {
+        p->node[p->tensor[in[0]].producer].at.slope = l->at.slope;
+        return in[0];
+    }
+    if (l->op == NET_FLATTEN && (xs.c == 1 || xs.h * xs.w == 1))
+        return alias(p, in[0], l->shape);
+    if (l->op == NET_RESHAPE && (l->shape.c == 1 || l->shape.h * l->shape.w == 1))
+        return alias(p, in[0], l->shape);
+    int y = add_tensor(p, l->shape, true);
+    add_node(p, plain[l->op], i, in, l->n_in, y);
+    return y;
+}
+
+static void leave_out(struct builder *b, int i)
+{
+    const struct net_node *l = &b->p->net.node[i];
+    for (int k = 0; k < l->n_params; k++)
+        b->p->unread[l->param0 + k] = true;
+    if (l->op == NET_BN) /* its statistics keep their place, for eng_running_count knows nothing of plans */
+        b->running += 2 * (uint64_t)l->shape.c;
+}
+
+static int build(struct eng_plan *p, struct errbuf *e)
+{
+    const struct net *n = &p->net;
+    struct builder b = { .p = p, .of_node = calloc((size_t)n->n_nodes, sizeof(int)), .n_consumers = calloc((size_t)n->n_nodes, sizeof(int)) };
+    /* a layer makes at most three ops, and a tensor for each and for each parameter */
+    p->node = calloc((size_t)n->n_nodes * 3, sizeof *p->node);
+    p->tensor = calloc((size_t)(n->n_nodes * 3 + n->n_params), sizeof *p->tensor);
+    int rc = 0;
+    p->unread = calloc((size_t)n->n_params + 1, sizeof *p->unread);
+    if (!b.of_node || !b.n_consumers || !p->node || !p->tensor || !p->unread) {
+        rc = err_set(e, ERR_NOMEM, "no memory to plan %d layers", n->n_nodes);
+        goto done;
+    }
+    b.n_consumers[n->out]++;
+    for (int i = n->n_nodes - 1; i > 0; i--)
+        for (int k = 0; k < n->node[i].n_in && b.n_consumers[i]; k++)
+            b.n_consumers[n->node[i].in[k]]++;
+    for (int i = 0; i < n->n_nodes; i++) {
+        if (!b.n_consumers[i]) {
+            leave_out(&b, i);
+            continue;
+        }
+        if (n->node[i].at.k > 255 && n->node[i].op == NET_CONV) {
+            rc = err_set(e, ERR_SHAPE, "layer %s: kernel %d is larger than the engine's 255", n->node[i].path, n->node[i].at.k);
+            goto done;
+        }
+        b.of_node[i] = i == 0 ? add_tensor(p, n->node[0].shape, true) : lower(&b, i);
+    }
+    p->input = b.of_node[0];
+    p->output = b.of_node[n->out];
+    if (p->n_nodes == 0 || p->tensor[p->output].root == p->input)
+        rc = err_set(e, ERR_SHAPE, "the network has no layer that computes anything");
+done:
+    free(b.of_node);
+    free(b.n_consumers);
+    return rc;
+}
+
+/* ---- what flows where ---- */
+
+static int mark_flow(struct eng_plan *p, struct errbuf *e)
+{
+    bool *seen = calloc((size_t)p->n_tensors, sizeof *seen);
+    if (!seen)
+        return err_set(e, ERR_NOMEM, "no memory to plan %d ops", p->n_nodes);
+    for (int t = 0; t < p->n_tensors; t++)
+        if (p->tensor[t].param) {
+            p->tensor[t].has_dot = p->need & ENG_TANGENT;
+            p->tensor[t].needs_adj = p->need & ENG_GRAD;
+        }
+    p->tensor[p->input].needs_adj = p->need & ENG_INPUT_GRAD;
+    for (int i = 0; i < p->n_nodes; i++) {
+        struct node *n = &p->node[i];
+        struct tensor *y = &p->tensor[n->out];
+        for (int k = 0; k < n->n_in; k++) {
+            y->has_dot |= p->tensor[p->tensor[n->in[k]].root].has_dot;
+            y->needs_adj |= p->tensor[p->tensor[n->in[k]].root].needs_adj;
+        }
+    }
+    /* Backward runs from the last node: the first to touch an adjoint writes it, later ones add. */
+    for (int i = p->n_nodes - 1; i >= 0; i--) {
+        struct node *n = &p->node[i];
+        for (int k = 0; k < n->n_in; k++) {
+            int root = p->tensor[n->in[k]].root;
+            n->acc[k] = seen[root];
+            seen[root] |= p->tensor[n->out].needs_adj;
+        }
+    }
+    free(seen);
+    const struct tensor *y = &p->tensor[p->tensor[p->output].root];
+    if (((p->need & ENG_GRAD) && !y->needs_adj) || ((p->need & ENG_TANGENT) && !y->has_dot))
+        return err_set(e, ERR_SHAPE, "the network's output depends on no parameter: there is nothing to learn");
+    return 0;
+}
+
+/* ---- places ---- */
+
+struct life { uint64_t *place, bytes; int from, to, number; };
+
+/* Ties go by number, not by address: the same network takes the same room every time. */
+static int by_size(const void *a, const void *b)
+{
+    const struct life *x = a, *y = b;
+    if (x->bytes != y->bytes)
+        return x->bytes < y->bytes ? 1 : -1;
+    return x->from != y->from ? x->from - y->from : x->number - y->number;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct life *x = *(struct life *const *)a, *y = *(struct life *const *)b;
+    return *x->place < *y->place ? -1 : *x->place > *y->place;
+}
+
+static uint64_t aligned(uint64_t n) { return (n + 63) & ~(uint64_t)63; }
+
+/* Lowest gap among the placed lives that meet this one. */
+static int place_all(struct life *l, int n, uint64_t *total)
+{
+    struct life **met = malloc((size_t)(n ? n : 1) * sizeof *met);
+    if (!met)
+        return -ERR_NOMEM;
+    qsort(l, (size_t)n, sizeof *l, by_size);
+    *total = 0;
+    for (int i = 0; i < n; i++) {
+        int m = 0;
+        for (int j = 0; j < i; j++)
+            if (l[j].from <= l[i].to && l[i].from <= l[j].to)
+                met[m++] = &l[j];
+        qsort(met, (size_t)m, sizeof *met, by_place);
+        uint64_t at = 0;
+        for (int j = 0; j < m && at + l[i].bytes > *met[j]->place; j++)
+            if (*met[j]->place + met[j]->bytes > at)
+                at = *met[j]->place + met[j]->bytes;
+        /* the loop stops at the first neighbour that leaves room below it */
+        for (int j = 0; j < m; j++)
+            if (*met[j]->place < at + l[i].bytes && at < *met[j]->place + met[j]->bytes) {
+                at = *met[j]->place + met[j]->bytes;
+                j = -1;
+            }
+        *l[i].place = at;
+        if (at + l[i].bytes > *total)
+            *total = at + l[i].bytes;
+    }
+    free(met);
+    return 0;
+}
+
+/* When is the value (or tangent) of root r last read, its adjoint first written? */
+static void span(const struct eng_plan *p, int r, int *last_read, int *first_adj)
+{
+    const int n = p->n_nodes, made = p->tensor[r].producer;
+    const bool back = p->need & ENG_GRAD;
+    *last_read = made;
+    *first_adj = 2 * n - made;
+    if (p->tensor[p->output].root == r) {
+        *last_read = n;
+        *first_adj = n;
+    }
+    if (back && made >= 0 && op_traits[p->node[made].op].keeps_out)
+        *last_read = 2 * n - made;
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < p->node[i].n_in; k++) {
+            if (p->tensor[p->node[i].in[k]].root != r)
+                continue;
+            int t = back && op_traits[p->node[i].op].keeps_in && p->tensor[p->node[i].out].needs_adj ? 2 * n - i : i;
+            if (t > *last_read) *last_read = t;
+            if (2 * n - i < *first_adj) *first_adj = 2 * n - i;
+        }
+}
+
+struct op_call plan_call(const struct eng_plan *p, const struct node *n)
+{
+    struct op_call c = { .batch = p->batch, .at = n->at, .n_in = n->n_in, .pool = p->pool, .blas = p->need & ENG_BLAS, .evaluation = p->evaluation, .running_momentum = 0.1 };
+    for (int k = 0; k < n->n_in; k++) {
+        c.in[k].s = p->tensor[n->in[k]].s;
+        c.in[k].acc = n->acc[k];
+    }
+    c.out.s = p->tensor[n->out].s;
+    return c;
+}
+
+static void live(struct life *l, int *m, uint64_t *place, uint64_t bytes, int from, int to)
+{
+    l[*m] = (struct life){ place, bytes, from, to, *m };
+    ++*m;
+}
+
+static int place_buffers(struct eng_plan *p, struct errbuf *e)
+{
+    const size_t esz = eng_dtype_size(p->dtype);
+    const int n = p->n_nodes;
+    struct life *l = calloc((size_t)(p->n_tensors * N_BUFFERS + n), sizeof *l);
+    int m = 0, rc;
+    if (!l)
+        return err_set(e, ERR_NOMEM, "no memory to plan %d ops", n);
+    for (int r = 0; r < p->n_tensors; r++) {
+        struct tensor *t = &p->tensor[r];
+        if (t->param || t->root != r || t->producer < 0)
+            continue;
+        int last_read, first_adj;
+        span(p, r, &last_read, &first_adj);
+        uint64_t bytes = aligned(t->elems * esz);
+        live(l, &m, &t->place[VAL], bytes, t->producer, last_read);
+        if (t->has_dot)
+            live(l, &m, &t->place[DOT], bytes, t->producer, last_read);
+        if (t->needs_adj)
+            live(l, &m, &t->place[ADJ], bytes, first_adj, 2 * n - t->producer);
+        if (t->needs_adj && (p->need & ENG_TANGENT))
+            live(l, &m, &t->place[ADJ_DOT], bytes, first_adj, 2 * n - t->producer);
+    }
+    for (int i = 0; i < n; i++) {
+        struct node *q = &p->node[i];
+        struct op_call c = plan_call(p, q);
+        if (p->k->aux[q->op]) {
+            q->aux_bytes = aligned(p->k->aux[q->op](&c));
+            live(l, &m, &q->aux, q->aux_bytes, i, p->need & ENG_GRAD ? 2 * n - i : i);
+        }
+        uint64_t s = p->k->scratch[q->op] ? aligned(p->k->scratch[q->op](&c)) : 0;
+        if (s > p->scratch_bytes)
+            p->scratch_bytes = s;
+    }
+    rc = place_all(l, m, &p->scratch);
+    p->bytes = p->scratch + p->scratch_bytes;
+    free(l);
+    return rc < 0 ? err_set(e, ERR_NOMEM, "no memory to plan %d ops", n) : 0;
+}
+
+/* ---- the plan ---- */
+
+int plan_compile(const struct net *net, int batch, enum eng_dtype t, unsigned need, struct eng_plan **out, struct errbuf *e)
+{
+    *out = NULL;
+    if (batch < 1 || batch > 1 << 20)
+        return err_set(e, ERR_SHAPE, "a batch of %d images", batch);
+    if (need & (ENG_INPUT_GRAD | ENG_TANGENT | ENG_RUNNING))
+        need |= ENG_GRAD;
+    struct eng_plan *p = calloc(1, sizeof *p);
+    if (!p)
+        return err_set(e, ERR_NOMEM, "no memory for a plan");
+    p->batch = batch;
+    p->dtype = t;
+    p->need = need;
+    p->k = eng_kernels(t);
+    int rc = net_copy(&p->net, net, e);
+    if (rc == 0)
+        rc = build(p, e);
+    if (rc == 0)
+        rc = mark_flow(p, e);
+    if (rc == 0)
+        rc = place_buffers(p, e);
+    if (rc < 0) {
+        eng_plan_free(p);
+        return rc;
+    }
+    *out = p;
+    return 0;
+}
+
+void plan_attach(struct eng_plan *p, void *arena) { p->arena = arena; }
+
+int eng_plan_new(const struct net *net, int batch, enum eng_dtype t, unsigned need, struct eng_plan **out, struct errbuf *e)
+{
+    int rc = plan_compile(net, batch, t, need, out, e);
+    if (rc < 0)
+        return rc;
+    struct eng_plan *p = *out;
+    size_t running = eng_running_count(net), esz = eng_dtype_size(t);
+    p->arena = eng_alloc(p->bytes);
+    p->owns_arena = true;
+    if (need & ENG_RUNNING)
+        p->running = calloc(running ? running : 1, esz);
+    if (!p->arena || ((need & ENG_RUNNING) && !p->running)) {
+        rc = err_set(e, ERR_NOMEM, "a plan of %llu bytes does not fit in memory", (unsigned long long)p->bytes);
+        eng_plan_free(p);
+        *out = NULL;
+        return rc;
+    }
+    if (p->running) { /* mean 0, variance 1 */
+        char *at = p->running;
+        for (int i = 0; i < net->n_nodes; i++)
+            for (int c = 0; net->node[i].op == NET_BN && c < 2 * net->node[i].shape.c; c++, at += esz) {
+                double one = c >= net->node[i].shape.c;
+                if (t == ENG_F64) memcpy(at, &one, sizeof one);
+                else memcpy(at, &(float){ (float)one }, sizeof(float));
+            }
+    }
+    return 0;
+}
+
+void eng_plan_free(struct eng_plan *p)
+{
+    if (!p)
+        return;
+    net_fini(&p->net);
+    free(p->node);
+    free(p->tensor);
+    free(p->unread);
+    free(p->running);
+    if (p->owns_arena)
+        free(p->arena);
+    free(p);
+}
+
+uint64_t eng_plan_bytes(const struct eng_plan *p) { return p->bytes; }
+void     eng_plan_set_pool(struct eng_plan *p, struct eng_pool *pool) { p->pool = pool; }
+
+int eng_plan_predict(const struct net *net, int batch, enum eng_dtype t, unsigned need, uint64_t *bytes, struct errbuf *e)
+{
+    struct eng_plan *p;
+    int rc = plan_compile(net, batch, t, need, &p, e);
+    if (rc == 0)
+        *bytes = p->bytes;
+    if (rc == 0)
+        eng_plan_free(p);
+    return rc;
+}
+
+void eng_set_evaluation(struct eng_plan *p, bool on) { p->evaluation = on; }
+
+size_t eng_running_count(const struct net *n)
+{
+    size_t count = 0;
+    for (int i = 0; i < n->n_nodes; i++)
+        count += n->node[i].op == NET_BN ? 2 * (size_t)n->node[i].shape.c : 0;
+    return count;
+}
+
+void eng_running_get(const struct eng_plan *p, void *stats) { memcpy(stats, p->running, eng_running_count(&p->net) * eng_dtype_size(p->dtype)); }
+void eng_running_set(struct eng_plan *p, const void *stats) { memcpy(p->running, stats, eng_running_count(&p->net) * eng_dtype_size(p->dtype)); }
