@@ -289,6 +289,21 @@ int worker_new(const struct worker_conf *c, const struct worker_tasks *tasks, st
     return rc;
 }
 
+/* What asks for a stop. */
+static const sigset_t *stop_signals(void)
+{
+    static sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    return &set;
+}
+
+void worker_hold_signals(void)
+{
+    pthread_sigmask(SIG_BLOCK, stop_signals(), NULL);
+}
+
 void worker_run(struct worker *w, bool signals)
 {
     if (signals) {
@@ -298,6 +313,7 @@ void worker_run(struct worker *w, bool signals)
         uv_signal_start(&w->sigterm, on_signal, SIGTERM);
         uv_signal_start(&w->sigint, on_signal, SIGINT);
         w->has_signals = true;
+        pthread_sigmask(SIG_UNBLOCK, stop_signals(), NULL);
     }
     log_info("start", "id=%s name=\"%s\" connect=%s slots=%d threads=%d mem_mb=%llu isa=%s results_kept=%d", w->folder.worker_id,
              w->conf.name, w->conf.connect, w->conf.slots, w->conf.threads, (unsigned long long)(w->conf.mem_bytes >> 20),

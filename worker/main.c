@@ -71,6 +71,7 @@ int main(int argc, char **argv)
     }
     log_init("worker", c.log_level);
     signal(SIGPIPE, SIG_IGN);
+    worker_hold_signals();
     if (c.insecure && !c.key[0])
         log_warn("insecure", "connect=%s why=\"no keys: anybody on the way can read and change everything\"", c.connect);
     return serve(&c);

@@ -172,6 +172,13 @@ class Worker(Process):
         super().__init__(sandbox, name, [BIN / "didact-worker", "--connect", connect, "--dir", self.folder,
                                          "--name", name, "--slots", slots, *extra], env=env)
 
+    def start(self):
+        """Back when it runs (or has ended by itself): before main() a SIGTERM still has its default action."""
+        seen = len(self.text())
+        super().start()
+        wait_for(f"{self.name} starts", lambda: "ev=start " in self.text()[seen:] or not self.running)
+        return self
+
 
 class Sandbox:
     """A short-named folder (socket paths are at most 107 bytes) and what was started in it."""
