@@ -88,7 +88,18 @@ int leases_holding(struct leases *l, struct lease_ref **out)
     return n;
 }
 
-/* A checkpoint is announced once it is at the coordinator; until then the one before it is. */
+/* A checkpoint is announced once it is at the coordinator; until then the one before it is. The one that is waited for is not
+ * exchanged for a newer one on the way: where checkpoints come faster than they travel, none would ever arrive. */
+static void announce(struct leases *l, struct held *h)
+{
+    if (!h->travelling[0])
+        memcpy(h->travelling, h->progress.checkpoint_blob, sizeof h->travelling);
+    if (!h->travelling[0] || blobcache_unsent(l->blobs, h->travelling))
+        return;
+    memcpy(h->announced, h->travelling, sizeof h->announced);
+    h->travelling[0] = '\0';
+}
+
 int leases_progress(struct leases *l, struct task_progress **out)
 {
     int n = 0;
@@ -96,13 +107,8 @@ int leases_progress(struct leases *l, struct task_progress **out)
         struct held *h = l->held[i];
         if (!h->fresh || h->state != HELD_COMPUTING)
             continue;
-        h->fresh = false;
-        if (h->progress.checkpoint_blob[0]) {
-            if (!blobcache_unsent(l->blobs, h->progress.checkpoint_blob))
-                memcpy(h->announced, h->progress.checkpoint_blob, sizeof h->announced);
-            else
-                h->fresh = true; /* again with the next heartbeat */
-        }
+        announce(l, h);
+        h->fresh = strcmp(h->announced, h->progress.checkpoint_blob) != 0; /* again with the next heartbeat */
         l->progress[n] = h->progress;
         memcpy(l->progress[n++].checkpoint_blob, h->announced, sizeof h->announced);
     }

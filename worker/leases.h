@@ -22,6 +22,7 @@ struct held {
     struct task          task;
     struct task_progress progress;
     hash_str             announced;  /* newest checkpoint whose transfer has ended */
+    hash_str             travelling; /* the one that is waited for */
     bool                 fresh;      /* progress not sent yet */
 };
 
