@@ -46,7 +46,7 @@ const struct verb cli_verbs[] = {
     { "teach", JOBS, "", 0, 0, "Train a teacher; its curriculum is the result",
       "didact teach --dataset fashion-mnist --meta-steps 2000 -f\n"
       "didact teach --dataset fashion-mnist --teacher real --seconds 600    the control: real batches",
-      F(NAMED, { "teacher", 0, "KIND", "gtn (default) or real", false },
+      F(NAMED, { "teacher", 0, "KIND", "gtn (default), distilled or real", false },
         { "steps", 0, "T", "inner steps of the curriculum", false }, { "teach-batch", 0, "B", "images of a step", false },
         { "meta-steps", 0, "N", "outer steps", false }, { "seconds", 0, "S", "end after so long, if that is earlier", false },
         { "learners", 0, "K", "learners of a meta-step", false }, HAND_IN), verb_teach },

@@ -59,7 +59,7 @@ struct searcher_cfg {
 };
 
 struct teach_cfg {
-    name_str kind;              /* "gtn", "real" */
+    name_str kind;              /* "gtn", "distilled", "real" */
     int      steps, batch;      /* T, B */
     int      meta_steps;        /* outer steps; the job ends at whichever of this and seconds comes first */
     double   seconds;           /* 0: no limit in time. A limit in seconds gives up bitwise repeatability; outputs say so */
@@ -72,8 +72,10 @@ struct teach_cfg {
     struct inner_cfg inner;
     double   outer_lr, outer_beta1, outer_beta2, outer_eps; /* Adam */
     double   outer_lr_end;      /* cosine to this fraction of outer_lr */
+    double   outer_schedule;    /* times outer_lr: the step size of log lr and logit mu */
     double   clip;              /* times the running mean of the meta-gradient norm; 0: off */
     int      z_dim, g_hidden, g_channels1, g_channels2; /* generator: z+K -> hidden -> c1 x h/4 x w/4 -> up, c2 -> up, C */
+    int      warm_start;        /* passes that fit the generator's images to real ones before the first meta-step */
     bool     learn_labels;      /* soft labels y_t are learned too (start: one-hot) */
     int      n_mix;             /* distribution of learners: spaces and their weights */
     name_str mix_space[MAX_MIX];

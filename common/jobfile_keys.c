@@ -50,7 +50,7 @@ static const struct job_key table[] = {
     { "constraints.max_params", F_COUNT, S, AT(constraints.max_params), 0, 0, 0, 1e15, SAME("0"), "parameters, at most; 0: no limit" },
     { "constraints.min_macs", F_COUNT, S, AT(constraints.min_macs), 0, 0, 0, 1e15, SAME("0"), "multiply-adds an image, at least" },
     { "constraints.max_macs", F_COUNT, S, AT(constraints.max_macs), 0, 0, 0, 1e15, SAME("0"), "multiply-adds an image, at most; 0: no limit" },
-    { "teach.kind", F_TEACHER, T, AT(teach.kind), 0, 0, 0, 0, SAME("gtn"), "a generator, or real batches with a learned schedule (the control)" },
+    { "teach.kind", F_TEACHER, T, AT(teach.kind), 0, 0, 0, 0, SAME("gtn"), "a generator, images learned one by one from real ones on, or real batches with a learned schedule (the control)" },
     { "teach.steps", F_INT, T, AT(teach.steps), 0, 0, 1, 1024, SAME("32"), "inner steps T of the curriculum" },
     { "teach.batch", F_INT, T, AT(teach.batch), 0, 0, 2, 4096, SAME("128"), "images B of a step" },
     { "teach.meta_steps", F_INT, T, AT(teach.meta_steps), 0, 0, 1, 10000000, SAME("500"), "outer steps" },
@@ -72,6 +72,7 @@ static const struct job_key table[] = {
       "labels in inner steps are mixed with the uniform distribution by so much" },
     { "teach.adam.lr", F_REAL, T, AT(teach.outer_lr), 0, 0, JOB_ABOVE_0, 1, SAME("0.002"), "the outer optimiser's step size" },
     { "teach.adam.lr_end", F_REAL, T, AT(teach.outer_lr_end), 0, 0, 0, 1, SAME("0.1"), "falls by a cosine to this fraction" },
+    { "teach.adam.schedule", F_REAL, T, AT(teach.outer_schedule), 0, 0, 0, 1000, SAME("1"), "times lr: the step size of the learned step sizes and momenta" },
     { "teach.adam.beta1", F_REAL, T, AT(teach.outer_beta1), 0, 0, 0, 0.999999, SAME("0.9"), "decay of the mean" },
     { "teach.adam.beta2", F_REAL, T, AT(teach.outer_beta2), 0, 0, 0, 0.999999, SAME("0.999"), "decay of the mean square" },
     { "teach.adam.eps", F_REAL, T, AT(teach.outer_eps), 0, 0, JOB_ABOVE_0, 1, SAME("1e-8"), "added to the root" },
@@ -80,6 +81,7 @@ static const struct job_key table[] = {
     { "teach.g_hidden", F_INT, T, AT(teach.g_hidden), 0, 0, 1, 65536, SAME("256"), "units of its hidden layer" },
     { "teach.g_channels1", F_INT, T, AT(teach.g_channels1), 0, 0, 1, 4096, SAME("32"), "channels at a quarter of the size" },
     { "teach.g_channels2", F_INT, T, AT(teach.g_channels2), 0, 0, 1, 4096, SAME("16"), "channels at half the size" },
+    { "teach.warm_start", F_INT, T, AT(teach.warm_start), 0, 0, 0, 100000, SAME("0"), "passes that fit the generator's images to real ones before the first meta-step" },
     { "teach.learn_labels", F_BOOL, T, AT(teach.learn_labels), 0, 0, 0, 0, SAME("false"), "soft labels are learned too" },
     { "teach.learners_mix", F_MIX, T, AT(teach.mix_space), AT(teach.n_mix), MAX_MIX, JOB_ABOVE_0, 1000000, SAME("[{space: chain, weight: 1}]"),
       "the spaces learners are drawn from, and how often" },
@@ -104,7 +106,7 @@ static const struct job_key table[] = {
 _Static_assert(sizeof table / sizeof *table <= JOB_KEYS_MAX, "line numbers are kept for every key");
 
 static const char *const searchers[] = { "random", "evolution" };
-static const char *const teachers[] = { "gtn", "real" };
+static const char *const teachers[] = { "gtn", "distilled", "real" };
 static const char *const inners[INNER_TYPE_COUNT] = { "sgd", "lars", "nesterov", "rmsprop", "adam" };
 
 const struct job_key *job_key_at(int i)
@@ -147,7 +149,7 @@ const char *job_key_type(const struct job_key *k)
     case F_HASH:     snprintf(buf, sizeof buf, "hash"); break;
     case F_SPACE:    snprintf(buf, sizeof buf, "search space"); break;
     case F_SEARCHER: snprintf(buf, sizeof buf, "random or evolution"); break;
-    case F_TEACHER:  snprintf(buf, sizeof buf, "gtn or real"); break;
+    case F_TEACHER:  snprintf(buf, sizeof buf, "gtn, distilled or real"); break;
     case F_INNER:    snprintf(buf, sizeof buf, "sgd, lars, nesterov, rmsprop or adam"); break;
     case F_INTS:     snprintf(buf, sizeof buf, "list of up to %d integers, %s", k->cap, range); break;
     case F_REALS:    snprintf(buf, sizeof buf, "list of up to %d numbers, %s", k->cap, range); break;
@@ -441,7 +443,7 @@ void job_key_read(const struct job_key *k, const struct jtree *t, const struct j
             snprintf(at, sizeof(name_str), "%s", searchers[word]);
         break;
     case F_TEACHER:
-        if ((word = read_word(&r, v, teachers, 2)) >= 0)
+        if ((word = read_word(&r, v, teachers, sizeof teachers / sizeof *teachers)) >= 0)
             snprintf(at, sizeof(name_str), "%s", teachers[word]);
         break;
     case F_INNER:

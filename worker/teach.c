@@ -74,6 +74,15 @@ static int evaluate(struct teaching *g, struct errbuf *e)
     return rc;
 }
 
+/* After a pass of the warm start: no meta-step is done yet, but the clock runs and a stop is heard. */
+static bool warmed(void *arg)
+{
+    struct teaching *g = arg;
+    g->t->seconds = g->before + elapsed(g);
+    tell(g);
+    return !cancelled(g);
+}
+
 static bool evaluated(const struct teacher *t)
 {
     return t->n_history && t->history[t->n_history - 1].meta_step == (double)t->meta_step;
@@ -84,7 +93,11 @@ static bool due(uint64_t step, int every) { return every > 0 && step % (uint64_t
 static int teach(struct teaching *g, struct errbuf *e)
 {
     struct teacher *t = g->t;
-    int rc = evaluated(t) || t->meta_step ? 0 : evaluate(g, e); /* the untrained teacher opens the history */
+    int rc = 0;
+    if (t->meta_step == 0 && t->cfg.warm_start)
+        rc = teacher_warm(t, warmed, g, e);
+    if (rc == 0 && t->meta_step == 0 && !evaluated(t))
+        rc = evaluate(g, e); /* before the first meta-step: it opens the history */
     tell(g);
     while (rc == 0 && teacher_fraction(t) < 1) {
         if (cancelled(g)) {

@@ -17,7 +17,7 @@
 #define DRAWS_MAX      2000
 #define SKIPS_MAX      50    /* meta-steps in a row without a usable learner */
 #define NORM_KEEP      0.9   /* running means of norms */
-#define LABEL_RATE     0.3   /* of the outer rate: labels live in [0, 1], images in [-1, 1] behind a network */
+#define LABEL_RATE     0.3   /* of the outer rate: labels live in [0, 1], images in [-1, 1] */
 #define LOG_LR_MAX     4.6   /* step sizes stay below 100 */
 #define LOG_LR_MIN    (-14.0)
 #define LOGIT_MU_MAX   7.0   /* momenta stay below 0.9991 */
@@ -28,10 +28,11 @@ static void lay_out(struct teacher *t, uint64_t generator)
     uint64_t TB = (uint64_t)c->steps * (uint64_t)c->batch;
     const struct { uint64_t n; double rate; } row[PART_COUNT] = {
         [PART_GENERATOR] = { generator, 1 },
-        [PART_Z]         = { t->kind->learns_images ? TB * (uint64_t)c->z_dim : 0, 1 },
+        [PART_Z]         = { t->gen ? TB * (uint64_t)c->z_dim : 0, 1 },
+        [PART_IMAGES]    = { t->kind->learns_images && !t->gen ? t->n_x : 0, 1 },
         [PART_LABELS]    = { c->learn_labels ? t->n_y : 0, LABEL_RATE },
-        [PART_LR]        = { (uint64_t)c->steps, 1 },
-        [PART_MU]        = { (uint64_t)c->steps, 1 },
+        [PART_LR]        = { (uint64_t)c->steps, c->outer_schedule },
+        [PART_MU]        = { (uint64_t)c->steps, c->outer_schedule },
     };
     for (int p = 0; p < PART_COUNT; p++) {
         t->part[p].first = t->n_theta;
@@ -81,6 +82,8 @@ static int check_cfg(const struct teach_cfg *c, const struct dataset *d, struct 
             return err_set(e, ERR_INPUT, "teach.mix: %s: no such space, or a negative weight", c->mix_space[i]);
     if (c->n_mix < 1)
         return err_set(e, ERR_INPUT, "teach.mix: names no space");
+    if (c->warm_start < 0)
+        return err_set(e, ERR_INPUT, "teach.warm_start: %d is negative", c->warm_start);
     if (d->n[SPLIT_TRAIN] < 1 || d->n[SPLIT_VALID] < 1)
         return err_set(e, ERR_INPUT, "dataset %s has no training or no validation images", d->hash);
     return 0;
@@ -134,7 +137,9 @@ int teacher_new(const struct teach_cfg *cfg, uint64_t seed, const struct real_da
     int rc = t->kind ? check_cfg(cfg, d, e) : err_set(e, ERR_INPUT, "teach.kind: there is no kind %s", cfg->kind);
     if (rc == 0 && cfg->learn_labels && !t->kind->learns_images)
         rc = err_set(e, ERR_INPUT, "teach.learn_labels: kind %s shows real images with their own labels", cfg->kind);
-    if (rc == 0 && t->kind->learns_images) {
+    if (rc == 0 && cfg->warm_start && !t->kind->has_generator)
+        rc = err_set(e, ERR_INPUT, "teach.warm_start: kind %s has no generator", cfg->kind);
+    if (rc == 0 && t->kind->has_generator) {
         struct generator_cfg g = { cfg->steps, cfg->batch, cfg->z_dim, d->n_classes, d->c, d->h, d->w, cfg->g_hidden,
                                    cfg->g_channels1, cfg->g_channels2, t->threads };
         rc = generator_new(&g, &t->gen, e);
@@ -145,8 +150,11 @@ int teacher_new(const struct teach_cfg *cfg, uint64_t seed, const struct real_da
         t->n_y = (size_t)cfg->steps * (size_t)cfg->batch * (size_t)d->n_classes;
         t->adam = (struct adam){ .beta1 = cfg->outer_beta1, .beta2 = cfg->outer_beta2, .eps = cfg->outer_eps };
         lay_out(t, t->gen ? generator_get_net(t->gen)->param_count : 0);
-        if ((rc = allocate(t, e)) == 0 && (rc = make_crew(t, e)) == 0)
+        if ((rc = allocate(t, e)) == 0 && (rc = make_crew(t, e)) == 0) {
             start_values(t);
+            if (t->part[PART_IMAGES].n)
+                rc = teacher_real_images(t, t->theta + t->part[PART_IMAGES].first, e);
+        }
     }
     if (rc < 0)
         teacher_free(t);
@@ -391,6 +399,7 @@ static void pull_back(struct teacher *t)
     float *g = t->grad;
     if (t->gen)
         generator_backward(t->gen, t->theta, t->theta + t->part[PART_Z].first, t->label, t->dx, g, g + t->part[PART_Z].first);
+    memcpy(g + t->part[PART_IMAGES].first, t->dx, t->part[PART_IMAGES].n * sizeof *g);
     memcpy(g + t->part[PART_LABELS].first, t->dy, t->part[PART_LABELS].n * sizeof *g);
     for (int i = 0; i < t->cfg.steps; i++) {
         g[t->part[PART_LR].first + (uint64_t)i] = (float)(t->dlr[i] * t->lr[i]);
@@ -412,6 +421,7 @@ static void update(struct teacher *t)
     adam_next(&t->adam);
     for (int p = 0; p < PART_COUNT; p++)
         adam_apply(&t->adam, t->theta, t->grad, scale, t->part[p].first, t->part[p].n, rate * t->part[p].rate);
+    clamp(t->theta + t->part[PART_IMAGES].first, t->part[PART_IMAGES].n, -1, 1);
     clamp(t->theta + t->part[PART_LR].first, t->part[PART_LR].n, LOG_LR_MIN, LOG_LR_MAX);
     clamp(t->theta + t->part[PART_MU].first, t->part[PART_MU].n, -LOGIT_MU_MAX, LOGIT_MU_MAX);
 }

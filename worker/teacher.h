@@ -14,7 +14,7 @@
 #include "worker/datacache.h"
 #include "worker/generator.h"
 
-enum part { PART_GENERATOR, PART_Z, PART_LABELS, PART_LR, PART_MU, PART_COUNT };
+enum part { PART_GENERATOR, PART_Z, PART_IMAGES, PART_LABELS, PART_LR, PART_MU, PART_COUNT };
 
 struct teach_eval {         /* one row of a teacher's history */
     double meta_step, seconds, meta_loss, accuracy, held_out;
@@ -24,7 +24,7 @@ struct teacher;
 /* The kinds of teachers: where x_t come from, and what becomes of their gradient. */
 struct teacher_kind {
     const char *name;
-    bool learns_images;                                     /* has a generator; dx is wanted */
+    bool has_generator, learns_images;                      /* images: by a generator or themselves; dx is wanted */
     void (*make_images)(struct teacher *t, uint64_t step);  /* fills t->x, and t->y where they are not learned */
     int  (*images_u8)(struct teacher *t, uint8_t *out, float *labels, struct errbuf *e); /* of the curriculum, [T,B,C,H,W] */
 };
@@ -57,6 +57,7 @@ struct teacher {
     uint64_t left_out, skipped;         /* learners that diverged; meta-steps that changed nothing */
     int      skipped_in_a_row;
     double   norm_mean, last_norm, meta_loss;
+    double   warm_mse;                  /* of the last warm pass: mean square error of a pixel (they span 2) */
     double   seconds;                   /* of computing, over all resumes */
     uint64_t peak_bytes;
     struct teach_eval *history;
@@ -71,6 +72,9 @@ double teacher_fraction(const struct teacher *t);
 
 /* One meta-step. -ERR_DIVERGED when too many in a row gave nothing; -ERR_NOMEM; -ERR_INPUT when no drawn architecture fits. */
 int  teacher_step(struct teacher *t, struct errbuf *e);
+/* cfg.warm_start passes, before the first meta-step; `go_on` is asked after each and may end it: -ERR_CANCELLED. Not in
+ * checkpoints: what was stopped in here begins anew. */
+int  teacher_warm(struct teacher *t, bool (*go_on)(void *arg), void *arg, struct errbuf *e);
 /* Decode the schedule and make the images that theta stands for now (t->x, y, lr, mu). */
 void teacher_unfold(struct teacher *t, uint64_t step);
 /* Draw a learner of the mix: stream `index` of (seed, step). */

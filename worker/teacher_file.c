@@ -12,7 +12,7 @@
 
 #define FORMAT "didact-teacher-1"
 
-static const char *const part_name[PART_COUNT] = { "generator", "z", "labels", "log_lr", "logit_mu" };
+static const char *const part_name[PART_COUNT] = { "generator", "z", "images", "labels", "log_lr", "logit_mu" };
 
 enum { S_META_STEP, S_ADAM_STEP, S_LEFT_OUT, S_SKIPPED, S_IN_A_ROW, S_NORM_MEAN, S_LAST_NORM, S_META_LOSS,
        S_SECONDS, S_COUNT };

@@ -20,6 +20,8 @@ struct learner_run {
     struct errbuf err;
 };
 
+/* A training image of each slot's class into x [T*B,H,W,C] (teacher_warm.c). */
+int  teacher_real_images(const struct teacher *t, float *x, struct errbuf *e);
 bool learner_norm(const struct teacher *t, struct learner_run *r);
 
 #endif

@@ -1,6 +1,7 @@
 /* teacher_kind.c - the table of teachers.
- * gtn: a generator shows learned inputs in a learned order. real: batches of the train split, fresh ones every meta-step;
- * only the schedule is learned. The second is the control: whatever it reaches, the images are not the reason. */
+ * gtn: a generator shows learned inputs in a learned order. distilled: the images themselves are learned, from real ones on
+ * (dataset distillation; Wang et al. 2018, arXiv 1811.10959). real: batches of the train split, fresh ones every meta-step;
+ * only the schedule is learned. The last is the control: whatever it reaches, the images are not the reason. */
 #include "worker/teacher_int.h"
 
 #include "worker/mem.h"
@@ -9,7 +10,7 @@
 
 #define SHOWN_BATCH UINT64_MAX /* stream of the batches that `real` shows; learners' streams are small numbers */
 
-/* ---- gtn ---- */
+/* ---- gtn, distilled ---- */
 
 static void gtn_images(struct teacher *t, uint64_t step)
 {
@@ -17,7 +18,14 @@ static void gtn_images(struct teacher *t, uint64_t step)
     generator_forward(t->gen, t->theta, t->theta + t->part[PART_Z].first, t->label, t->x);
 }
 
-static int gtn_images_u8(struct teacher *t, uint8_t *out, float *labels, struct errbuf *e)
+static void distilled_images(struct teacher *t, uint64_t step)
+{
+    (void)step;
+    memcpy(t->x, t->theta + t->part[PART_IMAGES].first, t->n_x * sizeof *t->x);
+}
+
+/* What theta shows now, as pixels. */
+static int learned_images_u8(struct teacher *t, uint8_t *out, float *labels, struct errbuf *e)
 {
     const struct dataset *d = &t->data->d;
     float *x = mem_array(t->n_x, sizeof *x);
@@ -66,8 +74,9 @@ static int real_images_u8(struct teacher *t, uint8_t *out, float *labels, struct
 }
 
 static const struct teacher_kind kinds[] = {
-    { "gtn", true, gtn_images, gtn_images_u8 },
-    { "real", false, real_images, real_images_u8 },
+    { "gtn", true, true, gtn_images, learned_images_u8 },
+    { "distilled", false, true, distilled_images, learned_images_u8 },
+    { "real", false, false, real_images, real_images_u8 },
 };
 
 const struct teacher_kind *teacher_kind_find(const char *name)

@@ -115,12 +115,12 @@ static void all_keys_are_read(void **state)
     assert_true(spec.constraints.min_macs == 30000 && spec.constraints.max_macs == 500000);
     must_parse("kind: teach\ndataset: d\nteach:\n  kind: real\n  seconds: 1.5h\n  meta_at: [{step: 8, weight: 0.25}, {step: 16}]\n"
                "  learners_mix:\n    - space: chain\n      weight: 3\n    - {space: nasbench201, weight: 0.5}\n"
-               "  inner: {type: lars, eps: 1e-5, scale_1d: 0.1, weight_decay: 0.001}\n  adam: {lr: 0.01, beta1: 0, beta2: 0.9, eps: 1e-6, lr_end: 1}\n"
+               "  inner: {type: lars, eps: 1e-5, scale_1d: 0.1, weight_decay: 0.001}\n  adam: {lr: 0.01, beta1: 0, beta2: 0.9, eps: 1e-6, lr_end: 1, schedule: 3}\n"
                "  learn_labels: yes\n  max_macs: 0\n");
     const struct teach_cfg *t = &spec.teach;
     assert_true(t->seconds == 5400 && t->n_meta_at == 2 && t->meta_at[1] == 16 && t->meta_weight[0] == 0.25 && t->meta_weight[1] == 1);
     assert_true(t->n_mix == 2 && t->mix_weight[1] == 0.5 && t->inner.type == INNER_LARS && t->inner.eps == 1e-5 && t->learn_labels);
-    assert_true(t->outer_lr == 0.01 && t->outer_beta1 == 0 && t->outer_lr_end == 1 && t->max_macs == 0);
+    assert_true(t->outer_schedule == 3 && t->outer_lr == 0.01 && t->outer_beta1 == 0 && t->outer_lr_end == 1 && t->max_macs == 0);
     assert_true(t->lr == 0.015); /* of lars */
     must_parse("{\"kind\": \"verify\", \"dataset\": \"d\", \"verify\": {\"arch\": [\"bn relu|c8k3|c16k3 skip|gap\"], \"flip\": false, \"epochs\": 0.5}}");
     assert_int_equal(spec.verify.n_arch, 1);

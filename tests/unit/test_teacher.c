@@ -33,7 +33,7 @@ static void prepare(void **state, struct bench *b, int threads)
     b->task.teach.cfg = (struct teach_cfg){
         .kind = "gtn", .steps = 4, .batch = 8, .meta_steps = 6, .learners = 3, .meta_batch = 16, .n_meta_at = 1, .meta_at = { 2 },
         .meta_weight = { 0.5 }, .lr = 0.05, .mu = 0.5, .inner = { INNER_LARS, 1e-6, 0.3, 0 }, .outer_lr = 0.01, .outer_beta1 = 0.9,
-        .outer_beta2 = 0.99, .outer_eps = 1e-8, .outer_lr_end = 0.1, .clip = 2, .z_dim = 4, .g_hidden = 16, .g_channels1 = 8,
+        .outer_beta2 = 0.99, .outer_eps = 1e-8, .outer_lr_end = 0.1, .outer_schedule = 1, .clip = 2, .z_dim = 4, .g_hidden = 16, .g_channels1 = 8,
         .g_channels2 = 4, .learn_labels = true, .n_mix = 1, .mix_space = { "chain" }, .mix_weight = { 1 }, .max_macs = 60000,
         .eval_every = 3, .checkpoint_every = 3 };
 }
@@ -168,6 +168,104 @@ static void training_lowers_the_meta_loss(void **state)
     datacache_release(data);
 }
 
+/* The class whose quarter of the image is the brightest (tests/support/learnable.h). */
+static int brightest(const uint8_t *pixel)
+{
+    int best = 0, sum[4] = { 0 };
+    for (int p = 0; p < 64; p++)
+        sum[(p / 8 >= 4) * 2 + (p % 8 >= 4)] += pixel[p];
+    for (int k = 1; k < 4; k++)
+        best = sum[k] > sum[best] ? k : best;
+    return best;
+}
+
+/* The teacher's images now, as pixels in their slots. */
+static void look(struct teacher *t, struct lessons *l)
+{
+    struct errbuf e = { 0 };
+    if (teacher_lessons(t, l, &e) < 0)
+        fail_msg("%s", e.text);
+}
+
+static void a_distilled_teacher_starts_at_real_images_and_moves_them(void **state)
+{
+    struct bench b;
+    struct errbuf e = { 0 };
+    const struct real_data *data;
+    struct teacher *t;
+    struct lessons before, after;
+    prepare(state, &b, 2);
+    struct teach_cfg *c = &b.task.teach.cfg;
+    snprintf(c->kind, sizeof c->kind, "distilled");
+    assert_int_equal(datacache_data(desk_path(&b.desk, b.task.teach.dataset), &data, &e), 0);
+    assert_int_equal(teacher_new(c, 4, data, 2, 0, &t, &e), 0);
+    look(t, &before);
+    int moved = 0;
+    for (int i = 0; i < 4 * 8; i++) {
+        int found = 0;
+        for (uint32_t r = 0; r < data->d.n[SPLIT_TRAIN] && !found; r++)
+            found = dataset_label(&data->d, SPLIT_TRAIN, r) == t->label[i] &&
+                    memcmp(dataset_image(&data->d, SPLIT_TRAIN, r), before.c.images + i * 64, 64) == 0;
+        assert_true(found); /* of its own class, pixel for pixel */
+    }
+    assert_int_equal(teacher_step(t, &e), 0);
+    look(t, &after);
+    for (int i = 0; i < 4 * 8 * 64; i++)
+        moved += before.c.images[i] != after.c.images[i];
+    assert_true(moved > 4 * 8 * 64 / 2);
+    for (uint64_t i = 0; i < t->part[PART_IMAGES].n; i++)
+        assert_true(fabsf(t->theta[t->part[PART_IMAGES].first + i]) <= 1);
+    lessons_fini(&before);
+    lessons_fini(&after);
+    teacher_free(t);
+    datacache_release(data);
+}
+
+static void a_distilled_teacher_goes_on_from_its_checkpoint(void **state)
+{
+    struct bench b;
+    struct errbuf e = { 0 };
+    prepare(state, &b, 1);
+    snprintf(b.task.teach.cfg.kind, sizeof b.task.teach.cfg.kind, "distilled");
+    struct trial_result whole = teach(&b), part = { 0 };
+    b.desk.polls_left = 4;
+    assert_int_equal(task_teach(&b.task, &b.desk.env, &part, &e), -ERR_CANCELLED);
+    memcpy(b.task.teach.resume, part.checkpoint_blob, sizeof part.checkpoint_blob);
+    b.desk.polls_left = -1;
+    assert_string_equal(teach(&b).artifact, whole.artifact);
+}
+
+static void a_warm_start_makes_images_of_the_right_classes(void **state)
+{
+    struct bench b;
+    struct trial_result r = { 0 };
+    struct errbuf e = { 0 };
+    int right[2] = { 0 };
+    for (int warm = 0; warm < 2; warm++) {
+        struct curriculum c;
+        prepare(state, &b, 1 + warm);
+        b.task.teach.cfg.meta_steps = 1;
+        b.task.teach.cfg.warm_start = 150 * warm;
+        r = teach(&b);
+        assert_int_equal(curriculum_load(&c, desk_path(&b.desk, r.artifact), NULL), 0);
+        for (int i = 0; i < 4 * 8; i++)
+            right[warm] += brightest(c.images + i * 64) == i % LEARNABLE_CLASSES;
+        curriculum_fini(&c);
+    }
+    assert_true(right[0] < 20); /* a generator fresh from its random numbers guesses */
+    assert_true(right[1] >= 30);
+    hash_str one;
+    memcpy(one, r.artifact, sizeof one);
+    b.desk.polls_left = 50; /* a stop is heard in the middle of it */
+    assert_int_equal(task_teach(&b.task, &b.desk.env, &r, &e), -ERR_CANCELLED);
+    b.desk.polls_left = -1;
+    assert_string_equal(teach(&b).artifact, one);
+    snprintf(b.task.teach.cfg.kind, sizeof b.task.teach.cfg.kind, "real");
+    b.task.teach.cfg.learn_labels = false;
+    assert_int_equal(task_teach(&b.task, &b.desk.env, &r, &e), -ERR_INPUT);
+    assert_non_null(strstr(e.text, "warm_start"));
+}
+
 static void the_control_learns_only_the_schedule_and_ships_real_images(void **state)
 {
     struct bench b;
@@ -181,12 +279,7 @@ static void the_control_learns_only_the_schedule_and_ships_real_images(void **st
     for (int i = 0; i < 4 * 8; i++) {
         const float *y = c.labels + i * LEARNABLE_CLASSES;
         assert_true(y[0] + y[1] + y[2] + y[3] == 1);
-        int best = 0, sum[4] = { 0 };
-        for (int p = 0; p < 64; p++)
-            sum[(p / 8 >= 4) * 2 + (p % 8 >= 4)] += c.images[i * 64 + p];
-        for (int k = 1; k < 4; k++)
-            best = sum[k] > sum[best] ? k : best;
-        assert_true(y[best] == 1); /* a real image beside its real label */
+        assert_true(y[brightest(c.images + i * 64)] == 1); /* a real image beside its real label */
     }
     assert_true(c.lr[0] != 0.05f);
     curriculum_fini(&c);
@@ -317,6 +410,9 @@ int main(void)
         TEST(a_stopped_teacher_goes_on_as_if_it_had_never_stopped),
         TEST(a_checkpoint_of_another_job_is_refused_by_name),
         TEST(training_lowers_the_meta_loss),
+        TEST(a_distilled_teacher_starts_at_real_images_and_moves_them),
+        TEST(a_distilled_teacher_goes_on_from_its_checkpoint),
+        TEST(a_warm_start_makes_images_of_the_right_classes),
         TEST(the_control_learns_only_the_schedule_and_ships_real_images),
         TEST(divergence_without_end_is_a_failed_job),
         TEST(bad_settings_are_refused_by_name),
