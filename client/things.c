@@ -311,14 +311,15 @@ int verb_curriculum_show(struct cli *c)
     return 0;
 }
 
-int verb_curriculum_export(struct cli *c)
+/* A named blob as a file. */
+static int export_file(struct cli *c, const char *list)
 {
     struct conn *conn;
     name_str name;
     hash_str hash;
     char path[FS_PATH_MAX];
     int rc = cli_conn(c, &conn);
-    if (rc < 0 || (rc = resolve(conn, "curricula", c->arg[0], name, hash, c->e)) < 0)
+    if (rc < 0 || (rc = resolve(conn, list, c->arg[0], name, hash, c->e)) < 0)
         return rc;
     snprintf(path, sizeof path, "%s%s", cli_str(c, "output", name), cli_has(c, "output") ? "" : ".safetensors");
     if ((rc = conn_get_file(conn, hash, path, c->e)) < 0)
@@ -332,6 +333,9 @@ int verb_curriculum_export(struct cli *c)
     }
     return 0;
 }
+
+int verb_curriculum_export(struct cli *c) { return export_file(c, "curricula"); }
+int verb_dataset_export(struct cli *c) { return export_file(c, "datasets"); }
 
 /* ---- spaces: built in, so no coordinator is asked ---- */
 

@@ -66,6 +66,7 @@ int verb_curriculum_import(struct cli *c);
 int verb_curriculum_list(struct cli *c);
 int verb_curriculum_show(struct cli *c);
 int verb_curriculum_export(struct cli *c);
+int verb_dataset_export(struct cli *c);
 int verb_space_list(struct cli *c);
 int verb_space_show(struct cli *c);
 /* Convert `source`, upload it under `name`. hash is set. Progress on stderr where that is a terminal. */

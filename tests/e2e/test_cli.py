@@ -1,5 +1,6 @@
 """The command line: every verb has --json and --help with an example first; `didact local` needs nothing else."""
 
+import hashlib
 import json
 import os
 import re
@@ -190,6 +191,9 @@ def test_a_dataset_of_pictures_in_folders(box):
     assert len(listed) == 1 and listed[0]["name"] == "pics"
     assert json.dumps(doc).count(listed[0]["hash"]) >= 1 and json.dumps(again).count(listed[0]["hash"]) >= 1, \
         "the same pictures, the same hash"
+    file = box.dir / "pics.safetensors"
+    cli(d, "dataset", "export", "pics", "-o", file)
+    assert hashlib.blake2b(file.read_bytes(), digest_size=32).hexdigest() == listed[0]["hash"]
     victim = next((box.dir / "pics" / "train" / "cat").iterdir())
     victim.write_bytes(victim.read_bytes()[:60])
     r = cli(d, "dataset", "import", box.dir / "pics", "--name", "pics2", status=65)
