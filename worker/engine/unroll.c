@@ -58,9 +58,9 @@ static int compile(const struct unroll_cfg *c, struct unroll *u, struct errbuf *
     if (c->inner.type < 0 || c->inner.type >= INNER_TYPE_COUNT)
         return err_set(e, ERR_INPUT, "inner optimiser %d is not known", (int)c->inner.type);
     unsigned need = ENG_GRAD | (c->meta_batch ? ENG_TANGENT : 0u) | (c->meta_batch && c->want_dx ? ENG_INPUT_GRAD : 0u);
-    int rc = plan_compile(c->learner, c->B, c->dtype, need, &u->step, e);
+    int rc = plan_compile(c->learner, c->B, c->dtype, need, NULL, &u->step, e);
     if (rc == 0 && c->meta_batch)
-        rc = plan_compile(c->learner, c->meta_batch, c->dtype, ENG_GRAD, &u->real, e);
+        rc = plan_compile(c->learner, c->meta_batch, c->dtype, ENG_GRAD, &(struct plan_wish){ .at_most = u->step->bytes }, &u->real, e);
     u->cfg.learner = NULL;
     u->keep_g = u->real && (optimiser(u)->needs_g || c->inner.clip > 0);
     return rc;
