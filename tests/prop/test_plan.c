@@ -1,4 +1,4 @@
-/* A plan may lay things out as it likes and compute what it likes again: the bits are the same. */
+/* A plan may lay things out as it likes, keep what it likes and compute what it likes again: the bits are the same. */
 #include "worker/engine/plan.h"
 
 #include "tests/support/randnet.h"
@@ -120,6 +120,81 @@ static void a_separable_cell_keeps_what_its_products_and_norms_made(void **state
     net_fini(&n);
 }
 
+/* ---- unrolls ---- */
+
+enum { GRADS = 7 };
+struct grads { size_t bytes[GRADS]; char *of[GRADS]; double loss; };
+
+static void grads_fini(struct grads *g)
+{
+    for (int i = 0; i < GRADS; i++)
+        free(g->of[i]);
+}
+
+static struct grads meta_grad(struct randrun *r, struct unroll *u)
+{
+    const size_t T = (size_t)r->cfg.T, TB = T * (size_t)r->cfg.B;
+    const size_t elems[GRADS] = { r->P, r->P, TB * r->image, TB * r->K, T, T, (size_t)r->cfg.meta_batch * r->K };
+    struct grads g;
+    for (int i = 0; i < GRADS; i++) {
+        g.bytes[i] = elems[i] * sizeof(double);
+        g.of[i] = calloc(elems[i] + 1, sizeof(double));
+        assert_non_null(g.of[i]);
+    }
+    struct unroll_out out = { .wT = g.of[0], .dw0 = g.of[1], .dx = g.of[2], .dy = g.of[3], .dlr = (double *)(void *)g.of[4],
+                              .dmu = (double *)(void *)g.of[5], .logits = g.of[6] };
+    assert_int_equal(unroll_meta_grad(u, &r->in, &out, NULL), 0);
+    g.loss = out.meta_loss;
+    return g;
+}
+
+static void the_budget_shows_in_the_memory_alone(void **state)
+{
+    (void)state;
+    int refused = 0, partly = 0, wholly = 0;
+    for (uint64_t seed = 1; seed <= 120; seed++) {
+        struct randrun r;
+        struct unroll *u;
+        struct errbuf e;
+        uint64_t usual, most;
+        randrun_init(&r, seed, &randnet_small);
+        assert_int_equal(unroll_new(&r.cfg, &u, NULL), 0);
+        usual = unroll_bytes(u);
+        struct grads expected = meta_grad(&r, u);
+        unroll_free(u);
+        r.cfg.budget_bytes = UINT64_MAX / 2;
+        assert_int_equal(unroll_predict(&r.cfg, &most, NULL), 0);
+        const uint64_t budgets[] = { usual / 2, usual * 7 / 8, usual, (usual + most) / 2, most - 1, most, UINT64_MAX / 2 };
+        for (size_t k = 0; k < sizeof budgets / sizeof budgets[0]; k++) {
+            r.cfg.budget_bytes = budgets[k];
+            int rc = unroll_new(&r.cfg, &u, &e);
+            if (rc < 0) {
+                assert_int_equal(rc, -ERR_NOMEM);
+                assert_true(budgets[k] < usual && strstr(e.text, "the budget is"));
+                refused++;
+                continue;
+            }
+            assert_true(unroll_bytes(u) <= budgets[k]);
+            partly += k == 3 && unroll_bytes(u) > usual;
+            wholly += unroll_bytes(u) == most;
+            for (int run = 0; run < 2; run++) { /* the second finds what the first has left lying */
+                struct grads got = meta_grad(&r, u);
+                assert_true(got.loss == expected.loss);
+                for (int i = 0; i < GRADS; i++)
+                    if (memcmp(got.of[i], expected.of[i], got.bytes[i]) != 0) {
+                        randnet_print(&r.net);
+                        fail_msg("seed %d, a budget of %llu bytes: result %d differs", (int)seed, (unsigned long long)budgets[k], i);
+                    }
+                grads_fini(&got);
+            }
+            unroll_free(u);
+        }
+        grads_fini(&expected);
+        randrun_fini(&r);
+    }
+    assert_true(refused > 60 && partly > 60 && wholly >= 240);
+}
+
 /* ---- the leaky ReLU's mask ---- */
 
 static void a_leaky_relu_goes_back_by_the_sign_of_its_input(void **state)
@@ -153,6 +228,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_computed_again_has_the_same_bits),
         cmocka_unit_test(a_separable_cell_keeps_what_its_products_and_norms_made),
+        cmocka_unit_test(the_budget_shows_in_the_memory_alone),
         cmocka_unit_test(a_leaky_relu_goes_back_by_the_sign_of_its_input),
     };
     return cmocka_run_group_tests(tests, start, NULL);

@@ -261,9 +261,9 @@ static void statistics(const struct op_call *c, struct bn *b, bool dual)
     const real *xdot = b->xdot;
     if (!dual)
         b->xdot = NULL;
-    double *s = sums(b, c->pool, SUM_X);
+    double *s = c->kept ? NULL : sums(b, c->pool, SUM_X);
     for (int i = 0; i < b->C; i++)
-        b->coef[M_][i] = (real)(s[i] / n);
+        b->coef[M_][i] = c->kept ? ((const real *)c->aux)[i] : (real)(s[i] / n);
     if (!c->at.mean_only || b->xdot || c->running) {
         s = sums(b, c->pool, SUM_VAR);
         for (int i = 0; i < b->C; i++) {
