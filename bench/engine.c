@@ -1,9 +1,10 @@
 /* engine.c - time the engine on the standard workloads W1, W2, W3 (the networks of docs/RESULTS.md):
- *   build/bench/engine W1|W2|W3 inner|unroll|direct|outer [threads] [runs] [T=n] [K=n] [--serve] [--ops]
+ *   build/bench/engine W1|W2|W3 inner|unroll|direct|outer [threads] [runs] [T=n] [K=n] [mib=n] [--serve] [--ops]
  * inner: plain training; direct: training and all meta-gradients with the images as parameters; unroll: the same without the
  * meta-batch; outer: with the generator, K learners a meta-step side by side (each on its own thread where K > 1).
  * One JSON line: seconds (median, min, max; gen_s: of the generator alone), model GFLOP (2 a multiply-add, nothing recomputed
  * counted), GFLOP/s, bytes planned and resident at the peak.
+ * mib: the unroll's memory budget, which decides what is kept (engine.h).
  * --serve: a timed run for every line on stdin, answered by its seconds; the JSON line comes at the end (bench/run.py).
  * --ops: a JSON line with the time of every op of one run in place of it (bench/ops.c). */
 #include "bench/ops.h"
@@ -102,6 +103,7 @@ struct bench {
     float *w0, *phi, *x, *y, *X, *Y, *dx, *z, *dz, *gphi, *gsum;  /* dx: one for each learner */
     double *lr, *mu, gen_s;    /* gen_s: since it was last cleared */
     size_t image;
+    uint64_t budget;  /* bytes of one unroll; 0: the engine's default */
 };
 
 static void *need(size_t n, size_t size)
@@ -159,7 +161,7 @@ static void prepare(struct bench *b, int threads)
     die(eng_pool_new(threads, &pool, &e), &e);
     die(net_init(&b->learner, w->c, w->h, w->w, &e), &e);
     parse(&b->learner, w->learner);
-    struct unroll_cfg cfg = { .learner = &b->learner, .T = b->T, .B = w->B, .meta_batch = b->what ? META : 0, .want_dx = true, .inner = inner_default() };
+    struct unroll_cfg cfg = { .learner = &b->learner, .T = b->T, .B = w->B, .meta_batch = b->what ? META : 0, .want_dx = true, .inner = inner_default(), .budget_bytes = b->budget };
     b->crew = b->learners > 1 && threads < b->learners ? threads : b->learners;
     b->u = need((size_t)b->crew, sizeof(struct unroll *));
     for (int i = 0; i < b->crew; i++) {
@@ -259,6 +261,7 @@ int main(int argc, char **argv)
         if (strcmp(argv[i], "--serve") == 0) serve = true;
         else if (strcmp(argv[i], "--ops") == 0) ops = true;
         else if (strncmp(argv[i], "T=", 2) == 0) b.T = atoi(argv[i] + 2);
+        else if (strncmp(argv[i], "mib=", 4) == 0) b.budget = strtoull(argv[i] + 4, NULL, 10) << 20;
         else if (strncmp(argv[i], "K=", 2) == 0) b.learners = atoi(argv[i] + 2);
         else if (at == 2) threads = atoi(argv[i]), at++;
         else if (at == 3) runs = atoi(argv[i]), at++;
@@ -271,7 +274,7 @@ int main(int argc, char **argv)
     if (b.w && b.T == 0)
         b.T = b.w->T;
     if (!b.w || what < 0 || at > 4 || b.T < 1 || b.T > 64 || b.learners < 1 || threads < 1 || runs < 1 || runs > CAP || (b.learners > 1 && what == INNER)) {
-        fprintf(stderr, "usage: engine W1|W2|W3 inner|unroll|direct|outer [threads 1] [runs 5] [T=1..64] [K=n] [--serve] [--ops]\n");
+        fprintf(stderr, "usage: engine W1|W2|W3 inner|unroll|direct|outer [threads 1] [runs 5] [T=1..64] [K=n] [mib=n] [--serve] [--ops]\n");
         return 64;
     }
     b.what = (enum what)what;

@@ -43,12 +43,12 @@ static double bytes_of(const struct eng_plan *p, int node, int rule, const struc
     const struct node *n = &p->node[node];
     const double real = (double)eng_dtype_size(p->dtype);
     struct op_view out = c->out;
-    if (rule % 2 && !op_traits[n->op].keeps_out)
+    if (rule % 2 && !plan_keeps_out(n))
         out.val = out.dot = NULL;
     double sum = view_bytes(&out, real * (double)elems(c, &out, p->tensor[n->out].batched), rule);
     for (int k = 0; k < c->n_in; k++) {
         struct op_view in = c->in[k];
-        if (rule % 2 && !op_traits[n->op].keeps_in)
+        if (rule % 2 && !plan_keeps_in(n))
             in.val = in.dot = NULL;
         sum += view_bytes(&in, real * (double)elems(c, &in, p->tensor[n->in[k]].batched), rule);
     }

@@ -85,6 +85,7 @@ static void nothing_is_allocated_inside_a_step(void **state)
         struct eng_plan *p;
         struct stop s = { 0 };
         randrun_init(&r, seed, &randnet_small);
+        r.cfg.budget_bytes = seed % 2 ? UINT64_MAX / 2 : 0; /* every step keeps, none does */
         size_t B = (size_t)r.cfg.B, T = (size_t)r.cfg.T, TB = T * B;
         assert_int_equal(unroll_new(&r.cfg, &u, NULL), 0);
         assert_int_equal(eng_plan_new(&r.net, r.cfg.B, ENG_F64, ENG_TANGENT | ENG_INPUT_GRAD | ENG_RUNNING, &p, NULL), 0);
@@ -116,15 +117,17 @@ static void nothing_is_allocated_inside_a_step(void **state)
     eng_pool_free(pool);
 }
 
-enum { MAKE_PLAN, MAKE_UNROLL, PREDICT, MAKE_POOL, N_MAKES };
+enum { MAKE_PLAN, MAKE_UNROLL, MAKE_KEEPING, PREDICT, MAKE_POOL, N_MAKES };
 
 static int make(int what, struct randrun *r, void **out)
 {
     struct errbuf e = { 0 };
     uint64_t bytes;
+    r->cfg.budget_bytes = what == MAKE_KEEPING ? UINT64_MAX / 2 : 0;
     switch (what) {
     case MAKE_PLAN: return eng_plan_new(&r->net, r->cfg.B, ENG_F64, ENG_TANGENT | ENG_RUNNING, (struct eng_plan **)out, &e);
-    case MAKE_UNROLL: return unroll_new(&r->cfg, (struct unroll **)out, &e);
+    case MAKE_UNROLL:
+    case MAKE_KEEPING: return unroll_new(&r->cfg, (struct unroll **)out, &e);
     case PREDICT: return unroll_predict(&r->cfg, &bytes, &e);
     default: return eng_pool_new(2, (struct eng_pool **)out, &e);
     }
@@ -137,7 +140,7 @@ static void use(int what, struct randrun *r, void *made, double *g)
     if (what == MAKE_PLAN) {
         eng_grad(made, r->w0, r->x, r->y, g, NULL);
         eng_plan_free(made);
-    } else if (what == MAKE_UNROLL) {
+    } else if (what == MAKE_UNROLL || what == MAKE_KEEPING) {
         struct unroll_out out = { .dw0 = g };
         assert_int_equal(unroll_meta_grad(made, &r->in, &out, NULL), 0);
         unroll_free(made);

@@ -99,6 +99,10 @@ struct unroll_cfg {
     int               meta_batch;    /* images of each real batch; 0: no way back, training alone */
     bool              want_dx, want_dy;
     struct inner_cfg  inner;
+    /* Where the way back may take more memory, the last steps keep their activations and adjoints, as many as fit, and their
+     * tangent pass computes only tangents; where less, cheap ops are computed again; -ERR_NOMEM where that does not do.
+     * 0: no step keeps anything, and the real batch takes no more than a step where it can. The bits are the same. */
+    uint64_t          budget_bytes;
 };
 /* A real batch whose loss, times weight, enters J after `step` inner steps (1 <= step <= T). */
 struct unroll_meta {

@@ -57,6 +57,8 @@ struct op_call {
     struct eng_pool *pool;         /* may be NULL */
     bool            blas;          /* large products may go to OpenBLAS (ENG_BLAS) */
     bool            evaluation;    /* batch norm: running statistics */
+    bool            again;         /* forward rules: a second time, aux as the first time left it; nothing else may change */
+    bool            kept;          /* dual_forward: out.val (NULL: nobody needs it) and aux are there, the tangent alone is wanted */
     void           *running;       /* batch norm: mean [C], var [C]; NULL: not kept */
     double          running_momentum;
 };
@@ -68,7 +70,9 @@ struct op_rules { op_rule forward, backward, dual_forward, dual_backward; };
 struct op_traits {
     const char *name;
     bool keeps_in;                 /* backward reads val (and dot) of its inputs */
-    bool keeps_out;                /* backward reads val (and dot) of its output */
+    bool keeps_out;                /* backward reads val (and dot) of its output; dual_forward too may then read its val */
+    bool keeps_adj;                /* dual_backward reads adj of its output */
+    int  again;                    /* what computing an element again costs, in passes over it; 0: too much to consider */
 };
 extern const struct op_traits op_traits[OP_COUNT];
 

@@ -6,6 +6,8 @@
 struct bound { /* what one call brings, beside the arena */
     const void *w, *u, *x;
     void *g, *hu, *gx, *xu;
+    bool back;           /* on the way back, where values may lie elsewhere */
+    bool kept;           /* a tangent pass over what the plain pass has kept */
 };
 
 static void *at(const struct eng_plan *p, const void *base, uint64_t elems)
@@ -28,8 +30,11 @@ static struct op_view view(const struct eng_plan *p, const struct bound *b, int 
         v.adj_dot = b->xu;
     } else {
         void **slot[N_BUFFERS] = { &v.val, &v.dot, &v.adj, &v.adj_dot };
-        for (int i = 0; i < N_BUFFERS; i++)
-            *slot[i] = t->place[i] == NO_PLACE ? NULL : p->arena + t->place[i];
+        for (int i = 0; i < N_BUFFERS; i++) {
+            const uint64_t place = b->back && i <= DOT ? t->again[i] : t->place[i];
+            const bool missing = place == NO_PLACE || (b->kept && !t->kept[i] && (i == VAL || i == ADJ));
+            *slot[i] = missing ? NULL : (t->kept[i] ? p->kept : p->arena) + place;
+        }
     }
     return v;
 }
@@ -37,10 +42,14 @@ static struct op_view view(const struct eng_plan *p, const struct bound *b, int 
 static struct op_call bind(const struct eng_plan *p, const struct bound *b, const struct node *n)
 {
     struct op_call c = plan_call(p, n);
-    for (int k = 0; k < n->n_in; k++)
+    for (int k = 0; k < n->n_in; k++) {
         c.in[k] = view(p, b, n->in[k], c.in[k]);
+        if (b->kept)
+            c.in[k].adj = NULL; /* has been found, and is not wanted again */
+    }
     c.out = view(p, b, n->out, c.out);
-    c.aux = n->aux == NO_PLACE ? NULL : p->arena + n->aux;
+    c.kept = b->kept;
+    c.aux = n->aux == NO_PLACE ? NULL : (p->kept_bytes ? p->kept : p->arena) + n->aux;
     c.scratch = p->arena + p->scratch;
     if (p->running && n->op == OP_BN)
         c.running = at(p, p->running, n->running);
@@ -63,7 +72,8 @@ static void walk_forward(const struct eng_plan *p, const struct bound *b, bool d
 {
     for (int i = 0; i < p->n_nodes; i++) {
         struct op_call c = bind(p, b, &p->node[i]);
-        run(p, i, dual && c.out.dot ? DUAL_FORWARD : FORWARD, &c);
+        if (!b->kept || c.out.dot)
+            run(p, i, dual && c.out.dot ? DUAL_FORWARD : FORWARD, &c);
     }
 }
 
@@ -78,13 +88,24 @@ static void clear_unread(const struct eng_plan *p, const struct bound *b)
     }
 }
 
-static void walk_backward(const struct eng_plan *p, const struct bound *b, bool dual)
+static void go_again(const struct eng_plan *p, const struct bound *b, int node, bool dual)
 {
-    clear_unread(p, b);
-    for (int i = p->n_nodes - 1; i >= 0; i--) {
+    struct op_call c = bind(p, b, &p->node[node]);
+    c.again = true;
+    run(p, node, dual && c.out.dot ? DUAL_FORWARD : FORWARD, &c);
+}
+
+static void walk_backward(const struct eng_plan *p, const struct bound *forth, bool dual)
+{
+    struct bound b = *forth;
+    b.back = true;
+    clear_unread(p, &b);
+    for (int i = p->n_nodes - 1, r = 0; i >= 0; i--) {
         if (!p->tensor[p->node[i].out].needs_adj)
             continue;
-        struct op_call c = bind(p, b, &p->node[i]);
+        for (; r < p->n_redo && p->redo[r].before == i; r++)
+            go_again(p, &b, p->redo[r].node, dual);
+        struct op_call c = bind(p, &b, &p->node[i]);
         run(p, i, dual ? DUAL_BACKWARD : BACKWARD, &c);
     }
 }
@@ -127,12 +148,21 @@ void eng_backward(struct eng_plan *p, const void *w, const void *x, const void *
     walk_backward(p, &b, false);
 }
 
+static double tangent(struct eng_plan *p, const struct bound *b, const void *y, void *yu)
+{
+    walk_forward(p, b, true);
+    struct op_view out = output(p, b);
+    double loss = p->k->dual_loss(p->batch, width(p), out.val, out.dot, y, out.adj, out.adj_dot, yu);
+    walk_backward(p, b, true);
+    return loss;
+}
+
 double eng_tangent(struct eng_plan *p, const void *w, const void *x, const void *y, const void *u, void *hu, void *xu, void *yu, void *g)
 {
-    struct bound b = { .w = w, .u = u, .x = x, .g = g, .hu = hu, .xu = xu };
-    walk_forward(p, &b, true);
-    struct op_view out = output(p, &b);
-    double loss = p->k->dual_loss(p->batch, width(p), out.val, out.dot, y, out.adj, out.adj_dot, yu);
-    walk_backward(p, &b, true);
-    return loss;
+    return tangent(p, &(struct bound){ .w = w, .u = u, .x = x, .g = g, .hu = hu, .xu = xu }, y, yu);
+}
+
+double plan_tangent_kept(struct eng_plan *p, const void *w, const void *x, const void *y, const void *u, void *hu, void *xu, void *yu)
+{
+    return tangent(p, &(struct bound){ .w = w, .u = u, .x = x, .hu = hu, .xu = xu, .kept = true }, y, yu);
 }

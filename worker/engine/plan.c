@@ -1,31 +1,31 @@
-/* plan.c - compile a network: layers to ops, tensors to buffers, buffers to places in one arena.
- *
- * Time runs through a pass: node i's forward is at time i, the loss at n, node i's backward at 2n - i. Each buffer lives
- * from its first writing to its last reading on that line; buffers whose lives do not meet may share a place. Places are
- * given largest first, each the lowest that is free over its whole life: the arena's size is known before anything runs. */
+/* plan.c - compile a network: layers to ops, tensors to buffers. Where each buffer lies: place.c. */
 #include "worker/engine/plan.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 const struct op_traits op_traits[OP_COUNT] = {
-    [OP_CONV] = { "conv", .keeps_in = true },
-    [OP_DWCONV] = { "dwconv", .keeps_in = true },
-    [OP_BIAS] = { "bias" },
-    [OP_WNORM] = { "wnorm", .keeps_in = true },
-    [OP_BN] = { "bn", .keeps_in = true },
-    [OP_LRELU] = { "lrelu", .keeps_in = true },
-    [OP_TANH] = { "tanh", .keeps_out = true },
+    [OP_CONV] = { "conv", .keeps_in = true, .keeps_adj = true },
+    [OP_DWCONV] = { "dwconv", .keeps_in = true, .keeps_adj = true, .again = 9 },
+    [OP_BIAS] = { "bias", .again = 1 },
+    [OP_WNORM] = { "wnorm", .keeps_in = true, .keeps_adj = true },
+    [OP_BN] = { "bn", .keeps_in = true, .keeps_adj = true, .again = 3 },
+    [OP_LRELU] = { "lrelu", .keeps_out = true, .again = 1 },
+    [OP_TANH] = { "tanh", .keeps_out = true, .keeps_adj = true },
     [OP_MAXPOOL] = { "maxpool" },
-    [OP_AVGPOOL] = { "avgpool" },
+    [OP_AVGPOOL] = { "avgpool", .again = 4 },
     [OP_GAP] = { "gap" },
-    [OP_FLATTEN] = { "flatten" },
-    [OP_UNFLATTEN] = { "unflatten" },
-    [OP_UP2] = { "up2" },
-    [OP_REFLECTPAD] = { "reflectpad" },
-    [OP_ADD] = { "add" },
-    [OP_CONCAT] = { "concat" },
+    [OP_FLATTEN] = { "flatten", .again = 2 },
+    [OP_UNFLATTEN] = { "unflatten", .again = 2 },
+    [OP_UP2] = { "up2", .again = 1 },
+    [OP_REFLECTPAD] = { "reflectpad", .again = 1 },
+    [OP_ADD] = { "add", .again = 2 },
+    [OP_CONCAT] = { "concat", .again = 1 },
 };
+
+/* A leaky ReLU's output has the sign of its input, so that it can tell which side it was on; not so under a negative slope. */
+bool plan_keeps_in(const struct node *n) { return op_traits[n->op].keeps_in || (n->op == OP_LRELU && n->at.slope < 0); }
+bool plan_keeps_out(const struct node *n) { return op_traits[n->op].keeps_out && !plan_keeps_in(n); }
 
 void *eng_alloc(uint64_t bytes)
 {
@@ -46,7 +46,7 @@ static int add_tensor(struct eng_plan *p, struct net_shape s, bool batched)
     int t = p->n_tensors++;
     p->tensor[t] = (struct tensor){ .s = s, .root = t, .producer = -1, .batched = batched,
                                     .elems = (uint64_t)s.c * (uint64_t)s.h * (uint64_t)s.w * (batched ? (uint64_t)p->batch : 1),
-                                    .place = { NO_PLACE, NO_PLACE, NO_PLACE, NO_PLACE } };
+                                    .place = { NO_PLACE, NO_PLACE, NO_PLACE, NO_PLACE }, .again = { NO_PLACE, NO_PLACE } };
     return t;
 }
 
@@ -236,82 +236,6 @@ static int mark_flow(struct eng_plan *p, struct errbuf *e)
     return 0;
 }
 
-/* ---- places ---- */
-
-struct life { uint64_t *place, bytes; int from, to, number; };
-
-/* Ties go by number, not by address: the same network takes the same room every time. */
-static int by_size(const void *a, const void *b)
-{
-    const struct life *x = a, *y = b;
-    if (x->bytes != y->bytes)
-        return x->bytes < y->bytes ? 1 : -1;
-    return x->from != y->from ? x->from - y->from : x->number - y->number;
-}
-
-static int by_place(const void *a, const void *b)
-{
-    const struct life *x = *(struct life *const *)a, *y = *(struct life *const *)b;
-    return *x->place < *y->place ? -1 : *x->place > *y->place;
-}
-
-static uint64_t aligned(uint64_t n) { return (n + 63) & ~(uint64_t)63; }
-
-/* Lowest gap among the placed lives that meet this one. */
-static int place_all(struct life *l, int n, uint64_t *total)
-{
-    struct life **met = malloc((size_t)(n ? n : 1) * sizeof *met);
-    if (!met)
-        return -ERR_NOMEM;
-    qsort(l, (size_t)n, sizeof *l, by_size);
-    *total = 0;
-    for (int i = 0; i < n; i++) {
-        int m = 0;
-        for (int j = 0; j < i; j++)
-            if (l[j].from <= l[i].to && l[i].from <= l[j].to)
-                met[m++] = &l[j];
-        qsort(met, (size_t)m, sizeof *met, by_place);
-        uint64_t at = 0;
-        for (int j = 0; j < m && at + l[i].bytes > *met[j]->place; j++)
-            if (*met[j]->place + met[j]->bytes > at)
-                at = *met[j]->place + met[j]->bytes;
-        /* the loop stops at the first neighbour that leaves room below it */
-        for (int j = 0; j < m; j++)
-            if (*met[j]->place < at + l[i].bytes && at < *met[j]->place + met[j]->bytes) {
-                at = *met[j]->place + met[j]->bytes;
-                j = -1;
-            }
-        *l[i].place = at;
-        if (at + l[i].bytes > *total)
-            *total = at + l[i].bytes;
-    }
-    free(met);
-    return 0;
-}
-
-/* When is the value (or tangent) of root r last read, its adjoint first written? */
-static void span(const struct eng_plan *p, int r, int *last_read, int *first_adj)
-{
-    const int n = p->n_nodes, made = p->tensor[r].producer;
-    const bool back = p->need & ENG_GRAD;
-    *last_read = made;
-    *first_adj = 2 * n - made;
-    if (p->tensor[p->output].root == r) {
-        *last_read = n;
-        *first_adj = n;
-    }
-    if (back && made >= 0 && op_traits[p->node[made].op].keeps_out)
-        *last_read = 2 * n - made;
-    for (int i = 0; i < n; i++)
-        for (int k = 0; k < p->node[i].n_in; k++) {
-            if (p->tensor[p->node[i].in[k]].root != r)
-                continue;
-            int t = back && op_traits[p->node[i].op].keeps_in && p->tensor[p->node[i].out].needs_adj ? 2 * n - i : i;
-            if (t > *last_read) *last_read = t;
-            if (2 * n - i < *first_adj) *first_adj = 2 * n - i;
-        }
-}
-
 struct op_call plan_call(const struct eng_plan *p, const struct node *n)
 {
     struct op_call c = { .batch = p->batch, .at = n->at, .n_in = n->n_in, .pool = p->pool, .blas = p->need & ENG_BLAS, .evaluation = p->evaluation, .running_momentum = 0.1 };
@@ -323,55 +247,9 @@ struct op_call plan_call(const struct eng_plan *p, const struct node *n)
     return c;
 }
 
-static void live(struct life *l, int *m, uint64_t *place, uint64_t bytes, int from, int to)
-{
-    l[*m] = (struct life){ place, bytes, from, to, *m };
-    ++*m;
-}
-
-static int place_buffers(struct eng_plan *p, struct errbuf *e)
-{
-    const size_t esz = eng_dtype_size(p->dtype);
-    const int n = p->n_nodes;
-    struct life *l = calloc((size_t)(p->n_tensors * N_BUFFERS + n), sizeof *l);
-    int m = 0, rc;
-    if (!l)
-        return err_set(e, ERR_NOMEM, "no memory to plan %d ops", n);
-    for (int r = 0; r < p->n_tensors; r++) {
-        struct tensor *t = &p->tensor[r];
-        if (t->param || t->root != r || t->producer < 0)
-            continue;
-        int last_read, first_adj;
-        span(p, r, &last_read, &first_adj);
-        uint64_t bytes = aligned(t->elems * esz);
-        live(l, &m, &t->place[VAL], bytes, t->producer, last_read);
-        if (t->has_dot)
-            live(l, &m, &t->place[DOT], bytes, t->producer, last_read);
-        if (t->needs_adj)
-            live(l, &m, &t->place[ADJ], bytes, first_adj, 2 * n - t->producer);
-        if (t->needs_adj && (p->need & ENG_TANGENT))
-            live(l, &m, &t->place[ADJ_DOT], bytes, first_adj, 2 * n - t->producer);
-    }
-    for (int i = 0; i < n; i++) {
-        struct node *q = &p->node[i];
-        struct op_call c = plan_call(p, q);
-        if (p->k->aux[q->op]) {
-            q->aux_bytes = aligned(p->k->aux[q->op](&c));
-            live(l, &m, &q->aux, q->aux_bytes, i, p->need & ENG_GRAD ? 2 * n - i : i);
-        }
-        uint64_t s = p->k->scratch[q->op] ? aligned(p->k->scratch[q->op](&c)) : 0;
-        if (s > p->scratch_bytes)
-            p->scratch_bytes = s;
-    }
-    rc = place_all(l, m, &p->scratch);
-    p->bytes = p->scratch + p->scratch_bytes;
-    free(l);
-    return rc < 0 ? err_set(e, ERR_NOMEM, "no memory to plan %d ops", n) : 0;
-}
-
 /* ---- the plan ---- */
 
-int plan_compile(const struct net *net, int batch, enum eng_dtype t, unsigned need, struct eng_plan **out, struct errbuf *e)
+int plan_compile(const struct net *net, int batch, enum eng_dtype t, unsigned need, const struct plan_wish *wish, struct eng_plan **out, struct errbuf *e)
 {
     *out = NULL;
     if (batch < 1 || batch > 1 << 20)
@@ -391,7 +269,7 @@ int plan_compile(const struct net *net, int batch, enum eng_dtype t, unsigned ne
     if (rc == 0)
         rc = mark_flow(p, e);
     if (rc == 0)
-        rc = place_buffers(p, e);
+        rc = plan_place(p, wish ? wish : &(struct plan_wish){ .at_most = UINT64_MAX }, e);
     if (rc < 0) {
         eng_plan_free(p);
         return rc;
@@ -404,7 +282,7 @@ void plan_attach(struct eng_plan *p, void *arena) { p->arena = arena; }
 
 int eng_plan_new(const struct net *net, int batch, enum eng_dtype t, unsigned need, struct eng_plan **out, struct errbuf *e)
 {
-    int rc = plan_compile(net, batch, t, need, out, e);
+    int rc = plan_compile(net, batch, t, need, NULL, out, e);
     if (rc < 0)
         return rc;
     struct eng_plan *p = *out;
@@ -439,6 +317,7 @@ void eng_plan_free(struct eng_plan *p)
     free(p->node);
     free(p->tensor);
     free(p->unread);
+    free(p->redo);
     free(p->running);
     if (p->owns_arena)
         free(p->arena);
@@ -451,7 +330,7 @@ void     eng_plan_set_pool(struct eng_plan *p, struct eng_pool *pool) { p->pool 
 int eng_plan_predict(const struct net *net, int batch, enum eng_dtype t, unsigned need, uint64_t *bytes, struct errbuf *e)
 {
     struct eng_plan *p;
-    int rc = plan_compile(net, batch, t, need, &p, e);
+    int rc = plan_compile(net, batch, t, need, NULL, &p, e);
     if (rc == 0)
         *bytes = p->bytes;
     if (rc == 0)

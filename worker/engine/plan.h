@@ -1,4 +1,4 @@
-/* plan.h - a compiled network, for plan.c, pass.c and unroll.c alone. */
+/* plan.h - a compiled network, for plan.c, place.c, pass.c, unroll.c and those who show plans. */
 #ifndef DIDACT_ENGINE_PLAN_H
 #define DIDACT_ENGINE_PLAN_H
 
@@ -15,7 +15,10 @@ struct tensor {
     bool     param, batched;
     bool     has_dot, needs_adj;
     uint64_t offset, elems;    /* offset: of a parameter in the flat vector; elems with the batch */
-    uint64_t place[N_BUFFERS]; /* bytes into the arena */
+    bool     redo;             /* val and dot are computed again on the way back */
+    bool     kept[N_BUFFERS];  /* lies in the step's kept memory, not in the arena */
+    uint64_t place[N_BUFFERS]; /* bytes into either */
+    uint64_t again[2];         /* VAL, DOT on the way back: place[], but after a redo */
 };
 
 struct node {
@@ -24,13 +27,22 @@ struct node {
     int             n_in, in[OP_MAX_IN], out;
     bool            acc[OP_MAX_IN];
     int             net_node;  /* which layer it comes from */
-    uint64_t        aux, aux_bytes;
+    uint64_t        aux, aux_bytes; /* bytes into the arena, or into the kept memory of a plan that has any */
     uint64_t        running;   /* batch norm: elements before its own in the running statistics */
 };
 
 /* For profiling (bench/engine --ops): called in place of an op's rule, which it must run as fn(c). `rule` is its number in
  * struct op_rules, in the order of declaration. */
 typedef void (*plan_probe)(void *arg, const struct eng_plan *p, int node, int rule, op_rule fn, const struct op_call *c);
+
+/* Before node `before` goes back, node `node` goes forward once more. */
+struct redo { int before, node; };
+
+/* What the places are to achieve. */
+struct plan_wish {
+    uint64_t at_most;          /* where the plan would take more bytes, cheap ops are computed again; UINT64_MAX: never */
+    bool     keep;             /* what a tangent pass can use of the plain pass before it lies in memory apart: kept_bytes */
+};
 
 struct eng_plan {
     struct net      net;       /* owned copy */
@@ -41,8 +53,11 @@ struct eng_plan {
     struct tensor  *tensor;
     struct node    *node;
     bool           *unread;    /* [net.n_params] the output does not depend on it: its gradient is zero */
+    struct redo    *redo;      /* in the order of the way back */
+    int             n_redo;
     uint64_t        scratch, scratch_bytes, bytes;
-    char           *arena;
+    uint64_t        kept_bytes; /* of one plain pass; 0 without plan_wish.keep */
+    char           *arena, *kept; /* kept: set before each pass */
     bool            owns_arena;
     void           *running;   /* mean, var of each batch norm */
     bool            evaluation;
@@ -51,11 +66,16 @@ struct eng_plan {
     void           *probe_arg;
 };
 
-/* Everything but the arena. */
-int  plan_compile(const struct net *net, int batch, enum eng_dtype t, unsigned need, struct eng_plan **out, struct errbuf *e);
+/* Everything but the arena. wish NULL: nothing kept, nothing computed again. */
+int  plan_compile(const struct net *net, int batch, enum eng_dtype t, unsigned need, const struct plan_wish *wish, struct eng_plan **out, struct errbuf *e);
+int  plan_place(struct eng_plan *p, const struct plan_wish *wish, struct errbuf *e);
+bool plan_keeps_in(const struct node *n);          /* its backward reads its inputs, its output */
+bool plan_keeps_out(const struct node *n);
 void plan_attach(struct eng_plan *p, void *arena); /* borrowed, p->bytes, 64-aligned */
 /* eng_grad that also gives the logits ([B,K], NULL: not wanted). */
 double plan_grad(struct eng_plan *p, const void *w, const void *x, const void *y, void *g, void *gx, void *logits);
+/* eng_tangent after plan_grad on the same arguments, the same p->kept and g NULL: takes from there what it can. */
+double plan_tangent_kept(struct eng_plan *p, const void *w, const void *x, const void *y, const void *u, void *hu, void *xu, void *yu);
 void unroll_set_probe(struct unroll *u, plan_probe probe, void *arg); /* NULL: none; both of its plans */
 struct op_call plan_call(const struct eng_plan *p, const struct node *n);
 void *eng_alloc(uint64_t bytes);                   /* 64-aligned; free with free() */

@@ -5,7 +5,10 @@
  *                          of G_t; one tangent pass gives H_t u, dJ/dx_t, dJ/dy_t;  a += H_t u (+ real losses at w_t)
  * Kept: w_t and the optimiser's states s_t of every step (and G_t where the way back reads it), with momentum alone
  * 2 T P numbers, and one arena that the
- * step's plan and the real batch's plan share, for they never run at once. */
+ * step's plan and the real batch's plan share, for they never run at once.
+ *
+ * A forward of F operations: a training step takes 3F. Its tangent pass takes 8F where it computes the forward and the
+ * adjoints again, 6F where the plain pass has left them. How many of the last steps leave them is a matter of cfg.budget_bytes. */
 #include "worker/engine/plan.h"
 
 #include <math.h>
@@ -16,6 +19,8 @@ struct unroll {
     struct unroll_cfg cfg;      /* learner NULL after unroll_new */
     const struct kernels *k;
     struct eng_plan *step, *real;
+    struct eng_plan *keeper;    /* the step's plan that keeps; NULL where no step does */
+    int n_kept;                 /* the last so many steps are run by it */
     struct optim_tensor *tensor;
     struct optim_ctx optim;
     uint64_t P, bytes;
@@ -24,9 +29,10 @@ struct unroll {
     char *w, *s, *g;            /* [T+1][P], [T+1][states][P], [T or 1][P]; training alone keeps two of the first two */
     char *a, *b, *u, *hu, *ge;  /* [P], b [states][P]; ge: the shaped gradient, on the way back */
     char *y;                    /* [B,K]: smoothed labels */
+    char *kept;                 /* [n_kept] of keeper's kept_bytes */
 };
 
-struct sizes { uint64_t arena, w, s, g, a, b, u, hu, ge, y, total; };
+struct sizes { uint64_t arena, w, s, g, a, b, u, hu, ge, y, kept, total; };
 
 static uint64_t row_bytes(const struct unroll *u) { return (u->P * eng_dtype_size(u->cfg.dtype) + 63) & ~(uint64_t)63; }
 static const struct optim_row *optimiser(const struct unroll *u) { return &u->k->optim[u->cfg.inner.type]; }
@@ -35,10 +41,12 @@ static uint64_t labels_elems(const struct unroll *u) { return u->step->tensor[u-
 static struct sizes sizes_of(const struct unroll *u)
 {
     const uint64_t row = row_bytes(u), T = (uint64_t)u->cfg.T, states = (uint64_t)optimiser(u)->n_states;
-    const bool back = u->real != NULL;
-    struct sizes s = { .arena = u->step->bytes };
-    if (back && u->real->bytes > s.arena)
+    const bool back = u->cfg.meta_batch > 0;
+    struct sizes s = { .arena = u->n_kept < u->cfg.T ? u->step->bytes : 0, .kept = u->keeper ? u->keeper->kept_bytes * (uint64_t)u->n_kept : 0 };
+    if (u->real && u->real->bytes > s.arena)
         s.arena = u->real->bytes;
+    if (u->keeper && u->keeper->bytes > s.arena)
+        s.arena = u->keeper->bytes;
     s.w = row * (back ? T + 1 : 2);
     s.s = s.w * states;
     s.g = row * (u->keep_g ? T : 1);
@@ -46,8 +54,62 @@ static struct sizes sizes_of(const struct unroll *u)
     s.b = s.a * states;
     s.ge = u->keep_g ? row : 0;
     s.y = u->cfg.inner.label_smoothing > 0 ? (labels_elems(u) * eng_dtype_size(u->cfg.dtype) + 63) & ~(uint64_t)63 : 0;
-    s.total = s.arena + s.w + s.s + s.g + s.a + s.b + s.u + s.hu + s.ge + s.y;
+    s.total = s.arena + s.w + s.s + s.g + s.a + s.b + s.u + s.hu + s.ge + s.y + s.kept;
     return s;
+}
+
+/* A plan in place of *p, where it can be had. */
+static int plan_anew(const struct unroll *u, int batch, unsigned need, struct plan_wish wish, struct eng_plan **p, struct errbuf *e)
+{
+    struct eng_plan *n;
+    int rc = plan_compile(u->cfg.learner, batch, u->cfg.dtype, need, &wish, &n, e);
+    if (rc < 0)
+        return rc;
+    eng_plan_free(*p);
+    *p = n;
+    return 0;
+}
+
+/* As many of the last steps as fit keep what they found. */
+static int keep_steps(struct unroll *u, unsigned need, uint64_t budget, struct errbuf *e)
+{
+    int rc = plan_anew(u, u->cfg.B, need, (struct plan_wish){ .at_most = UINT64_MAX, .keep = true }, &u->keeper, e);
+    if (rc < 0)
+        return rc;
+    for (u->n_kept = u->cfg.T; u->n_kept > 0 && sizes_of(u).total > budget;)
+        u->n_kept--;
+    if (u->n_kept == 0) {
+        eng_plan_free(u->keeper);
+        u->keeper = NULL;
+    }
+    return 0;
+}
+
+/* Plans for what the budget allows. Most is gained by steps that keep; least by a real batch that computes nothing again, for
+ * it runs once where a step runs T times: without need it takes no more than an inner step. */
+static int plan_within(struct unroll *u, unsigned need, struct errbuf *e)
+{
+    const uint64_t budget = u->cfg.budget_bytes ? u->cfg.budget_bytes : UINT64_MAX;
+    const bool     back = u->cfg.meta_batch > 0;
+    int rc = plan_anew(u, u->cfg.B, need, (struct plan_wish){ .at_most = UINT64_MAX }, &u->step, e);
+    if (rc < 0)
+        return rc;
+    const uint64_t rest = sizes_of(u).total - u->step->bytes, room = budget > rest ? budget - rest : 0;
+    if (u->step->bytes > room)
+        rc = plan_anew(u, u->cfg.B, need, (struct plan_wish){ .at_most = room }, &u->step, e);
+    if (rc == 0 && back)
+        rc = plan_anew(u, u->cfg.meta_batch, ENG_GRAD, (struct plan_wish){ .at_most = u->step->bytes }, &u->real, e);
+    if (rc < 0)
+        return rc;
+    if (sizes_of(u).total > budget)
+        return err_set(e, ERR_NOMEM, "%d steps need %llu MiB at least, the budget is %llu MiB", u->cfg.T,
+                       (unsigned long long)(sizes_of(u).total >> 20), (unsigned long long)(budget >> 20));
+    if (!back || !u->cfg.budget_bytes)
+        return 0;
+    if ((rc = keep_steps(u, need, budget, e)) < 0 || u->real->n_redo == 0)
+        return rc;
+    const struct sizes s = sizes_of(u);
+    return plan_anew(u, u->cfg.meta_batch, ENG_GRAD, (struct plan_wish){ .at_most = budget - (s.total - s.arena) }, &u->real, e);
 }
 
 static int compile(const struct unroll_cfg *c, struct unroll *u, struct errbuf *e)
@@ -57,12 +119,9 @@ static int compile(const struct unroll_cfg *c, struct unroll *u, struct errbuf *
         return err_set(e, ERR_SHAPE, "an unroll of %d steps of %d images", c->T, c->B);
     if (c->inner.type < 0 || c->inner.type >= INNER_TYPE_COUNT)
         return err_set(e, ERR_INPUT, "inner optimiser %d is not known", (int)c->inner.type);
-    unsigned need = ENG_GRAD | (c->meta_batch ? ENG_TANGENT : 0u) | (c->meta_batch && c->want_dx ? ENG_INPUT_GRAD : 0u);
-    int rc = plan_compile(c->learner, c->B, c->dtype, need, &u->step, e);
-    if (rc == 0 && c->meta_batch)
-        rc = plan_compile(c->learner, c->meta_batch, c->dtype, ENG_GRAD, &u->real, e);
+    u->keep_g = c->meta_batch && (optimiser(u)->needs_g || c->inner.clip > 0);
+    int rc = plan_within(u, ENG_GRAD | (c->meta_batch ? ENG_TANGENT : 0u) | (c->meta_batch && c->want_dx ? ENG_INPUT_GRAD : 0u), e);
     u->cfg.learner = NULL;
-    u->keep_g = u->real && (optimiser(u)->needs_g || c->inner.clip > 0);
     return rc;
 }
 
@@ -70,6 +129,7 @@ static void release(struct unroll *u)
 {
     eng_plan_free(u->step);
     eng_plan_free(u->real);
+    eng_plan_free(u->keeper);
     free(u->tensor);
     free(u->arena);
 }
@@ -104,8 +164,10 @@ int unroll_new(const struct unroll_cfg *c, struct unroll **out, struct errbuf *e
     plan_attach(u->step, u->arena);
     if (u->real)
         plan_attach(u->real, u->arena);
-    char *at = u->arena + s.arena, **slot[] = { &u->w, &u->s, &u->g, &u->a, &u->b, &u->u, &u->hu, &u->ge, &u->y };
-    const uint64_t step[] = { s.w, s.s, s.g, s.a, s.b, s.u, s.hu, s.ge, s.y };
+    if (u->keeper)
+        plan_attach(u->keeper, u->arena);
+    char *at = u->arena + s.arena, **slot[] = { &u->w, &u->s, &u->g, &u->a, &u->b, &u->u, &u->hu, &u->ge, &u->y, &u->kept };
+    const uint64_t step[] = { s.w, s.s, s.g, s.a, s.b, s.u, s.hu, s.ge, s.y, s.kept };
     for (size_t i = 0; i < sizeof step / sizeof step[0]; at += step[i++])
         *slot[i] = at;
     for (int i = 0; i < c->learner->n_params; i++)
@@ -132,19 +194,30 @@ uint64_t unroll_bytes(const struct unroll *u) { return u->bytes; }
 
 void unroll_set_pool(struct unroll *u, struct eng_pool *pool)
 {
-    eng_plan_set_pool(u->step, pool);
-    if (u->real)
-        eng_plan_set_pool(u->real, pool);
+    struct eng_plan *all[] = { u->step, u->real, u->keeper };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (all[i])
+            eng_plan_set_pool(all[i], pool);
 }
 
 void unroll_set_probe(struct unroll *u, plan_probe probe, void *arg)
 {
-    u->step->probe = probe;
-    u->step->probe_arg = arg;
-    if (u->real) {
-        u->real->probe = probe;
-        u->real->probe_arg = arg;
-    }
+    struct eng_plan *all[] = { u->step, u->real, u->keeper };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (all[i]) {
+            all[i]->probe = probe;
+            all[i]->probe_arg = arg;
+        }
+}
+
+/* The plan that runs step t, there and back. */
+static struct eng_plan *plan_of(const struct unroll *u, int t)
+{
+    const int first = u->cfg.T - u->n_kept;
+    if (t < first)
+        return u->step;
+    u->keeper->kept = u->kept + u->keeper->kept_bytes * (uint64_t)(t - first);
+    return u->keeper;
 }
 
 static char *row(const struct unroll *u, char *base, int t) { return base + row_bytes(u) * (uint64_t)t; }
@@ -191,7 +264,7 @@ static int inner_step(struct unroll *u, const struct unroll_in *in, int t, int f
     const struct optim_at at = { .t = t, .lr = in->lr[t], .mu = in->mu[t], .prod = product_before(in, t) };
     const bool shaped = u->cfg.inner.clip > 0 || u->cfg.inner.weight_decay != 0;
     char *w = row(u, u->w, from), *w2 = row(u, u->w, to), *seen = g;
-    *loss = plan_grad(u->step, w, batch(u, in->x, t, false), labels(u, in, t), g, NULL, NULL);
+    *loss = plan_grad(plan_of(u, t), w, batch(u, in->x, t, false), labels(u, in, t), g, NULL, NULL);
     if (shaped) {
         seen = u->keep_g ? u->ge : g;
         u->k->shape_gradient(&u->optim, w, g, seen);
@@ -266,7 +339,12 @@ static int walk_back(struct unroll *u, const struct unroll_in *in, struct unroll
     for (int t = u->cfg.T - 1; rc == 0 && t >= 0; t--) {
         update_back(u, in, t, &prod_bar, out);
         void *dx = out->dx ? (void *)(uintptr_t)batch(u, out->dx, t, false) : NULL, *dy = out->dy ? (void *)(uintptr_t)batch(u, out->dy, t, true) : NULL;
-        eng_tangent(u->step, row(u, u->w, t), batch(u, in->x, t, false), labels(u, in, t), u->u, u->hu, dx, dy, NULL);
+        struct eng_plan *p = plan_of(u, t);
+        const void *w = row(u, u->w, t), *x = batch(u, in->x, t, false), *y = labels(u, in, t);
+        if (p == u->keeper)
+            plan_tangent_kept(p, w, x, y, u->u, u->hu, dx, dy);
+        else
+            eng_tangent(p, w, x, y, u->u, u->hu, dx, dy, NULL);
         if (dy && u->cfg.inner.label_smoothing > 0)
             u->k->affine(labels_elems(u), 1 - u->cfg.inner.label_smoothing, 0, dy, dy);
         u->k->axpy(u->P, 1, u->hu, u->a);

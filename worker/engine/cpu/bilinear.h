@@ -29,7 +29,7 @@
     {                                                                                                 \
         const int   first = c->in[0].dot ? 0 : 1; /* of the two terms */                              \
         const void *x[] = { c->in[0].dot, c->in[0].val }, *w[] = { c->in[1].val, c->in[1].dot };      \
-        KN(name##_forward)(c);                                                                        \
+        if (!c->kept) KN(name##_forward)(c);                                                          \
         name##_map(c, false, 2 - first, x + first, w + first, c->out.dot, false);                     \
     }                                                                                                 \
     void KN(name##_dual_backward)(const struct op_call *c)                                            \

@@ -147,7 +147,7 @@ static inline __attribute__((always_inline)) void apply_rows(const struct bn *b,
         vr hd = vzero();
         if ((mode == APPLY_DUAL_FORWARD || mode == APPLY_DUAL_BACK) && has_dot)
             hd = vfma(vsub(vload(b->xdot + at, n), l.mdot), l.r, vmul(d, l.rdot));
-        if (mode == APPLY_FORWARD || mode == APPLY_DUAL_FORWARD)
+        if ((mode == APPLY_FORWARD || mode == APPLY_DUAL_FORWARD) && b->y)
             vstore(b->y + at, vmul(p, mask), n);
         if (mode == APPLY_DUAL_FORWARD)
             vstore(b->ydot + at, vmul(vfma(l.gaindot, h, vfma(l.gain, hd, l.biasdot)), mask), n);
@@ -261,9 +261,9 @@ static void statistics(const struct op_call *c, struct bn *b, bool dual)
     const real *xdot = b->xdot;
     if (!dual)
         b->xdot = NULL;
-    double *s = sums(b, c->pool, SUM_X);
+    double *s = c->kept ? NULL : sums(b, c->pool, SUM_X);
     for (int i = 0; i < b->C; i++)
-        b->coef[M_][i] = (real)(s[i] / n);
+        b->coef[M_][i] = c->kept ? ((const real *)c->aux)[i] : (real)(s[i] / n);
     if (!c->at.mean_only || b->xdot || c->running) {
         s = sums(b, c->pool, SUM_VAR);
         for (int i = 0; i < b->C; i++) {
@@ -284,16 +284,24 @@ static void statistics(const struct op_call *c, struct bn *b, bool dual)
 void KN(bn_forward)(const struct op_call *c)
 {
     struct bn b = bn_of(c);
-    statistics(c, &b, false);
-    keep(c, &b);
+    if (c->again)
+        recall(c, &b);
+    else {
+        statistics(c, &b, false);
+        keep(c, &b);
+    }
     apply(&b, c->pool, APPLY_FORWARD);
 }
 
 void KN(bn_dual_forward)(const struct op_call *c)
 {
     struct bn b = bn_of(c);
-    statistics(c, &b, true);
-    keep(c, &b);
+    if (c->again)
+        recall(c, &b);
+    else {
+        statistics(c, &b, true);
+        keep(c, &b);
+    }
     apply(&b, c->pool, APPLY_DUAL_FORWARD);
 }
 

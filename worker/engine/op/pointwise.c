@@ -1,6 +1,7 @@
 /* pointwise.c - bias, leaky ReLU, tanh, add: one number in, one out.
  *   bias   y = x + b            gb = sum gy (rows in order, double)
- *   lrelu  y = m x, m = 1 where x > 0, else slope; the mask is held fixed in tangents
+ *   lrelu  y = m x, m = 1 where x > 0, else slope; the mask is held fixed in tangents. With slope >= 0, y > 0 exactly where
+ *          x > 0 (a NaN and either zero stand on the other side of both): y serves as the mask, and x need not be kept
  *   tanh   d = 1 - y^2:  gx = gy d;  ydot = d xdot;  gxdot = gydot d - 2 gy y ydot
  *   add    y = sum of the inputs
  * Loops over whole buffers; the compiler vectorises them, order does not matter. */
@@ -47,7 +48,7 @@ size_t KN(bias_scratch)(const struct op_call *c) { return (size_t)c->out.s.c * s
 void KN(bias_forward)(const struct op_call *c) { add_channels(c, c->in[0].val, c->in[1].val, c->out.val); }
 void KN(bias_dual_forward)(const struct op_call *c)
 {
-    KN(bias_forward)(c);
+    if (!c->kept) KN(bias_forward)(c);
     add_channels(c, c->in[0].dot, c->in[1].dot, c->out.dot);
 }
 void KN(bias_backward)(const struct op_call *c)
@@ -81,19 +82,20 @@ void KN(lrelu_forward)(const struct op_call *c)
     for (size_t i = 0, n = elems(c); i < n; i++)
         y[i] = x[i] > 0 ? x[i] : slope * x[i];
 }
+static const real *mask(const struct op_call *c) { return c->at.slope >= 0 ? c->out.val : c->in[0].val; }
 void KN(lrelu_backward)(const struct op_call *c)
 {
-    if (c->in[0].adj) masked(elems(c), (real)c->at.slope, c->in[0].val, c->out.adj, c->in[0].adj, c->in[0].acc);
+    if (c->in[0].adj) masked(elems(c), (real)c->at.slope, mask(c), c->out.adj, c->in[0].adj, c->in[0].acc);
 }
 void KN(lrelu_dual_forward)(const struct op_call *c)
 {
-    KN(lrelu_forward)(c);
-    masked(elems(c), (real)c->at.slope, c->in[0].val, c->in[0].dot, c->out.dot, false);
+    if (!c->kept) KN(lrelu_forward)(c);
+    masked(elems(c), (real)c->at.slope, mask(c), c->in[0].dot, c->out.dot, false);
 }
 void KN(lrelu_dual_backward)(const struct op_call *c)
 {
     KN(lrelu_backward)(c);
-    if (c->in[0].adj_dot) masked(elems(c), (real)c->at.slope, c->in[0].val, c->out.adj_dot, c->in[0].adj_dot, c->in[0].acc);
+    if (c->in[0].adj_dot) masked(elems(c), (real)c->at.slope, mask(c), c->out.adj_dot, c->in[0].adj_dot, c->in[0].acc);
 }
 
 /* ---- tanh ---- */
@@ -117,7 +119,7 @@ void KN(tanh_backward)(const struct op_call *c)
 }
 void KN(tanh_dual_forward)(const struct op_call *c)
 {
-    KN(tanh_forward)(c);
+    if (!c->kept) KN(tanh_forward)(c);
     const real *restrict y = c->out.val, *restrict xd = c->in[0].dot;
     real *restrict yd = c->out.dot;
     for (size_t i = 0, n = elems(c); i < n; i++)
@@ -153,7 +155,7 @@ static void add_all(const struct op_call *c, bool dot)
 void KN(add_forward)(const struct op_call *c) { add_all(c, false); }
 void KN(add_dual_forward)(const struct op_call *c)
 {
-    add_all(c, false);
+    if (!c->kept) add_all(c, false);
     add_all(c, true);
 }
 void KN(add_backward)(const struct op_call *c)

@@ -104,7 +104,7 @@ void KN(maxpool_forward)(const struct op_call *c)
 }
 void KN(maxpool_dual_forward)(const struct op_call *c)
 {
-    KN(maxpool_forward)(c);
+    if (!c->kept) KN(maxpool_forward)(c);
     route(c, c->in[0].dot, c->out.dot, true);
 }
 void KN(maxpool_backward)(const struct op_call *c)
@@ -182,7 +182,7 @@ static void mean(const struct op_call *c, const void *from, void *to, bool globa
     void KN(name##_backward)(const struct op_call *c) { mean(c, c->out.adj, c->in[0].adj, global, true); }       \
     void KN(name##_dual_forward)(const struct op_call *c)                                                        \
     {                                                                                                            \
-        mean(c, c->in[0].val, c->out.val, global, false);                                                        \
+        if (!c->kept) mean(c, c->in[0].val, c->out.val, global, false);                                          \
         mean(c, c->in[0].dot, c->out.dot, global, false);                                                        \
     }                                                                                                            \
     void KN(name##_dual_backward)(const struct op_call *c)                                                       \

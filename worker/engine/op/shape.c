@@ -130,7 +130,7 @@ static void concat_back(const struct op_call *c, int i, const real *restrict g, 
     }                                                                                                        \
     void KN(name##_dual_forward)(const struct op_call *c)                                                    \
     {                                                                                                        \
-        KN(name##_forward)(c);                                                                               \
+        if (!c->kept) KN(name##_forward)(c);                                                                 \
         for (int i = 0; i < c->n_in; i++) name##_move(c, i, c->in[i].dot, c->out.dot);                       \
     }                                                                                                        \
     void KN(name##_backward)(const struct op_call *c)                                                        \

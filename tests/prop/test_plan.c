@@ -1,0 +1,235 @@
+/* A plan may lay things out as it likes, keep what it likes and compute what it likes again: the bits are the same. */
+#include "worker/engine/plan.h"
+
+#include "tests/support/randnet.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static int start(void **state)
+{
+    (void)state;
+    return eng_init(NULL, NULL);
+}
+
+/* ---- plans ---- */
+
+enum { RESULTS = 7 };
+struct results { size_t bytes[RESULTS]; char *of[RESULTS]; };
+
+static void results_fini(struct results *r)
+{
+    for (int i = 0; i < RESULTS; i++)
+        free(r->of[i]);
+}
+
+/* Everything a plan gives, on numbers that depend on the seed alone. */
+static struct results compute(struct eng_plan *p, const struct net *n, int B, uint64_t seed)
+{
+    const struct net_shape in = n->node[0].shape;
+    const size_t image = (size_t)in.c * (size_t)in.h * (size_t)in.w, K = (size_t)n->node[n->out].shape.c, P = (size_t)n->param_count;
+    const size_t elems[RESULTS] = { P, P, P, P, (size_t)B * image, (size_t)B * image, (size_t)B * K };
+    struct results r;
+    struct rng g;
+    for (int i = 0; i < RESULTS; i++) {
+        r.bytes[i] = elems[i] * sizeof(float);
+        r.of[i] = calloc(elems[i] + 1, sizeof(float));
+        assert_non_null(r.of[i]);
+    }
+    rng_init(&g, seed, RNG_TEST, 7);
+    void *w = rand_weights(&g, ENG_F32, n), *u = rand_weights(&g, ENG_F32, n);
+    void *x = rand_normal(&g, ENG_F32, (size_t)B * image, 1), *y = rand_labels(&g, ENG_F32, (size_t)B, (int)K, true);
+    memset(p->arena, 0xff, (size_t)p->bytes); /* NaNs: whoever reads what nobody wrote shows */
+    plan_grad(p, w, x, y, r.of[0], r.of[4], r.of[6]);
+    eng_tangent(p, w, x, y, u, r.of[1], r.of[5], NULL, r.of[2]);
+    eng_forward(p, w, x, NULL);
+    eng_backward(p, w, x, y, r.of[3], NULL);
+    free(w);
+    free(u);
+    free(x);
+    free(y);
+    return r;
+}
+
+static void what_is_computed_again_has_the_same_bits(void **state)
+{
+    (void)state;
+    const unsigned need = ENG_TANGENT | ENG_INPUT_GRAD;
+    int again = 0, smaller = 0;
+    for (uint64_t seed = 1; seed <= 120; seed++) {
+        struct net n;
+        struct eng_plan *plain;
+        const int B = 2 + (int)(seed % 5);
+        randnet(&n, seed, seed % 2 ? &randnet_small : &randnet_wide);
+        assert_int_equal(eng_plan_new(&n, B, ENG_F32, need, &plain, NULL), 0);
+        struct results expected = compute(plain, &n, B, seed);
+        const uint64_t aims[] = { 0, plain->bytes / 2, plain->bytes * 9 / 10, plain->bytes };
+        for (size_t k = 0; k < sizeof aims / sizeof aims[0]; k++) {
+            struct eng_plan *p;
+            assert_int_equal(plan_compile(&n, B, ENG_F32, need, &(struct plan_wish){ .at_most = aims[k] }, &p, NULL), 0);
+            void *arena = eng_alloc(p->bytes);
+            assert_non_null(arena);
+            plan_attach(p, arena);
+            struct results got = compute(p, &n, B, seed);
+            for (int i = 0; i < RESULTS; i++)
+                if (memcmp(got.of[i], expected.of[i], got.bytes[i]) != 0) {
+                    randnet_print(&n);
+                    fail_msg("seed %d, at most %llu bytes: result %d differs", (int)seed, (unsigned long long)aims[k], i);
+                }
+            if (aims[k] == plain->bytes)
+                assert_int_equal(p->n_redo, 0); /* nothing without need */
+            again += p->n_redo;
+            smaller += p->bytes < plain->bytes;
+            results_fini(&got);
+            eng_plan_free(p);
+            free(arena);
+        }
+        results_fini(&expected);
+        eng_plan_free(plain);
+        net_fini(&n);
+    }
+    assert_true(again > 100 && smaller > 60);
+}
+
+/* Two separable blocks and a sum: of nine activations that the way back reads, three are kept. */
+static void a_separable_cell_keeps_what_its_products_and_norms_made(void **state)
+{
+    (void)state;
+    struct net n;
+    uint64_t plain;
+    struct eng_plan *p;
+    assert_int_equal(net_init(&n, 3, 16, 16, NULL), 0);
+    int first = net_bn(&n, net_conv(&n, 0, 16, 3, 1, 1, NULL, NULL), false, NULL, NULL), x = first;
+    for (int i = 0; i < 2; i++) {
+        x = net_dwconv(&n, net_lrelu(&n, x, 0, NULL, NULL), 3, 1, 1, NULL, NULL);
+        x = net_bn(&n, net_conv(&n, x, 16, 1, 1, 0, NULL, NULL), false, NULL, NULL);
+    }
+    x = net_unary(&n, NET_GAP, net_add2(&n, first, x, NULL, NULL), NULL, NULL);
+    assert_true(net_linear(&n, x, 10, NULL, NULL) > 0);
+    assert_int_equal(eng_plan_predict(&n, 64, ENG_F32, ENG_GRAD, &plain, NULL), 0);
+    assert_int_equal(plan_compile(&n, 64, ENG_F32, ENG_GRAD, &(struct plan_wish){ .at_most = 0 }, &p, NULL), 0);
+    assert_true(p->n_redo == 5);
+    assert_true(p->bytes < plain * 3 / 4);
+    eng_plan_free(p);
+    net_fini(&n);
+}
+
+/* ---- unrolls ---- */
+
+enum { GRADS = 7 };
+struct grads { size_t bytes[GRADS]; char *of[GRADS]; double loss; };
+
+static void grads_fini(struct grads *g)
+{
+    for (int i = 0; i < GRADS; i++)
+        free(g->of[i]);
+}
+
+static struct grads meta_grad(struct randrun *r, struct unroll *u)
+{
+    const size_t T = (size_t)r->cfg.T, TB = T * (size_t)r->cfg.B;
+    const size_t elems[GRADS] = { r->P, r->P, TB * r->image, TB * r->K, T, T, (size_t)r->cfg.meta_batch * r->K };
+    struct grads g;
+    for (int i = 0; i < GRADS; i++) {
+        g.bytes[i] = elems[i] * sizeof(double);
+        g.of[i] = calloc(elems[i] + 1, sizeof(double));
+        assert_non_null(g.of[i]);
+    }
+    struct unroll_out out = { .wT = g.of[0], .dw0 = g.of[1], .dx = g.of[2], .dy = g.of[3], .dlr = (double *)(void *)g.of[4],
+                              .dmu = (double *)(void *)g.of[5], .logits = g.of[6] };
+    assert_int_equal(unroll_meta_grad(u, &r->in, &out, NULL), 0);
+    g.loss = out.meta_loss;
+    return g;
+}
+
+static void the_budget_shows_in_the_memory_alone(void **state)
+{
+    (void)state;
+    int refused = 0, partly = 0, wholly = 0;
+    for (uint64_t seed = 1; seed <= 120; seed++) {
+        struct randrun r;
+        struct unroll *u;
+        struct errbuf e;
+        uint64_t usual, most;
+        randrun_init(&r, seed, &randnet_small);
+        assert_int_equal(unroll_new(&r.cfg, &u, NULL), 0);
+        usual = unroll_bytes(u);
+        struct grads expected = meta_grad(&r, u);
+        unroll_free(u);
+        r.cfg.budget_bytes = UINT64_MAX / 2;
+        assert_int_equal(unroll_predict(&r.cfg, &most, NULL), 0);
+        const uint64_t budgets[] = { usual / 2, usual * 7 / 8, usual, (usual + most) / 2, most - 1, most, UINT64_MAX / 2 };
+        for (size_t k = 0; k < sizeof budgets / sizeof budgets[0]; k++) {
+            r.cfg.budget_bytes = budgets[k];
+            int rc = unroll_new(&r.cfg, &u, &e);
+            if (rc < 0) {
+                assert_int_equal(rc, -ERR_NOMEM);
+                assert_true(budgets[k] < usual && strstr(e.text, "the budget is"));
+                refused++;
+                continue;
+            }
+            assert_true(unroll_bytes(u) <= budgets[k]);
+            partly += k == 3 && unroll_bytes(u) > usual;
+            wholly += unroll_bytes(u) == most;
+            for (int run = 0; run < 2; run++) { /* the second finds what the first has left lying */
+                struct grads got = meta_grad(&r, u);
+                assert_true(got.loss == expected.loss);
+                for (int i = 0; i < GRADS; i++)
+                    if (memcmp(got.of[i], expected.of[i], got.bytes[i]) != 0) {
+                        randnet_print(&r.net);
+                        fail_msg("seed %d, a budget of %llu bytes: result %d differs", (int)seed, (unsigned long long)budgets[k], i);
+                    }
+                grads_fini(&got);
+            }
+            unroll_free(u);
+        }
+        grads_fini(&expected);
+        randrun_fini(&r);
+    }
+    assert_true(refused > 60 && partly > 60 && wholly >= 240);
+}
+
+/* ---- the leaky ReLU's mask ---- */
+
+static void a_leaky_relu_goes_back_by_the_sign_of_its_input(void **state)
+{
+    (void)state;
+    const float  x[] = { 0.0f, -0.0f, 1.0f, -1.0f, INFINITY, -INFINITY, NAN, 1e-30f, -1e-30f, 1e-40f, -1e-40f, 3e38f, -3e38f };
+    const double slopes[] = { 0, -0.0, 1e-30, 0.01, 1, 2, -0.5 };
+    enum { N = sizeof x / sizeof x[0] };
+    const struct op_rules *rules = &eng_kernels(ENG_F32)->op[OP_LRELU];
+    for (size_t s = 0; s < sizeof slopes / sizeof slopes[0]; s++) {
+        const float slope = (float)slopes[s];
+        float in[N], y[N], yd[N], gx[N], gxd[N], one[N];
+        memcpy(in, x, sizeof x);
+        for (int i = 0; i < N; i++)
+            one[i] = 1;
+        struct op_call c = { .batch = 1, .n_in = 1, .at.slope = slopes[s], .in[0] = { .val = in, .dot = one, .adj = gx, .adj_dot = gxd, .s = { N, 1, 1, true } },
+                             .out = { .val = y, .dot = yd, .adj = one, .adj_dot = one, .s = { N, 1, 1, true } } };
+        rules->dual_forward(&c);
+        if (slopes[s] >= 0)
+            memset(in, 0x7f, sizeof in); /* nobody keeps it */
+        rules->dual_backward(&c);
+        for (int i = 0; i < N; i++) {
+            const float mask = x[i] > 0 ? 1 : slope; /* under the same flushing of denormals as the kernel */
+            assert_true(yd[i] == mask && gx[i] == mask && gxd[i] == mask);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_computed_again_has_the_same_bits),
+        cmocka_unit_test(a_separable_cell_keeps_what_its_products_and_norms_made),
+        cmocka_unit_test(the_budget_shows_in_the_memory_alone),
+        cmocka_unit_test(a_leaky_relu_goes_back_by_the_sign_of_its_input),
+    };
+    return cmocka_run_group_tests(tests, start, NULL);
+}
