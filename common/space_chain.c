@@ -445,7 +445,7 @@ static void mutate(struct rng *r, const char *parent, char *text)
             return;
         c[i] = c[n - 1];
     }
-    assert(!"a chain without a neighbour");
+    assert(false && "a chain without a neighbour");
 }
 
 /* ---- building ---- */

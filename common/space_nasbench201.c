@@ -160,7 +160,7 @@ static void mutate(struct rng *r, const char *parent, char *text)
             return;
         change[i] = change[n - 1];
     }
-    assert(!"a cell without a neighbour");
+    assert(false && "a cell without a neighbour");
 }
 
 /* ---- building ---- */

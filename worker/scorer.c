@@ -119,8 +119,8 @@ static bool after_step(void *arg, int t, const void *w, double loss)
     return !(s->env->cancelled && s->env->cancelled(s->env->arg));
 }
 
-/* One learner. Returns 0, 1 when it diverged (failed_step tells), or an error. */
-static int run_one(struct scorer *s, int init, double scale, int *failed_step, struct errbuf *e)
+/* One learner. Returns 0, 1 when it diverged (e says where), or an error. */
+static int run_one(struct scorer *s, int init, double scale, struct errbuf *e)
 {
     const struct lessons *l = s->lessons;
     const struct fidelity *f = &s->task->fidelity;
@@ -132,14 +132,13 @@ static int run_one(struct scorer *s, int init, double scale, int *failed_step, s
     }
     for (int i = 0; i <= f->n_checkpoints; i++)
         s->acc[i] = 1.0 / l->c.K;
-    *failed_step = 0;
-    int rc = unroll_train(s->u, &in, s->inner_loss, NULL, after_step, s, failed_step, e);
+    int failed_step = 0, rc = unroll_train(s->u, &in, s->inner_loss, NULL, after_step, s, &failed_step, e);
     if (s->env->cancelled && s->env->cancelled(s->env->arg))
         return err_set(e, ERR_CANCELLED, "cancelled");
     s->runs_done++;
     if (rc == -ERR_DIVERGED) {
         for (int t = 0; t < s->steps; t++)
-            if (t >= *failed_step) /* the engine counts from 0 */
+            if (t >= failed_step) /* the engine counts from 0 */
                 s->inner_loss[t] = log(l->c.K);
         s->acc[f->n_checkpoints] = 1.0 / l->c.K;
         return 1;
@@ -152,12 +151,11 @@ static int run_scale(struct scorer *s, double scale, struct scale_sum *sum, char
     const struct fidelity *f = &s->task->fidelity;
     memset(sum, 0, sizeof *sum);
     for (int i = 0; i < f->inits; i++) {
-        int failed_step, rc = run_one(s, i, scale, &failed_step, e);
+        int rc = run_one(s, i, scale, e);
         if (rc < 0)
             return rc;
         if (rc > 0 && sum->diverged++ == 0 && !*detail)
-            snprintf(detail, cap, "the loss stopped being finite at step %d (initialisation %d, step size times %g)", failed_step + 1, i,
-                     scale);
+            snprintf(detail, cap, "%.180s (initialisation %d, step size times %g)", err_message(e, -ERR_DIVERGED), i, scale);
         sum->init[i] = s->acc[f->n_checkpoints];
         for (int k = 0; k < f->n_checkpoints; k++)
             sum->checkpoint[k] += s->acc[k] / f->inits;

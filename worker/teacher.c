@@ -450,6 +450,7 @@ int teacher_step(struct teacher *t, struct errbuf *e)
         update(t);
     t->meta_step++;
     if (t->skipped_in_a_row >= SKIPS_MAX)
-        return err_set(e, ERR_DIVERGED, "no learner of the last %d meta-steps gave a finite gradient: lower teach.lr", SKIPS_MAX);
+        return err_set(e, ERR_DIVERGED, "no learner of the last %d meta-steps gave a finite gradient, lower teach.lr (the last one: %.120s)", SKIPS_MAX,
+                       t->run[0].rc < 0 ? err_message(&t->run[0].err, t->run[0].rc) : "its gradient by the teacher's parameters");
     return 0;
 }

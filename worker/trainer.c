@@ -175,8 +175,10 @@ static int train(struct trainer *s, struct trial_result *r, struct errbuf *e)
         if (!isfinite(loss)) {
             r->state = TRIAL_FAILED;
             r->reason = FAIL_NAN;
-            snprintf(r->detail, sizeof r->detail, "the training loss stopped being finite at step %llu of %llu",
-                     (unsigned long long)step + 1, (unsigned long long)s->steps);
+            char what[192];
+            eng_nonfinite(s->plan, s->w, s->x, s->y, s->g, what, sizeof what);
+            snprintf(r->detail, sizeof r->detail, "not finite at step %llu of %llu: %s", (unsigned long long)step + 1,
+                     (unsigned long long)s->steps, what);
             return 0;
         }
         update(s, rate_at(s, step));

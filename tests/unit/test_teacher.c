@@ -32,7 +32,7 @@ static void prepare(void **state, struct bench *b, int threads)
     memcpy(b->task.teach.dataset, h, sizeof h);
     b->task.teach.cfg = (struct teach_cfg){
         .kind = "gtn", .steps = 4, .batch = 8, .meta_steps = 6, .learners = 3, .meta_batch = 16, .n_meta_at = 1, .meta_at = { 2 },
-        .meta_weight = { 0.5 }, .lr = 0.05, .mu = 0.5, .inner = { INNER_LARS, 1e-6, 0.3, 0 }, .outer_lr = 0.01, .outer_beta1 = 0.9,
+        .meta_weight = { 0.5 }, .lr = 0.05, .mu = 0.5, .inner = { .type = INNER_LARS, .eps = 1e-6, .scale_1d = 0.3 }, .outer_lr = 0.01, .outer_beta1 = 0.9,
         .outer_beta2 = 0.99, .outer_eps = 1e-8, .outer_lr_end = 0.1, .outer_schedule = 1, .clip = 2, .z_dim = 4, .g_hidden = 16, .g_channels1 = 8,
         .g_channels2 = 4, .learn_labels = true, .n_mix = 1, .mix_space = { "chain" }, .mix_weight = { 1 }, .max_macs = 60000,
         .eval_every = 3, .checkpoint_every = 3 };
@@ -296,6 +296,31 @@ static void divergence_without_end_is_a_failed_job(void **state)
     assert_int_equal(r.state, TRIAL_FAILED);
     assert_int_equal(r.reason, FAIL_NAN);
     assert_non_null(strstr(r.detail, "teach.lr"));
+    assert_non_null(strstr(r.detail, "not finite at inner step "));
+    assert_non_null(strstr(r.detail, "layer "));
+}
+
+/* Learners whose step is too large fall out one by one; those beside them teach on. */
+static void a_learner_that_diverges_leaves_the_others_alone(void **state)
+{
+    struct bench b;
+    const struct real_data *data;
+    struct teacher *t;
+    struct errbuf e = { 0 };
+    prepare(state, &b, 2);
+    b.task.teach.cfg.learners = 8;
+    b.task.teach.cfg.lr = 10;
+    b.task.teach.cfg.inner = (struct inner_cfg){ .type = INNER_SGD, .weight_decay = 0.1 };
+    assert_int_equal(datacache_data(desk_path(&b.desk, b.task.teach.dataset), &data, &e), 0);
+    if (teacher_new(&b.task.teach.cfg, 21, data, 2, 0, &t, &e) < 0)
+        fail_msg("%s", e.text);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(teacher_step(t, &e), 0);
+    assert_true(t->left_out > 0 && t->left_out < 32);
+    assert_int_equal(t->skipped, 0);
+    assert_true(eng_finite(ENG_F32, t->n_theta, t->theta));
+    teacher_free(t);
+    datacache_release(data);
 }
 
 static void bad_settings_are_refused_by_name(void **state)
@@ -415,6 +440,7 @@ int main(void)
         TEST(a_warm_start_makes_images_of_the_right_classes),
         TEST(the_control_learns_only_the_schedule_and_ships_real_images),
         TEST(divergence_without_end_is_a_failed_job),
+        TEST(a_learner_that_diverges_leaves_the_others_alone),
         TEST(bad_settings_are_refused_by_name),
         TEST(the_generator_refuses_sides_it_cannot_double_up_to),
         TEST(the_generator_backward_agrees_with_differences),

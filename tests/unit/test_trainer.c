@@ -109,7 +109,8 @@ static void a_step_that_is_too_large_is_a_failed_trial_that_names_the_step(void 
     struct trial_result r = train(&b);
     assert_int_equal(r.state, TRIAL_FAILED);
     assert_int_equal(r.reason, FAIL_NAN);
-    assert_non_null(strstr(r.detail, "step "));
+    assert_non_null(strstr(r.detail, "not finite at step "));
+    assert_non_null(strstr(r.detail, ": output of layer block1.conv (conv)"));
     assert_string_equal(r.artifact, "");
 }
 

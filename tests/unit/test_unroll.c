@@ -2,6 +2,8 @@
 
 #include "tests/support/randnet.h"
 
+#include <float.h>
+#include <jansson.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -76,17 +78,236 @@ static void divergence_names_the_step(void **state)
     r.x[(size_t)r.cfg.B * r.image + 1] = NAN; /* a pixel of step 1 (from 0) */
     assert_int_equal(unroll_meta_grad(u, &r.in, &out, &e), -ERR_DIVERGED);
     assert_int_equal(out.failed_step, 1);
+    assert_non_null(strstr(e.text, ": the images"));
     r.x[(size_t)r.cfg.B * r.image + 1] = keep;
     assert_int_equal(unroll_meta_grad(u, &r.in, &out, &e), 0);
     r.meta[0].weight = INFINITY;
     assert_int_equal(unroll_meta_grad(u, &r.in, &out, &e), -ERR_DIVERGED);
-    assert_non_null(strstr(e.text, "meta-gradient"));
+    assert_non_null(strstr(e.text, "not finite in the real loss after step"));
+    assert_non_null(strstr(e.text, "weighted gradient of"));
     r.meta[0].weight = 1;
     r.X[0][0] = NAN;
     assert_int_equal(unroll_meta_grad(u, &r.in, &out, &e), -ERR_DIVERGED);
     free(losses);
     unroll_free(u);
     randrun_fini(&r);
+}
+
+/* ---- which op ---- */
+
+enum { SIDE = 6, IN_CH = 2, CLASSES = 3, STEPS = 3, BATCH = 4, META = 5 };
+
+/* A learner in float with every kind of rule, small positive weights and one parameter that the test may blow up. */
+struct victim {
+    struct net net;
+    struct unroll_cfg cfg;
+    struct unroll_in in;
+    struct unroll_meta meta;
+    struct unroll *u;
+    float *w0, *x, *y, *X, *Y;
+    double lr[STEPS], mu[STEPS];
+};
+
+static float *filled(size_t n, float least, float step)
+{
+    float *p = malloc(n * sizeof *p);
+    assert_non_null(p);
+    for (size_t i = 0; i < n; i++)
+        p[i] = least + step * (float)(i % 7);
+    return p;
+}
+
+static void victim_init(struct victim *v, enum inner_type type)
+{
+    static const char layers[] = "[{\"type\":\"conv\",\"in\":2,\"out\":4,\"k\":3,\"pad\":1},{\"type\":\"bn\",\"c\":4},"
+                                 "{\"type\":\"residual\",\"body\":[{\"type\":\"relu\"},{\"type\":\"dwconv\",\"c\":4,\"k\":3,\"pad\":1}]},"
+                                 "{\"type\":\"gap\"},{\"type\":\"linear\",\"in\":4,\"out\":3}]";
+    json_t *j = json_loads(layers, 0, NULL);
+    struct errbuf e = { 0 };
+    memset(v, 0, sizeof *v);
+    assert_int_equal(net_init(&v->net, IN_CH, SIDE, SIDE, &e), 0);
+    assert_int_equal(net_from_json(&v->net, j, "learner", &e), 0);
+    json_decref(j);
+    v->w0 = filled(v->net.param_count, 0.05F, 0.01F);
+    v->x = filled((size_t)STEPS * BATCH * IN_CH * SIDE * SIDE, -0.5F, 0.17F);
+    v->X = filled((size_t)META * IN_CH * SIDE * SIDE, -0.4F, 0.13F);
+    v->y = filled((size_t)STEPS * BATCH * CLASSES, 0, 1.0F / 3);
+    v->Y = filled((size_t)META * CLASSES, 0, 1.0F / 3);
+    for (int t = 0; t < STEPS; t++) {
+        v->lr[t] = 0.01;
+        v->mu[t] = 0.5;
+    }
+    v->meta = (struct unroll_meta){ .step = STEPS, .weight = 1, .x = v->X, .y = v->Y };
+    v->in = (struct unroll_in){ v->w0, v->x, v->y, v->lr, v->mu, &v->meta, 1 };
+    v->cfg = (struct unroll_cfg){ .learner = &v->net, .dtype = ENG_F32, .T = STEPS, .B = BATCH, .meta_batch = META, .want_dx = true,
+                                  .want_dy = true, .inner = inner_defaults(type) };
+    assert_int_equal(unroll_new(&v->cfg, &v->u, &e), 0);
+}
+
+static void victim_fini(struct victim *v)
+{
+    float *all[] = { v->w0, v->x, v->y, v->X, v->Y };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+    unroll_free(v->u);
+    net_fini(&v->net);
+}
+
+static void set_param(struct victim *v, const char *name, float value)
+{
+    for (int i = 0; i < v->net.n_params; i++)
+        if (strcmp(v->net.param[i].name, name) == 0) {
+            for (uint64_t k = 0; k < v->net.param[i].size; k++)
+                v->w0[v->net.param[i].offset + k] = value;
+            return;
+        }
+    fail_msg("no parameter %s", name);
+}
+
+/* Both ways of training, or the meta-gradient alone (`trains`), end with this message. */
+static void expect(struct victim *v, bool trains, int step, const char *message)
+{
+    float *dx = filled((size_t)STEPS * BATCH * IN_CH * SIDE * SIDE, 0, 0), *dy = filled((size_t)STEPS * BATCH * CLASSES, 0, 0);
+    double dlr[STEPS], dmu[STEPS];
+    struct unroll_out out = { .failed_step = -1, .dx = dx, .dy = dy, .dlr = dlr, .dmu = dmu };
+    struct errbuf e = { 0 }, e2 = { 0 };
+    int failed = -1;
+    assert_int_equal(unroll_meta_grad(v->u, &v->in, &out, &e), -ERR_DIVERGED);
+    assert_string_equal(e.text, message);
+    assert_int_equal(out.failed_step, step);
+    int rc = unroll_train(v->u, &v->in, NULL, NULL, NULL, NULL, &failed, &e2);
+    assert_int_equal(rc, trains ? 0 : -ERR_DIVERGED);
+    if (!trains) {
+        assert_string_equal(e2.text, message);
+        assert_int_equal(failed, step);
+    }
+    free(dx);
+    free(dy);
+}
+
+static void divergence_forward_names_the_first_op(void **state)
+{
+    (void)state;
+    static const struct { const char *param; float value; int step; const char *where; } rows[] = {
+        { "0.weight", FLT_MAX, 1, "output of layer 0 (conv)" },
+        { "1.weight", FLT_MAX, 1, "output of layer 1 (bn)" },
+        { "2.body.1.weight", FLT_MAX, 1, "output of layer 2.body.1 (dwconv)" },
+        { "4.weight", FLT_MAX, 2, "output of layer 4 (linear)" },
+        { "2.body.1.weight", NAN, 1, "weight 2.body.1.weight" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct victim v;
+        char message[160];
+        victim_init(&v, INNER_SGD);
+        set_param(&v, rows[i].param, rows[i].value);
+        snprintf(message, sizeof message, "not finite at inner step %d of 3: %s", rows[i].step, rows[i].where);
+        expect(&v, false, rows[i].step - 1, message);
+        victim_fini(&v);
+    }
+}
+
+static void divergence_at_a_later_step_names_that_step(void **state)
+{
+    (void)state;
+    struct victim v;
+    victim_init(&v, INNER_SGD);
+    v.lr[0] = 1e37; /* the weights stay finite, their products do not */
+    expect(&v, false, 1, "not finite at inner step 2 of 3: output of layer 2.body.1 (dwconv)");
+    v.lr[0] = 0.01;
+    v.lr[2] = INFINITY;
+    expect(&v, false, 2, "not finite at inner step 3 of 3: sgd update (step size inf) of 0.weight");
+    v.lr[2] = 0.01;
+    v.y[BATCH * CLASSES] = NAN;
+    expect(&v, false, 1, "not finite at inner step 2 of 3: the labels");
+    victim_fini(&v);
+}
+
+static void divergence_of_the_loss_and_behind_it_is_named(void **state)
+{
+    (void)state;
+    struct victim v;
+    victim_init(&v, INNER_SGD);
+    set_param(&v, "4.bias", 3e38F);
+    v.w0[v.net.param_count - 1] = -3e38F; /* the logits are finite, their difference is not */
+    expect(&v, false, 0, "not finite at inner step 1 of 3: the loss (softmax cross-entropy)");
+    victim_fini(&v);
+
+    victim_init(&v, INNER_SGD); /* small numbers forward, large weights backward */
+    set_param(&v, "0.weight", 1e-30F);
+    set_param(&v, "1.weight", 1e-30F);
+    set_param(&v, "1.bias", 0);
+    for (uint64_t i = 0; i < 12; i++)
+        v.w0[v.net.param[4].offset + i] = i % 2 ? 1e38F : -1e38F;
+    set_param(&v, "2.body.1.weight", 1e3F);
+    expect(&v, false, 0, "not finite at inner step 1 of 3: gradient of layer 2.body.1 by its input (dwconv, backward)");
+    victim_fini(&v);
+}
+
+/* The second moment of a large gradient is infinite where its step is still small: w - lr g / inf = w would hide it. */
+static void an_overflowing_second_moment_is_seen(void **state)
+{
+    (void)state;
+    struct victim v;
+    victim_init(&v, INNER_ADAM);
+    for (int i = 0; i < STEPS * BATCH * CLASSES; i++)
+        v.y[i] *= i % 3 ? 1e22F : 0;
+    expect(&v, false, 0, "not finite at inner step 1 of 3: adam update (step size 0.01) of 4.weight");
+    victim_fini(&v);
+}
+
+static void divergence_of_the_real_loss_is_named(void **state)
+{
+    (void)state;
+    struct victim v;
+    victim_init(&v, INNER_SGD);
+    v.X[3] = NAN;
+    expect(&v, true, STEPS, "not finite in the real loss after step 3 of 3: the images");
+    for (int i = 0; i < META * IN_CH * SIDE * SIDE; i++)
+        v.X[i] = FLT_MAX;
+    expect(&v, true, STEPS, "not finite in the real loss after step 3 of 3: output of layer 0 (conv)");
+    for (int i = 0; i < META * IN_CH * SIDE * SIDE; i++)
+        v.X[i] = 0.1F * (float)(i % 5);
+    v.Y[1] = INFINITY;
+    expect(&v, true, STEPS, "not finite in the real loss after step 3 of 3: the labels");
+    v.Y[1] = 1;
+    v.meta.weight = INFINITY;
+    expect(&v, true, STEPS, "not finite in the real loss after step 3 of 3: weighted gradient of 0.weight");
+    victim_fini(&v);
+}
+
+static void divergence_on_the_way_back_names_the_rule(void **state)
+{
+    (void)state;
+    struct victim v;
+    victim_init(&v, INNER_SGD);
+    v.meta.weight = 1e37; /* a finite adjoint whose products are not */
+    for (int i = 2 * BATCH * IN_CH * SIDE * SIDE; i < 3 * BATCH * IN_CH * SIDE * SIDE; i++)
+        v.x[i] *= 1e10F;
+    expect(&v, true, STEPS - 1, "not finite on the way back through step 3 of 3: tangent of the output of layer 0 (conv, dual forward)");
+    victim_fini(&v);
+}
+
+/* The walk that looks for the op leaves no trace: the same unroll then gives the same bits as a fresh one. */
+static void an_unroll_works_on_after_a_divergence(void **state)
+{
+    (void)state;
+    struct victim v, fresh;
+    victim_init(&v, INNER_SGD);
+    victim_init(&fresh, INNER_SGD);
+    const float keep = v.x[0];
+    v.x[0] = NAN;
+    expect(&v, false, 0, "not finite at inner step 1 of 3: the images");
+    v.x[0] = keep;
+    float *a = filled(v.net.param_count, 0, 0), *b = filled(v.net.param_count, 0, 0);
+    struct unroll_out oa = { .dw0 = a }, ob = { .dw0 = b };
+    assert_int_equal(unroll_meta_grad(v.u, &v.in, &oa, NULL), 0);
+    assert_int_equal(unroll_meta_grad(fresh.u, &fresh.in, &ob, NULL), 0);
+    assert_memory_equal(a, b, v.net.param_count * sizeof *a);
+    assert_true(oa.meta_loss == ob.meta_loss);
+    free(a);
+    free(b);
+    victim_fini(&v);
+    victim_fini(&fresh);
 }
 
 /* One linear layer without bias on one feature and two classes: l(w) with s = w x, all derivatives by hand. With q =
@@ -244,6 +465,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_unroll_without_a_real_batch_has_no_way_back),
         cmocka_unit_test(divergence_names_the_step),
+        cmocka_unit_test(divergence_forward_names_the_first_op),
+        cmocka_unit_test(divergence_at_a_later_step_names_that_step),
+        cmocka_unit_test(divergence_of_the_loss_and_behind_it_is_named),
+        cmocka_unit_test(an_overflowing_second_moment_is_seen),
+        cmocka_unit_test(divergence_of_the_real_loss_is_named),
+        cmocka_unit_test(divergence_on_the_way_back_names_the_rule),
+        cmocka_unit_test(an_unroll_works_on_after_a_divergence),
         cmocka_unit_test(one_softmax_step_has_its_derivatives),
         cmocka_unit_test(momentum_and_weight_decay_follow_their_recurrence),
         cmocka_unit_test(training_stops_when_told),

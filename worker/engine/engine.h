@@ -133,7 +133,8 @@ void     unroll_free(struct unroll *u);
 uint64_t unroll_bytes(const struct unroll *u);
 int      unroll_predict(const struct unroll_cfg *c, uint64_t *bytes, struct errbuf *e);
 void     unroll_set_pool(struct unroll *u, struct eng_pool *pool);
-/* Forward and the way back. -ERR_DIVERGED when a loss or weight stops being finite (failed_step tells; e names it). */
+/* Forward and the way back. -ERR_DIVERGED when a loss, a weight or anything of `out` stops being finite: failed_step tells, e
+ * names the step and the op that began ("not finite at inner step 3 of 32: output of layer 2.body.1 (dwconv)"). */
 int      unroll_meta_grad(struct unroll *u, const struct unroll_in *in, struct unroll_out *out, struct errbuf *e);
 /* Plain inner training in two weight buffers, nothing kept. `after_step(arg, t, w, loss)` runs after step t (1 … T) with the
  * current weights [P]; it returns false to stop early. Same bits as the forward half of unroll_meta_grad. */
@@ -145,5 +146,8 @@ int      unroll_train(struct unroll *u, const struct unroll_in *in, double *inne
 void eng_axpy(enum eng_dtype t, uint64_t n, double a, const void *x, void *y);    /* y += a x */
 double eng_dot(enum eng_dtype t, uint64_t n, const void *x, const void *y);        /* fixed order, double accumulation */
 bool eng_finite(enum eng_dtype t, uint64_t n, const void *x);
+/* After eng_grad gave a loss or gradient that is not finite: run it again and name the op that began, "output of layer
+ * 2.body.1 (dwconv)". g [P] overwritten, running statistics updated once more. false, and what "", if all was finite. */
+bool eng_nonfinite(struct eng_plan *p, const void *w, const void *x, const void *y, void *g, char *what, size_t cap);
 
 #endif

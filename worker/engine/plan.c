@@ -5,22 +5,22 @@
 #include <string.h>
 
 const struct op_traits op_traits[OP_COUNT] = {
-    [OP_CONV] = { "conv", .keeps_in = true, .keeps_adj = true },
-    [OP_DWCONV] = { "dwconv", .keeps_in = true, .keeps_adj = true, .again = 9 },
-    [OP_BIAS] = { "bias", .again = 1 },
-    [OP_WNORM] = { "wnorm", .keeps_in = true, .keeps_adj = true },
-    [OP_BN] = { "bn", .keeps_in = true, .keeps_adj = true, .again = 3 },
-    [OP_LRELU] = { "lrelu", .keeps_out = true, .again = 1 },
-    [OP_TANH] = { "tanh", .keeps_out = true, .keeps_adj = true },
-    [OP_MAXPOOL] = { "maxpool" },
-    [OP_AVGPOOL] = { "avgpool", .again = 4 },
-    [OP_GAP] = { "gap" },
-    [OP_FLATTEN] = { "flatten", .again = 2 },
-    [OP_UNFLATTEN] = { "unflatten", .again = 2 },
-    [OP_UP2] = { "up2", .again = 1 },
-    [OP_REFLECTPAD] = { "reflectpad", .again = 1 },
-    [OP_ADD] = { "add", .again = 2 },
-    [OP_CONCAT] = { "concat", .again = 1 },
+    [OP_CONV] = { .name = "conv", .keeps_in = true, .keeps_adj = true },
+    [OP_DWCONV] = { .name = "dwconv", .keeps_in = true, .keeps_adj = true, .again = 9 },
+    [OP_BIAS] = { .name = "bias", .again = 1 },
+    [OP_WNORM] = { .name = "wnorm", .keeps_in = true, .keeps_adj = true },
+    [OP_BN] = { .name = "bn", .keeps_in = true, .keeps_adj = true, .again = 3 },
+    [OP_LRELU] = { .name = "lrelu", .keeps_out = true, .again = 1 },
+    [OP_TANH] = { .name = "tanh", .keeps_out = true, .keeps_adj = true },
+    [OP_MAXPOOL] = { .name = "maxpool" },
+    [OP_AVGPOOL] = { .name = "avgpool", .again = 4 },
+    [OP_GAP] = { .name = "gap" },
+    [OP_FLATTEN] = { .name = "flatten", .again = 2 },
+    [OP_UNFLATTEN] = { .name = "unflatten", .again = 2 },
+    [OP_UP2] = { .name = "up2", .again = 1 },
+    [OP_REFLECTPAD] = { .name = "reflectpad", .again = 1 },
+    [OP_ADD] = { .name = "add", .again = 2 },
+    [OP_CONCAT] = { .name = "concat", .again = 1 },
 };
 
 /* A leaky ReLU's output has the sign of its input, so that it can tell which side it was on; not so under a negative slope. */

@@ -9,9 +9,11 @@
  *
  * A forward of F operations: a training step takes 3F. Its tangent pass takes 8F where it computes the forward and the
  * adjoints again, 6F where the plain pass has left them. How many of the last steps leave them is a matter of cfg.budget_bytes. */
+#include "worker/engine/nonfinite.h"
 #include "worker/engine/plan.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -230,15 +232,6 @@ static const void *batch(const struct unroll *u, const void *base, int t, bool l
     return (const char *)base + (uint64_t)t * s->elems * eng_dtype_size(u->cfg.dtype);
 }
 
-static int diverged(const struct unroll *u, int t, double loss, const void *w, int *failed_step, struct errbuf *e)
-{
-    if (isfinite(loss) && u->k->finite(u->P, w))
-        return 0;
-    if (failed_step)
-        *failed_step = t;
-    return err_set(e, ERR_DIVERGED, "%s is not finite at inner step %d of %d", isfinite(loss) ? "a weight" : "the loss", t + 1, u->cfg.T);
-}
-
 /* The labels that the learner sees. */
 static const void *labels(struct unroll *u, const struct unroll_in *in, int t)
 {
@@ -258,6 +251,32 @@ static double product_before(const struct unroll_in *in, int t)
     return prod;
 }
 
+/* A second moment may overflow and leave the weights finite; a velocity cannot. */
+static bool step_is_finite(const struct unroll *u, double loss, int to)
+{
+    bool good = isfinite(loss) && u->k->finite(u->P, row(u, u->w, to));
+    for (int i = 1; good && i < optimiser(u)->n_states; i++)
+        good = u->k->finite(u->P, row(u, states(u, to), i));
+    return good;
+}
+
+/* Walk step t again and name the op that began. */
+static int blame_step(struct unroll *u, const struct unroll_in *in, int t, int from, int to, char *g, int *failed_step, struct errbuf *e)
+{
+    struct nonfinite h;
+    char words[64];
+    snprintf(words, sizeof words, "%s update (step size %g) of", inner_name(u->cfg.inner.type), in->lr[t]);
+    nonfinite_begin(&h, u->step);
+    nonfinite_step(&h, row(u, u->w, from), batch(u, in->x, t, false), labels(u, in, t), g);
+    nonfinite_look_params(&h, row(u, u->w, to), words);
+    for (int i = 1; i < optimiser(u)->n_states; i++)
+        nonfinite_look_params(&h, row(u, states(u, to), i), words);
+    nonfinite_end(&h);
+    if (failed_step)
+        *failed_step = t;
+    return err_set(e, ERR_DIVERGED, "not finite at inner step %d of %d: %s", t + 1, u->cfg.T, h.what);
+}
+
 /* One inner step from row `from` of w and s to row `to`; G goes to g. */
 static int inner_step(struct unroll *u, const struct unroll_in *in, int t, int from, int to, char *g, double *loss, int *failed_step, struct errbuf *e)
 {
@@ -270,7 +289,7 @@ static int inner_step(struct unroll *u, const struct unroll_in *in, int t, int f
         u->k->shape_gradient(&u->optim, w, g, seen);
     }
     optimiser(u)->step(&u->optim, &at, w, states(u, from), seen, w2, states(u, to));
-    return diverged(u, t, *loss, w2, failed_step, e);
+    return step_is_finite(u, *loss, to) ? 0 : blame_step(u, in, t, from, to, g, failed_step, e);
 }
 
 int unroll_train(struct unroll *u, const struct unroll_in *in, double *inner_loss, void *wT,
@@ -296,6 +315,19 @@ int unroll_train(struct unroll *u, const struct unroll_in *in, double *inner_los
     return 0;
 }
 
+static int blame_real(struct unroll *u, const struct unroll_meta *m, struct unroll_out *out, struct errbuf *e)
+{
+    struct nonfinite h;
+    nonfinite_begin(&h, u->real);
+    nonfinite_step(&h, row(u, u->w, m->step), m->x, m->y, u->hu);
+    u->k->affine(u->P, m->weight, 0, u->hu, u->hu);
+    nonfinite_look_params(&h, u->hu, "weighted gradient of");
+    nonfinite_end(&h);
+    out->failed_step = m->step;
+    return err_set(e, ERR_DIVERGED, "not finite in the real loss after step %d of %d: %s", m->step, u->cfg.T,
+                   h.what[0] ? h.what : "the sum of the adjoints");
+}
+
 /* Real losses at w_t: add weight * gradient to a, the loss to J. */
 static int real_losses(struct unroll *u, const struct unroll_in *in, int t, struct unroll_out *out, struct errbuf *e)
 {
@@ -304,12 +336,10 @@ static int real_losses(struct unroll *u, const struct unroll_in *in, int t, stru
         if (m->step != t)
             continue;
         double loss = plan_grad(u->real, row(u, u->w, t), m->x, m->y, u->hu, NULL, t == u->cfg.T ? out->logits : NULL);
-        if (!isfinite(loss)) {
-            out->failed_step = t;
-            return err_set(e, ERR_DIVERGED, "the real loss after step %d is not finite", t);
-        }
         out->meta_loss += m->weight * loss;
         u->k->axpy(u->P, m->weight, u->hu, u->a);
+        if (!isfinite(loss) || !u->k->finite(u->P, u->a))
+            return blame_real(u, m, out, e);
     }
     return 0;
 }
@@ -330,6 +360,26 @@ static void update_back(struct unroll *u, const struct unroll_in *in, int t, dou
     if (out->dmu) out->dmu[t] = dmu;
 }
 
+/* Step t, as far as anybody sees it. */
+static bool back_is_finite(const struct unroll *u, const struct unroll_out *out, int t, const void *dx, const void *dy)
+{
+    return u->k->finite(u->P, u->a) && (!dx || u->k->finite(u->step->tensor[u->step->input].elems, dx)) &&
+           (!dy || u->k->finite(labels_elems(u), dy)) && (!out->dlr || isfinite(out->dlr[t])) && (!out->dmu || isfinite(out->dmu[t]));
+}
+
+static int blame_back(struct unroll *u, const struct unroll_in *in, int t, void *dx, void *dy, struct unroll_out *out, struct errbuf *e)
+{
+    struct nonfinite h;
+    nonfinite_begin(&h, u->step);
+    nonfinite_look_params(&h, u->u, "adjoint of the gradient of");
+    eng_tangent(u->step, row(u, u->w, t), batch(u, in->x, t, false), labels(u, in, t), u->u, u->hu, dx, dy, NULL);
+    nonfinite_look(&h, dy ? labels_elems(u) : 0, dy, "gradient by the labels");
+    nonfinite_end(&h);
+    out->failed_step = t;
+    return err_set(e, ERR_DIVERGED, "not finite on the way back through step %d of %d: %s", t + 1, u->cfg.T,
+                   h.what[0] ? h.what : isfinite(out->dlr ? out->dlr[t] : 0) ? "the sum of the adjoints" : "adjoint of the step size");
+}
+
 static int walk_back(struct unroll *u, const struct unroll_in *in, struct unroll_out *out, struct errbuf *e)
 {
     double prod_bar = 0;
@@ -348,6 +398,8 @@ static int walk_back(struct unroll *u, const struct unroll_in *in, struct unroll
         if (dy && u->cfg.inner.label_smoothing > 0)
             u->k->affine(labels_elems(u), 1 - u->cfg.inner.label_smoothing, 0, dy, dy);
         u->k->axpy(u->P, 1, u->hu, u->a);
+        if (!back_is_finite(u, out, t, dx, dy))
+            return blame_back(u, in, t, dx, dy, out, e);
         if (t > 0)
             rc = real_losses(u, in, t, out, e);
     }
@@ -376,10 +428,6 @@ int unroll_meta_grad(struct unroll *u, const struct unroll_in *in, struct unroll
     if (out->wT) memcpy(out->wT, row(u, u->w, u->cfg.T), bytes);
     if (out->vT) memcpy(out->vT, states(u, u->cfg.T), bytes);
     int rc = walk_back(u, in, out, e);
-    if (rc == 0 && !u->k->finite(u->P, u->a)) {
-        out->failed_step = 0;
-        rc = err_set(e, ERR_DIVERGED, "the meta-gradient is not finite");
-    }
     if (rc == 0 && out->dw0)
         memcpy(out->dw0, u->a, bytes);
     return rc;
