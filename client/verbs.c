@@ -85,13 +85,17 @@ const struct verb cli_verbs[] = {
       "didact watch 3\ndidact watch 3 --json --every 1",
       F({ "every", 0, "S", "seconds between lines where there is no terminal (default 10)", false },
         { "plain", 0, NULL, "lines on a terminal too", false }), verb_watch },
-    { "wait", LOOK, "JOB", 1, 1, "Wait for a job; the exit status is 0 if it succeeded, 1 if not",
-      "didact wait 3 && didact best 3\ndidact wait 3 --for 60",
+    { "wait", LOOK, "JOB…", 1, CLI_MAX_ARGS, "Wait for jobs; the exit status is 0 if all succeeded, 1 if not",
+      "didact wait 3 && didact best 3\ndidact wait 3 4 5 --for 60",
       F({ "for", 0, "S", "give up after so many seconds (status 75)", false }), verb_wait },
 
     { "results", TAKE, "JOB", 1, 1, "What came out: the best candidates; proxy beside real accuracy; a teacher's history",
       "didact results 3\ndidact results 3 --top 50 --json", F({ "top", 0, "N", "so many candidates (default 10)", false }), verb_results },
-    { "best", TAKE, "JOB", 1, 1, "Print the best architecture", "didact best 3\ndidact best 3 --json", NULL, verb_best },
+    { "best", TAKE, "JOB", 1, 1, "Print the best architecture, or the trials that no other beats in everything",
+      "didact best 3\ndidact best 3 --pareto score,params,macs",
+      F({ "pareto", 0, "LIST", "of score, valid_score, loss_sum, params, macs, seconds, mem_bytes", false }), verb_best },
+    { "compare", TAKE, "A B", 2, 2, "Put two jobs beside each other: settings that differ, bests, rank correlation of what both scored",
+      "didact compare 3 4\ndidact compare fm-search fm-longer --json", NULL, verb_compare },
     { "export", TAKE, "JOB", 1, 1, "Write a trial as a file: network, weights, document; or all trials as a table",
       "didact export 4 -o best.onnx                       the best trained network\n"
       "didact export 4 --trial 2 --format safetensors -o net.safetensors\n"
@@ -105,6 +109,11 @@ const struct verb cli_verbs[] = {
     { "pause", STEER, "JOB", 1, 1, "Give out no more trials of a job", "didact pause 3", NULL, verb_pause },
     { "resume", STEER, "JOB", 1, 1, "Go on with a paused job", "didact resume 3", NULL, verb_resume },
     { "cancel", STEER, "JOB", 1, 1, "End a job for good; its results are kept", "didact cancel 3 --yes", F(SURE), verb_cancel },
+    { "clone", STEER, "JOB", 1, 1, "Submit the same job once more, or write its job file",
+      "didact clone 3 --set seed=2\ndidact clone 3 -o job.yaml                the job file, with all defaults filled in",
+      F({ "set", 0, "KEY=VALUE", "change a key of it, as fidelity.inits=4", true },
+        { "output", 'o', "FILE", "write the job file and submit nothing; - is standard output", false },
+        { "print", 0, NULL, "the same, to standard output", false }), verb_clone },
 
     { "dataset import", THINGS, "SOURCE [NAME]", 1, 2, "Import images: IDX files, CIFAR binary, or folders of PNG and JPEG",
       "didact dataset import /usr/share/datasets/fashion-mnist fashion-mnist\n"
