@@ -23,6 +23,9 @@ int verb_trials(struct cli *c);
 int verb_pause(struct cli *c);
 int verb_resume(struct cli *c);
 int verb_cancel(struct cli *c);
+int verb_retry(struct cli *c);
+int verb_set(struct cli *c);
+int verb_extend(struct cli *c);
 int verb_replay(struct cli *c);
 /* One JOB document for people. */
 void show_job(const json_t *job, FILE *f);
@@ -32,7 +35,10 @@ void show_job(const json_t *job, FILE *f);
 int each_trial(struct conn *conn, const char *job, const char *sort, int (*on)(void *arg, const json_t *trial), void *arg,
                struct errbuf *e);
 
-/* best.c, compare.c, clone.c */
+/* best.c, compare.c, clone.c, why.c */
+int verb_why(struct cli *c);
+/* "JOB" or "JOB/TRIAL" taken apart; *trial is -1 without one. */
+int job_and_trial(const char *arg, name_str job, int64_t *trial, struct errbuf *e);
 int verb_best(struct cli *c);
 int verb_compare(struct cli *c);
 int verb_clone(struct cli *c);

@@ -1,6 +1,7 @@
 /* What people take away from jobs: fronts, and a job's file written again. */
 #include "client/best.h"
 #include "client/verbs.h"
+#include "coordinator/docs_int.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -141,6 +142,43 @@ static void a_spec_written_as_a_job_file_reads_back_equal(void **state)
     rewritten(&s);
 }
 
+/* ---- what a mutation did ---- */
+
+static void says(const char *parent, const char *child, const char *want)
+{
+    char text[256];
+    arch_change(parent, child, text, sizeof text);
+    assert_string_equal(text, want);
+}
+
+static void a_mutation_is_told_as_the_words_that_changed(void **state)
+{
+    (void)state;
+    says("bn relu | c24k3 avg2 | flat", "bn relu | s24k3 avg2 | flat", "c24k3 → s24k3");
+    says("bn relu | c24k3 | flat", "bn relu | c24k3 avg2 | flat", "with avg2");
+    says("bn relu | c24k3 avg2 | flat", "bn relu | c24k3 | flat", "without avg2");
+    says("bn relu | c24k3", "wn relu | c24k3", "bn → wn");
+    says("bn relu | c24k3 | gap", "bn relu | c24k3 | flat", "gap → flat");
+    says("a b b c", "a b c", "without b");
+    says("a b", "a b", "");
+    says("one", "other", "one → other");
+}
+
+static void a_job_and_a_trial_are_told_apart(void **state)
+{
+    (void)state;
+    name_str job;
+    int64_t trial;
+    assert_int_equal(job_and_trial("fm-search/12", job, &trial, &e), 0);
+    assert_string_equal(job, "fm-search");
+    assert_int_equal(trial, 12);
+    assert_int_equal(job_and_trial("7", job, &trial, &e), 0);
+    assert_int_equal(trial, -1);
+    assert_int_equal(job_and_trial("7/", job, &trial, &e), -ERR_USAGE);
+    assert_int_equal(job_and_trial("7/-1", job, &trial, &e), -ERR_USAGE);
+    assert_int_equal(job_and_trial("/3", job, &trial, &e), -ERR_NOTFOUND);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -149,6 +187,8 @@ int main(void)
         cmocka_unit_test(trials_without_a_value_are_passed_over),
         cmocka_unit_test(objectives_are_named),
         cmocka_unit_test(a_spec_written_as_a_job_file_reads_back_equal),
+        cmocka_unit_test(a_mutation_is_told_as_the_words_that_changed),
+        cmocka_unit_test(a_job_and_a_trial_are_told_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
