@@ -349,13 +349,17 @@ int conn_submit(struct conn *c, const char *yaml, const char *file, int n_set, c
     return rc < 0 ? rc : open_reply(&ans, out, said, e);
 }
 
-int conn_action(struct conn *c, const char *job, const char *action, json_t **out, char **said, struct errbuf *e)
+int conn_action(struct conn *c, const char *job, const char *action, const char *arg, bool again, json_t **out, char **said,
+                struct errbuf *e)
 {
     struct wire_msg ans, req = { .kind = WIRE_JOB_ACTION };
     if (strlen(job) >= sizeof req.job_action.job)
         return err_set(e, ERR_NOTFOUND, "there is no job '%s'", job);
     snprintf(req.job_action.job, sizeof req.job_action.job, "%s", job);
+    if (strlen(arg) >= sizeof req.job_action.arg)
+        return err_set(e, ERR_USAGE, "more than %zu bytes of settings", sizeof req.job_action.arg - 1);
     snprintf(req.job_action.action, sizeof req.job_action.action, "%s", action);
-    int rc = conn_ask(c, &req, WIRE_REPLY, true, &ans, e); /* pausing twice is pausing */
+    snprintf(req.job_action.arg, sizeof req.job_action.arg, "%s", arg);
+    int rc = conn_ask(c, &req, WIRE_REPLY, again, &ans, e);
     return rc < 0 ? rc : open_reply(&ans, out, said, e);
 }

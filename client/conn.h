@@ -41,7 +41,8 @@ int conn_query(struct conn *c, json_t **out, struct errbuf *e, const char *fmt, 
 /* The answer's document (json_null() where it has none) and, if `said` is not NULL, its text (malloc'ed). */
 int conn_submit(struct conn *c, const char *yaml, const char *file, int n_set, const char *const *set, bool dry_run, json_t **out,
                 char **said, struct errbuf *e);
-int conn_action(struct conn *c, const char *job, const char *action, json_t **out, char **said, struct errbuf *e);
+/* arg: what the action is told, "key=value" lines; "" for most. `again`: asking twice is as good as once. */
+int conn_action(struct conn *c, const char *job, const char *action, const char *arg, bool again, json_t **out, char **said, struct errbuf *e);
 
 /* Upload a file as a blob of `kind` registered as `name` ("": unregistered). `tick(arg, done, total)` may be NULL. */
 int conn_put_file(struct conn *c, const char *path, const char *hash, const char *kind, const char *name,

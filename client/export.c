@@ -134,31 +134,24 @@ static void csv_value(FILE *f, const json_t *v)
     }
 }
 
+static int on_csv_trial(void *arg, const json_t *t)
+{
+    FILE *f = arg;
+    for (size_t k = 0; k < sizeof csv_fields / sizeof csv_fields[0]; k++) {
+        if (k)
+            fputc(',', f);
+        csv_value(f, json_object_get(t, csv_fields[k]));
+    }
+    fputc('\n', f);
+    return 0;
+}
+
 static int write_csv(struct conn *conn, const char *job, FILE *f, struct errbuf *e)
 {
-    enum { PAGE = 500, N = sizeof csv_fields / sizeof csv_fields[0] };
-    for (size_t k = 0; k < N; k++)
+    for (size_t k = 0; k < sizeof csv_fields / sizeof csv_fields[0]; k++)
         fprintf(f, "%s%s", k ? "," : "", csv_fields[k]);
     fputc('\n', f);
-    for (long long offset = 0;; offset += PAGE) {
-        json_t *doc, *t;
-        size_t i;
-        int rc = conn_query(conn, &doc, e, "jobs/%s/trials?sort=index&offset=%lld&limit=%d", job, offset, PAGE);
-        if (rc < 0)
-            return rc;
-        json_array_foreach(json_object_get(doc, "trials"), i, t)
-            for (size_t k = 0; k < N; k++) {
-                if (k)
-                    fputc(',', f);
-                csv_value(f, json_object_get(t, csv_fields[k]));
-                if (k + 1 == N)
-                    fputc('\n', f);
-            }
-        size_t got = json_array_size(json_object_get(doc, "trials"));
-        json_decref(doc);
-        if (got < PAGE)
-            return 0;
-    }
+    return each_trial(conn, job, "index", on_csv_trial, f, e);
 }
 
 /* Written in memory first: a file is complete or it is not there. */

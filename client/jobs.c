@@ -224,15 +224,15 @@ int verb_trials(struct cli *c)
     return 0;
 }
 
-/* ---- pause, resume, cancel, replay ---- */
+/* ---- pause, resume, cancel, set, extend, retry, replay ---- */
 
-static int act(struct cli *c, const char *action)
+static int act_with(struct cli *c, const char *action, const char *arg, bool again)
 {
     struct conn *conn;
     json_t *doc;
     char *said = NULL;
     int rc = cli_conn(c, &conn);
-    if (rc < 0 || (rc = conn_action(conn, c->arg[0], action, &doc, &said, c->e)) < 0)
+    if (rc < 0 || (rc = conn_action(conn, c->arg[0], action, arg, again, &doc, &said, c->e)) < 0)
         return rc;
     if (c->json)
         print_json(stdout, doc);
@@ -245,6 +245,8 @@ static int act(struct cli *c, const char *action)
     return 0;
 }
 
+static int act(struct cli *c, const char *action) { return act_with(c, action, "", true); } /* pausing twice is pausing */
+
 int verb_pause(struct cli *c)  { return act(c, "pause"); }
 int verb_resume(struct cli *c) { return act(c, "resume"); }
 
@@ -254,6 +256,35 @@ int verb_cancel(struct cli *c)
     snprintf(question, sizeof question, "Cancel job %.80s for good (its results so far are kept)", c->arg[0]);
     int rc = cli_confirm(c, question);
     return rc < 0 ? rc : act(c, "cancel");
+}
+
+int verb_retry(struct cli *c) { return act_with(c, "retry", "", false); }
+
+int verb_set(struct cli *c)
+{
+    char lines[512] = "";
+    for (int i = 1; i < c->n_args; i++) {
+        size_t n = strlen(lines);
+        if (!strchr(c->arg[i], '=') || strchr(c->arg[i], '\n'))
+            return err_set(c->e, ERR_USAGE, "'%s' is not key=value", c->arg[i]);
+        if (n + strlen(c->arg[i]) + 2 > sizeof lines)
+            return err_set(c->e, ERR_USAGE, "too many settings at once");
+        snprintf(lines + n, sizeof lines - n, "%s\n", c->arg[i]);
+    }
+    return act_with(c, "set", lines, true);
+}
+
+int verb_extend(struct cli *c)
+{
+    char lines[512] = "";
+    size_t n = 0;
+    static const struct { const char *flag, *key; } keys[] = { { "trials", "budget.trials" }, { "time", "budget.time" } };
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (cli_has(c, keys[i].flag))
+            n += (size_t)snprintf(lines + n, sizeof lines - n, "%s=%.100s\n", keys[i].key, cli_str(c, keys[i].flag, ""));
+    if (n == 0)
+        return err_set(c->e, ERR_USAGE, "extend needs --trials N or --time T: the new budget, in all");
+    return act_with(c, "extend", lines, true);
 }
 
 int verb_replay(struct cli *c)

@@ -193,27 +193,3 @@ int verb_results(struct cli *c)
     json_decref(doc);
     return 0;
 }
-
-int verb_best(struct cli *c)
-{
-    struct conn *conn;
-    json_t *doc;
-    int rc = cli_conn(c, &conn);
-    if (rc < 0 || (rc = conn_query(conn, &doc, c->e, "jobs/%s/results?top=1", c->arg[0])) < 0)
-        return rc;
-    const json_t *best = json_array_get(json_object_get(doc, "best"), 0);
-    if (!best)
-        rc = err_set(c->e, ERR_NOTFOUND, "job %s has no scored trial yet", c->arg[0]);
-    else if (c->json)
-        print_json(stdout, best);
-    else
-        printf("%s\n", doc_str(best, "arch"));
-    if (best && !c->json) {
-        short_str s, p, m;
-        fprintf(stderr, "trial %.0f  score %s  %s parameters  %s MACs\n", or_zero(doc_num(best, "trial")),
-                fmt_score(s, doc_num(best, "score"), doc_num(best, "score_se")), fmt_count(p, doc_num(best, "params")),
-                fmt_count(m, doc_num(best, "macs")));
-    }
-    json_decref(doc);
-    return rc;
-}

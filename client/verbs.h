@@ -23,13 +23,30 @@ int verb_trials(struct cli *c);
 int verb_pause(struct cli *c);
 int verb_resume(struct cli *c);
 int verb_cancel(struct cli *c);
+int verb_retry(struct cli *c);
+int verb_set(struct cli *c);
+int verb_extend(struct cli *c);
 int verb_replay(struct cli *c);
 /* One JOB document for people. */
 void show_job(const json_t *job, FILE *f);
 
+/* pages.c: `on` is called for every trial of a job, in the order `sort` ("index", or "score": the scored ones, best first), until it
+ * returns an error, which becomes the result. */
+int each_trial(struct conn *conn, const char *job, const char *sort, int (*on)(void *arg, const json_t *trial), void *arg,
+               struct errbuf *e);
+
+/* best.c, compare.c, clone.c, why.c */
+int verb_why(struct cli *c);
+/* "JOB" or "JOB/TRIAL" taken apart; *trial is -1 without one. */
+int job_and_trial(const char *arg, name_str job, int64_t *trial, struct errbuf *e);
+int verb_best(struct cli *c);
+int verb_compare(struct cli *c);
+int verb_clone(struct cli *c);
+/* A spec as the job file that means it; *out is malloc'ed. */
+int job_file_text(const json_t *spec, char **out, struct errbuf *e);
+
 /* results.c */
 int verb_results(struct cli *c);
-int verb_best(struct cli *c);
 /* jobs/ID/results for people: by the kind of the job. */
 void show_results(const json_t *doc, FILE *f);
 /* What a rank correlation over n networks allows to say; whole sentences. */

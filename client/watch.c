@@ -293,20 +293,38 @@ int verb_watch(struct cli *c)
     return rc;
 }
 
-int verb_wait(struct cli *c)
+static int wait_one(struct cli *c, struct conn *conn, const char *job, double left_s)
 {
-    struct conn *conn;
-    struct watch_cfg w = { 0 };
+    struct watch_cfg w = { .limit_s = left_s };
     json_t *doc;
-    int rc = cli_num(c, "for", 0.001, 1e9, &w.limit_s);
-    if (rc < 0 || (rc = cli_conn(c, &conn)) < 0 || (rc = watch_job(conn, c->arg[0], &w, &doc, c->e)) < 0)
+    int rc = watch_job(conn, job, &w, &doc, c->e);
+    if (rc < 0)
         return rc;
     if (c->json)
         print_json(stdout, doc);
     else
         printf("job %.0f %s%s%s\n", doc_num(doc, "id"), doc_str(doc, "state"), *doc_str(doc, "reason") ? ": " : "",
                doc_str(doc, "reason"));
+    fflush(stdout);
     rc = job_exit_status(doc);
     json_decref(doc);
     return rc;
+}
+
+/* All of them, in the order given: the worst status counts, and the limit is one for all. */
+int verb_wait(struct cli *c)
+{
+    struct conn *conn;
+    double limit_s = 0, start = now_s();
+    int status = 0, rc = cli_num(c, "for", 0.001, 1e9, &limit_s);
+    if (rc < 0 || (rc = cli_conn(c, &conn)) < 0)
+        return rc;
+    for (int i = 0; i < c->n_args; i++) {
+        double left_s = limit_s > 0 ? fmax(limit_s - (now_s() - start), 0.001) : 0;
+        rc = wait_one(c, conn, c->arg[i], left_s);
+        if (rc < 0)
+            return rc;
+        status = rc > status ? rc : status;
+    }
+    return status;
 }

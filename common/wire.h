@@ -48,7 +48,7 @@ struct wire_msg {
         struct { hash_str hash; uint64_t offset, total; uint8_t *data; size_t len; name_str name, kind; } blob; /* chunk and put */
         struct { hash_str hash; uint64_t have; bool complete; } blob_put_ack;
         struct { char *yaml; char file[256]; int n_set; char **set; bool dry_run; } submit;
-        struct { name_str job, action; } job_action;
+        struct { name_str job, action; char arg[512]; } job_action; /* arg: "" where the action takes none */
         struct { char *path; } query;
         struct { int code; char *text, *json; } reply; /* reply and error (json NULL) */
     };

@@ -279,7 +279,8 @@ int wire_check(const struct wire_msg *m, struct errbuf *e)
     case WIRE_SUBMIT: return check_submit(m, e);
     case WIRE_JOB_ACTION:
         TRY(buf_ok("job", m->job_action.job, sizeof(name_str), false, false, e));
-        return buf_ok("action", m->job_action.action, sizeof(name_str), false, false, e);
+        TRY(buf_ok("action", m->job_action.action, sizeof(name_str), false, false, e));
+        return buf_ok("arg", m->job_action.arg, sizeof m->job_action.arg, true, true, e);
     case WIRE_QUERY: return text_ok("path", m->query.path, WIRE_MAX_PATH, e);
     case WIRE_REPLY:
     case WIRE_ERROR: return check_reply(m, e);

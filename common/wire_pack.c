@@ -326,6 +326,7 @@ static void pack_client(struct wire_pack *p, const struct wire_msg *m, Didact__E
         MAKE_OR_FAIL(p, o, Didact__JobAction, didact__job_action);
         o->job = STR(m->job_action.job);
         o->action = STR(m->job_action.action);
+        o->arg = m->job_action.arg[0] ? STR(m->job_action.arg) : NULL;
         env->job_action = o;
     } else if (m->kind == WIRE_QUERY) {
         MAKE_OR_FAIL(p, o, Didact__Query, didact__query);

@@ -290,7 +290,8 @@ static int unpack_client(const Didact__Envelope *env, struct wire_msg *m, struct
     case DIDACT__ENVELOPE__BODY_JOB_ACTION:
         m->kind = WIRE_JOB_ACTION;
         TRY(COPY(m->job_action.job, env->job_action->job));
-        return COPY(m->job_action.action, env->job_action->action);
+        TRY(COPY(m->job_action.action, env->job_action->action));
+        return COPY(m->job_action.arg, env->job_action->arg);
     case DIDACT__ENVELOPE__BODY_QUERY:
         m->kind = WIRE_QUERY;
         return dup_str("path", &m->query.path, env->query->path, WIRE_MAX_PATH, e);

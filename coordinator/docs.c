@@ -68,6 +68,7 @@ static json_t *history_doc(const struct trial_row *t)
     json_object_set_new(d, "seed", doc_seed(t->seed));
     json_object_set_new(d, "state", json_string(trial_state_name(t->state)));
     json_object_set_new(d, "reason", done && r->reason != FAIL_NONE ? json_string(fail_reason_name(r->reason)) : json_null());
+    json_object_set_new(d, "told_failed", json_boolean(t->told_failed));
     json_object_set_new(d, "score", scored ? doc_real(r->score) : json_null());
     json_object_set_new(d, "score_se", scored ? doc_real(r->score_se) : json_null());
     json_object_set_new(d, "init_scores", reals(r->init_score, r->n_inits));
@@ -88,7 +89,7 @@ json_t *doc_trial(struct coord *c, const struct trial_row *t, const char *space)
     struct job *j = sched_job(c->sched, t->job);
     struct trial *live = j && !ended(t) ? job_trial(j, t->idx) : NULL;
     json_object_set_new(d, "space", doc_text(space));
-    json_object_set_new(d, "detail", doc_text(r->detail));
+    json_object_set_new(d, "detail", ended(t) ? doc_text(r->detail) : json_null());
     json_object_set_new(d, "attempt", doc_int(t->attempt));
     json_object_set_new(d, "deaths", doc_int(t->deaths));
     json_object_set_new(d, "meta_steps", r->meta_steps ? json_integer(r->meta_steps) : json_null());
@@ -129,8 +130,8 @@ static json_t *job_progress(const struct job *j)
 static double job_eta(struct coord *c, const struct job *j, double rate)
 {
     struct trial *t = j->spec.kind == JOB_TEACH ? job_trial(j, 0) : NULL;
-    double finished = (double)(j->row.n.scored + j->row.n.failed), now = (double)sched_now(c->sched);
-    double left_s = j->spec.seconds > 0 && j->row.started_ms ? j->spec.seconds - (now - (double)j->row.started_ms) / 1000 : INFINITY;
+    double finished = (double)(j->row.n.scored + j->row.n.failed);
+    double left_s = j->spec.seconds > 0 && j->row.started_ms ? j->spec.seconds - job_seconds(c->sched, &j->row) : INFINITY;
     double eta = INFINITY;
     if (t)
         eta = t->has_progress && t->progress.rate > 0 ? (t->progress.total - t->progress.done) / t->progress.rate : INFINITY;
@@ -326,6 +327,11 @@ static int results_doc(struct coord *c, const struct job_row *row, const struct 
     return 0;
 }
 
+static int why_doc(struct coord *c, const struct job_row *row, const struct query *q, json_t **out, struct errbuf *e)
+{
+    return doc_why(c, row, q->trial, out, e);
+}
+
 static int blobs_doc(struct coord *c, const char *kind, const char *key, json_t **out, struct errbuf *e)
 {
     struct listing l = { c, json_array(), NULL };
@@ -440,8 +446,11 @@ static int parameter(struct query *q, const char *key, const char *v, struct err
     } else if (strcmp(key, "top") == 0) {
         rc = number(key, v, 1, DOC_MAX_LIMIT, &n, e);
         q->top = (int)n;
+    } else if (strcmp(key, "trial") == 0) {
+        rc = number(key, v, 0, INT64_MAX, &n, e);
+        q->trial = (int64_t)n;
     } else {
-        rc = err_set(e, ERR_INPUT, "there is no parameter \"%.40s\"; there are state, sort, offset, limit and top", key);
+        rc = err_set(e, ERR_INPUT, "there is no parameter \"%.40s\"; there are state, sort, offset, limit, top and trial", key);
     }
     return rc;
 }
@@ -452,6 +461,7 @@ int query_parse(const char *path, struct query *q, struct errbuf *e)
     memset(q, 0, sizeof *q);
     q->limit = 100;
     q->top = 10;
+    q->trial = -1;
     while (*path == '/')
         path++;
     if (strncmp(path, "api/v1/", 7) == 0)
@@ -480,7 +490,7 @@ int query_parse(const char *path, struct query *q, struct errbuf *e)
 static int job_doc(struct coord *c, const struct query *q, json_t **out, struct errbuf *e)
 {
     static const struct { const char *name; int (*fn)(struct coord *, const struct job_row *, const struct query *, json_t **, struct errbuf *); }
-    table[] = { { "trials", trials_doc }, { "results", results_doc }, { "history", history } };
+    table[] = { { "trials", trials_doc }, { "results", results_doc }, { "history", history }, { "why", why_doc } };
     uint64_t id;
     struct job_row row;
     int rc = submit_find_job(c, q->part[1], &id, e);

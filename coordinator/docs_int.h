@@ -14,6 +14,7 @@ struct query { /* jobs/7/trials?state=scored&limit=10, taken apart */
     char     state[24], sort[24];
     uint64_t offset;
     int      limit, top;
+    int64_t  trial; /* -1: none given */
     bool     limit_given;
 };
 int query_parse(const char *path, struct query *q, struct errbuf *e);
@@ -32,6 +33,9 @@ json_t *doc_int(uint64_t v);
 json_t *doc_seed(uint64_t v);
 json_t *doc_job(struct coord *c, const struct job_row *stored, bool with_spec);
 json_t *doc_trial(struct coord *c, const struct trial_row *t, const char *space);
+/* why.c: trial -1 asks for the job. */
+int doc_why(struct coord *c, const struct job_row *stored, int64_t trial, json_t **out, struct errbuf *e);
+void arch_change(const char *parent, const char *child, char *out, size_t cap); /* in words; "" where nothing changed */
 int doc_verify(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e);
 int doc_teach(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e);
 

@@ -209,6 +209,8 @@ static void on_job_action(struct request *r)
     struct pending *p = rc == 0 ? pend(r) : NULL;
     if (rc < 0)
         reply(r->c, &r->to, rc, &e, NULL);
+    else if (p && sched_is_change(r->m.job_action.action))
+        sched_change(r->c->sched, id, r->m.job_action.action, r->m.job_action.arg, on_job_done, p);
     else if (p)
         sched_action(r->c->sched, id, r->m.job_action.action, on_job_done, p);
 }

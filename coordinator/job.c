@@ -12,10 +12,49 @@
 
 #define RATE_TAU_S 60.0
 
+/* Of `again`, the first place whose index is not below idx. */
+static size_t again_at(const struct job *j, uint64_t idx)
+{
+    size_t lo = 0, hi = j->n_again;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (j->again[mid].idx < idx)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
 struct trial *job_trial(const struct job *j, uint64_t idx)
 {
     struct trial *t = j->slot[idx % j->n_slots];
-    return t && t->row.idx == idx ? t : NULL;
+    if (t && t->row.idx == idx)
+        return t;
+    size_t at = again_at(j, idx);
+    return at < j->n_again && j->again[at].idx == idx ? j->again[at].t : NULL;
+}
+
+static bool again_put(struct job *j, struct trial *t)
+{
+    size_t at = again_at(j, t->row.idx);
+    if (at < j->n_again && j->again[at].idx == t->row.idx) {
+        assert(!j->again[at].t);
+        j->again[at].t = t;
+        return true;
+    }
+    if (j->n_again == j->cap_again) {
+        size_t cap = j->cap_again ? 2 * j->cap_again : 16;
+        struct again *bigger = realloc(j->again, cap * sizeof *bigger);
+        if (!bigger)
+            return false;
+        j->again = bigger;
+        j->cap_again = cap;
+    }
+    memmove(&j->again[at + 1], &j->again[at], (j->n_again - at) * sizeof *j->again);
+    j->again[at] = (struct again){ t->row.idx, t };
+    j->n_again++;
+    return true;
 }
 
 struct job *job_new(struct sched *s, struct job_row *row, const struct job_spec *spec, struct errbuf *e)
@@ -61,11 +100,15 @@ void job_free(struct sched *s, struct job *j)
     for (uint64_t i = 0; i < j->n_slots; i++)
         if (j->slot[i])
             trial_free(j->slot[i]);
+    for (size_t i = 0; i < j->n_again; i++)
+        if (j->again[i].t)
+            trial_free(j->again[i].t);
     list_remove(&j->all);
     s->n_jobs--;
     search_close(j->search);
     job_row_fini(&j->row);
     free(j->slot);
+    free(j->again);
     free(j);
 }
 
@@ -74,21 +117,40 @@ struct trial *job_add_trial(struct job *j, const struct trial_row *row)
     struct trial *t = calloc(1, sizeof *t);
     if (!t)
         return NULL;
-    assert(!j->slot[row->idx % j->n_slots]); /* the window, or the list, has one place for each open trial */
+    bool again = j->search && row->told_failed;
+    assert(again || !j->slot[row->idx % j->n_slots]); /* the window, or the list, has one place for each open trial */
     t->job = j;
     t->row = *row;
     t->point_at = -1;
     list_init(&t->wait);
     list_init(&t->running);
     list_init(&t->of_worker);
-    j->slot[row->idx % j->n_slots] = t;
+    if (!again)
+        j->slot[row->idx % j->n_slots] = t;
+    if (again && !again_put(j, t)) {
+        free(t);
+        return NULL;
+    }
     j->n_open++;
     return t;
+}
+
+void job_drop_trial(struct job *j, struct trial *t)
+{
+    size_t at = again_at(j, t->row.idx);
+    if (j->slot[t->row.idx % j->n_slots] == t)
+        j->slot[t->row.idx % j->n_slots] = NULL;
+    else if (at < j->n_again && j->again[at].t == t)
+        j->again[at].t = NULL;
+    j->n_open--;
+    trial_free(t);
 }
 
 void job_wait(struct job *j, struct trial *t)
 {
     struct link *at = j->waiting.next; /* those given again are the oldest: near the head */
+    if (!list_empty(&j->waiting) && list_entry(j->waiting.prev, struct trial, wait)->row.idx < t->row.idx)
+        at = &j->waiting; /* a list that is loaded comes in order */
     while (at != &j->waiting && list_entry(at, struct trial, wait)->row.idx < t->row.idx)
         at = at->next;
     t->phase = PHASE_WAITING;
@@ -185,12 +247,13 @@ static bool on_trial_row(void *arg, const struct trial_row *row)
         rs->rc = err_set(rs->e, ERR_CORRUPT, "trial %llu is beyond its list", (unsigned long long)row->idx);
     if (rs->rc < 0)
         return false;
-    if (row->state == TRIAL_SCORED || row->state == TRIAL_FAILED || row->state == TRIAL_PRUNED) {
+    bool ended = row->state == TRIAL_SCORED || row->state == TRIAL_FAILED || row->state == TRIAL_PRUNED;
+    if (j->search && (ended || row->told_failed))
+        rs->rc = search_finish(j->search, row->idx, row->state == TRIAL_SCORED && !row->told_failed, row->r.score, row->arch, rs->e);
+    if (ended)
         job_count(rs->s, j, row, false);
-        if (j->search)
-            rs->rc = search_finish(j->search, row->idx, row->state == TRIAL_SCORED, row->r.score, row->arch, rs->e);
+    if (ended || rs->rc < 0)
         return rs->rc == 0;
-    }
     struct trial *t = job_add_trial(j, row);
     if (!t)
         rs->rc = err_set(rs->e, ERR_NOMEM, "trial");
@@ -376,7 +439,7 @@ static void end_by_counts(struct sched *s, struct job *j, const char *why)
 void job_maybe_end(struct sched *s, struct job *j)
 {
     uint64_t finished = j->row.n.scored + j->row.n.failed, n;
-    if (j->ending || j->row.state == JOB_PAUSED)
+    if (j->ending || j->changing || j->row.state == JOB_PAUSED)
         return;
     if (j->spec.max_failed > 0 && j->row.n.failed >= (uint64_t)j->spec.max_failed) {
         char text[256];
@@ -406,7 +469,7 @@ void job_tick(struct sched *s, struct job *j)
         return;
     }
     if (!j->ending && j->row.state == JOB_RUNNING && j->spec.seconds > 0 && j->row.started_ms > 0 &&
-        sched_now(s) - j->row.started_ms > (int64_t)(j->spec.seconds * 1000)) {
+        job_seconds(s, &j->row) > j->spec.seconds) {
         j->row.state = JOB_STOPPING;
         log_info("job_stopping", "job=%llu why=\"its %g seconds are over\"", (unsigned long long)j->row.id, j->spec.seconds);
         job_save_state(s, j);
@@ -433,8 +496,8 @@ static void on_changed(struct store_op *op)
         if (ok) {
             j->row.state = c->to;
             log_info("job_changed", "job=%llu state=%s", (unsigned long long)j->row.id, job_state_name(c->to));
-            job_maybe_end(s, j);
         }
+        job_maybe_end(s, j); /* it was held back */
     }
     c->done(c->arg, op->rc, op->tag, &op->err);
     free(c);
@@ -481,7 +544,7 @@ void sched_action(struct sched *s, uint64_t id, const char *action, sched_done d
     }
     int rc = 0;
     if (!known)
-        rc = err_set(&e, ERR_INPUT, "\"%s\" is no action; there are pause, resume and cancel", action);
+        rc = err_set(&e, ERR_INPUT, "\"%s\" is no action; there are pause, resume, cancel, set, extend and retry", action);
     else if (!j)
         rc = ended_error(s, id, action, &e);
     else if (j->ending || j->changing)
@@ -526,12 +589,25 @@ static void on_inserted(struct store_op *op)
     sched_dispatch(s);
 }
 
-static char *spec_text(const struct job_spec *spec)
+char *job_spec_text(const struct job_spec *spec)
 {
     json_t *doc = job_to_json(spec);
     char *text = doc ? json_dumps(doc, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(doc);
     return text;
+}
+
+int job_spec_from(const char *text, struct job_spec *out, struct errbuf *e)
+{
+    json_t *doc = json_loads(text, 0, NULL);
+    int rc = doc ? job_from_json(out, doc, e) : err_set(e, ERR_CORRUPT, "its stored spec is not JSON");
+    json_decref(doc);
+    return rc;
+}
+
+double job_seconds(const struct sched *s, const struct job_row *r)
+{
+    return r->started_ms ? (double)((r->ended_ms ? r->ended_ms : sched_now(s)) - r->started_ms - r->idle_ms) / 1000 : 0;
 }
 
 void sched_submit(struct sched *s, const struct job_spec *spec, struct trial_row *trials, size_t n, sched_done done, void *arg)
@@ -544,7 +620,7 @@ void sched_submit(struct sched *s, const struct job_spec *spec, struct trial_row
         *in = (struct intake){ s, *spec, done, arg };
         if (!in->spec.name[0])
             snprintf(in->spec.name, sizeof in->spec.name, "%s-%llu", job_kind_name(spec->kind), (unsigned long long)s->next_job);
-        text = spec_text(&in->spec);
+        text = job_spec_text(&in->spec);
     }
     if (!text) {
         free(op);

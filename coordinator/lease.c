@@ -231,11 +231,9 @@ static void finish(struct sched *s, struct trial *t, const struct trial_row *row
     if (t->phase != PHASE_WAITING)
         j->n_running--;
     job_count(s, j, row, true);
-    if (j->search && search_finish(j->search, row->idx, row->r.state == TRIAL_SCORED, row->r.score, t->row.arch, &e) < 0)
+    if (j->search && !t->row.told_failed && search_finish(j->search, row->idx, row->r.state == TRIAL_SCORED, row->r.score, t->row.arch, &e) < 0)
         log_error("searcher", "job=%llu trial=%llu error=\"%s\"", (ull)row->job, (ull)row->idx, e.text);
-    j->slot[row->idx % j->n_slots] = NULL;
-    j->n_open--;
-    trial_free(t);
+    job_drop_trial(j, t);
     job_maybe_end(s, j);
 }
 
@@ -405,7 +403,7 @@ static void save_point(struct sched *s, struct trial *t)
     if (!op)
         return;
     op->point = (struct teach_point){ .job = t->row.job, .meta_step = p->done,
-                                      .seconds = (double)(sched_now(s) - t->job->row.started_ms) / 1000,
+                                      .seconds = job_seconds(s, &t->job->row),
                                       .meta_loss = p->loss, .accuracy = p->accuracy, .held_out = p->held_out };
     t->point_at = p->done;
     sched_put(s, op);

@@ -48,8 +48,8 @@ static bool on_trial(void *arg, const struct trial_row *t)
                                   side(p.arch, p.parent, p.seed));
         return false;
     }
-    if (t->state == TRIAL_SCORED || t->state == TRIAL_FAILED || t->state == TRIAL_PRUNED)
-        r->rc = search_finish(r->search, t->idx, t->state == TRIAL_SCORED, t->r.score, t->arch, &r->e);
+    if (t->state == TRIAL_SCORED || t->state == TRIAL_FAILED || t->state == TRIAL_PRUNED || t->told_failed)
+        r->rc = search_finish(r->search, t->idx, t->state == TRIAL_SCORED && !t->told_failed, t->r.score, t->arch, &r->e);
     return r->rc == 0;
 }
 

@@ -68,16 +68,12 @@ static bool on_active_job(void *arg, struct job_row *row)
     struct load *ld = arg;
     struct job_spec *spec = malloc(sizeof *spec);
     struct errbuf e = { 0 };
-    json_t *doc = json_loads(row->spec_json, 0, NULL);
-    int rc = !spec ? err_set(&e, ERR_NOMEM, "job") : !doc ? err_set(&e, ERR_CORRUPT, "its stored spec is not JSON") : 0;
-    if (rc == 0)
-        rc = job_from_json(spec, doc, &e);
+    int rc = spec ? job_spec_from(row->spec_json, spec, &e) : err_set(&e, ERR_NOMEM, "job");
     struct job *j = rc == 0 ? job_new(ld->s, row, spec, &e) : NULL;
     if (j)
         rc = job_load(ld->s, j, &e);
     else
         rc = rc ? rc : -e.code;
-    json_decref(doc);
     free(spec);
     if (rc == -ERR_NOMEM || (!j && rc < 0)) {
         ld->rc = err_set(ld->e, (enum err)-rc, "job %llu: %s", (unsigned long long)row->id, err_message(&e, rc));

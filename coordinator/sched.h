@@ -13,6 +13,9 @@
  *     RUNNING  --its worker is back without it-->  RUNNING   (lease sent again, the same attempt)
  *     RUNNING  --deadline, hand-back, worker restarted--> LOSING --saved--> WAITING
  *     (LEASING, SAVING, LOSING fall back where the store cannot save, and are tried again)
+ * A trial that has failed for a reason of its surroundings may be tried again when somebody asks: it returns from the store as
+ * WAITING, for its next attempt. The searcher was told that it failed and is told nothing else, so that the proposals made
+ * since stay what replay makes of the record; its new result counts everywhere else.
  * Thread: the loop's. */
 #ifndef DIDACT_COORDINATOR_SCHED_H
 #define DIDACT_COORDINATOR_SCHED_H
@@ -67,6 +70,8 @@ struct job {
     struct search     *search;      /* search jobs */
     struct trial     **slot;        /* open trials: trial i at i % n_slots */
     uint64_t           n_slots;
+    struct again { uint64_t idx; struct trial *t; } *again; /* open trials that the window left behind: tried again; by idx, t NULL once ended */
+    size_t             n_again, cap_again;
     struct link        waiting;
     uint64_t           n_open, n_waiting, n_running; /* running: leasing, running, saving, losing */
     uint64_t           total;       /* trials when all are there: budget, or the list's length */
@@ -138,6 +143,9 @@ typedef void (*sched_done)(void *arg, int rc, uint64_t job, const struct errbuf 
 /* trials: malloc'ed list of a verify or teach job (taken), or NULL. */
 void sched_submit(struct sched *s, const struct job_spec *spec, struct trial_row *trials, size_t n, sched_done done, void *arg);
 void sched_action(struct sched *s, uint64_t job, const char *action, sched_done done, void *arg);
+/* change.c: "set", "extend", "retry". text: "key=value" lines of the first two. Ended jobs too; what they ask of a job is checked first. */
+bool sched_is_change(const char *action);
+void sched_change(struct sched *s, uint64_t job, const char *action, const char *text, sched_done done, void *arg);
 struct job *sched_job(const struct sched *s, uint64_t id); /* NULL: ended, or never was */
 struct trial *job_trial(const struct job *j, uint64_t idx);
 double job_rate(const struct sched *s, const struct job *j); /* trials a second */
@@ -150,7 +158,11 @@ bool sched_saved(struct sched *s, struct store_op *op); /* notes the store's hea
 struct job *job_new(struct sched *s, struct job_row *row, const struct job_spec *spec, struct errbuf *e); /* takes row's text */
 void job_free(struct sched *s, struct job *j);
 int  job_load(struct sched *s, struct job *j, struct errbuf *e);
-struct trial *job_add_trial(struct job *j, const struct trial_row *row);
+struct trial *job_add_trial(struct job *j, const struct trial_row *row); /* NULL: no memory */
+void job_drop_trial(struct job *j, struct trial *t); /* it has ended */
+char *job_spec_text(const struct job_spec *spec);    /* as stored; malloc'ed, NULL: no memory */
+int  job_spec_from(const char *text, struct job_spec *out, struct errbuf *e);
+double job_seconds(const struct sched *s, const struct job_row *r); /* that it has lived */
 void job_wait(struct job *j, struct trial *t);
 struct trial *job_take(struct sched *s, struct job *j); /* the next trial to give out; NULL: none now */
 bool job_has_work(const struct sched *s, const struct job *j);

@@ -1,6 +1,6 @@
 /* verdict.c - what a verify job says of its search, and the history of a teacher. */
 #include "coordinator/docs_int.h"
-#include "coordinator/stats.h"
+#include "common/stats.h"
 
 #include <math.h>
 #include <stdlib.h>

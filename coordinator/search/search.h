@@ -3,6 +3,7 @@
  * Replay. A searcher is a pure function of (job seed, results in proposal order). Proposal i sees the results of trials
  * 0 … i - W and nothing else, W the job's window: so it can be made once these have ended, and then comes out the same
  * with one worker or a thousand, whatever crashed in between. struct search holds back results that arrived early.
+ * No searcher looks at the budget (spec.trials, seconds): a job that is extended goes on with the history of the larger one.
  * Constraints and repeats. A draw that breaks the job's constraints is drawn again from the same stream; so is one that this
  * job has proposed before, a bounded number of times (both depend only on the seed and on earlier proposals).
  * Cost. O(log n) at most for each proposal and each result; memory is a ring of W results, the searcher's own state, and 16

@@ -7,10 +7,10 @@
 #include <string.h>
 
 #define JOB_COLS "id,name,kind,state,created_ms,started_ms,ended_ms,reason,total,scored,failed,cancelled,f_nan,f_oom,f_timeout," \
-                 "f_crash,f_input,best_trial,spec"
+                 "f_crash,f_input,best_trial,spec,idle_ms"
 #define TRIAL_COLS "job,idx,state,arch,arch_hash,parent,seed,attempt,deaths,worker,worker_pid,grp,proxy,created_ms,ended_ms,"    \
                    "checkpoint,reason,detail,score,score_se,init_scores,checkpoint_steps,checkpoint_scores,loss_sum,lr_scale,"   \
-                   "valid_score,params,macs,meta_steps,artifact,result_checkpoint,seconds,mem_bytes"
+                   "valid_score,params,macs,meta_steps,artifact,result_checkpoint,seconds,mem_bytes,told_failed"
 
 #define STMTS(X)                                                                                                             \
     X(LAST_JOB, "SELECT max(id) FROM job")                                                                                   \
@@ -31,6 +31,8 @@
     X(TRIALS_BEST, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state='scored' ORDER BY score DESC, idx LIMIT ?3 OFFSET ?4") \
     X(TEACH, "SELECT job,meta_step,seconds,meta_loss,accuracy,held_out FROM (SELECT * FROM teach_history WHERE job=?1"       \
              " ORDER BY meta_step DESC LIMIT ?2) ORDER BY meta_step")                                                        \
+    X(EVENTS, "SELECT at_ms,trial,kind,text FROM job_event WHERE job=?1 ORDER BY id DESC LIMIT ?3")                          \
+    X(EVENTS_OF, "SELECT at_ms,trial,kind,text FROM job_event WHERE job=?1 AND trial=?2 ORDER BY id DESC LIMIT ?3")          \
     X(BLOB_BY_NAME, "SELECT kind,name,hash,bytes,added_ms FROM blob_name WHERE kind=?1 AND name=?2")                         \
     X(BLOB_BY_HASH, "SELECT kind,name,hash,bytes,added_ms FROM blob_name WHERE kind=?1 AND hash>=?2 AND hash<?2||'g'"         \
                     " AND length(?2)>=12 LIMIT 1")                                                                           \
@@ -123,6 +125,7 @@ static void job_from(sqlite3_stmt *s, struct job_row *j)
     j->best_trial = column_id(s, 17);
     const char *spec = (const char *)sqlite3_column_text(s, 18);
     j->spec_json = strdup(spec ? spec : "{}");
+    j->idle_ms = sqlite3_column_int64(s, 19);
 }
 
 static enum trial_group group_from(const char *s)
@@ -180,6 +183,7 @@ static void trial_from(sqlite3_stmt *s, struct trial_row *t)
     t->ended_ms = sqlite3_column_int64(s, 14);
     db_text(s, 15, t->checkpoint, sizeof t->checkpoint);
     result_from(s, t);
+    t->told_failed = sqlite3_column_int(s, 33) != 0;
 }
 
 uint64_t reader_last_job(struct reader *r)
@@ -318,6 +322,26 @@ int reader_trials(struct reader *r, uint64_t job, int state, enum trial_sort sor
     }
     sqlite3_reset(s);
     free(t);
+    return rc < 0 ? rc : n;
+}
+
+int reader_events(struct reader *r, uint64_t job, int64_t trial, int limit, bool (*on)(void *arg, const struct event_row *ev), void *arg)
+{
+    sqlite3_stmt *s = start(r, trial < 0 ? R_EVENTS : R_EVENTS_OF);
+    sqlite3_bind_int64(s, 1, (int64_t)job);
+    if (trial >= 0)
+        sqlite3_bind_int64(s, 2, trial);
+    sqlite3_bind_int(s, 3, limit);
+    int rc, n = 0;
+    while ((rc = next(r, s)) == 1) {
+        struct event_row ev = { .at_ms = sqlite3_column_int64(s, 0), .trial = column_id(s, 1) };
+        db_text(s, 2, ev.kind, sizeof ev.kind);
+        db_text(s, 3, ev.text, sizeof ev.text);
+        n++;
+        if (!on(arg, &ev))
+            break;
+    }
+    sqlite3_reset(s);
     return rc < 0 ? rc : n;
 }
 

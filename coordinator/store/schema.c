@@ -36,4 +36,14 @@ const char *const db_migration[STORE_VERSION] = {
     " job INTEGER NOT NULL REFERENCES job(id), meta_step REAL NOT NULL, seconds REAL NOT NULL,"
     " meta_loss REAL, accuracy REAL, held_out REAL, PRIMARY KEY(job, meta_step)) WITHOUT ROWID, STRICT;"
     "CREATE TABLE probe(id INTEGER PRIMARY KEY CHECK(id=1), at_ms INTEGER NOT NULL) STRICT;",
+    /* 6 -> 7: jobs that are changed, and live again after their end. idle_ms: between ends and reopenings, so that budgets in time count
+     * the rest. told_failed: the searcher was told that this trial failed, whatever a later attempt brings. */
+    [6] =
+    "ALTER TABLE job ADD COLUMN idle_ms INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE trial ADD COLUMN told_failed INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE job_event("
+    " id INTEGER PRIMARY KEY, job INTEGER NOT NULL REFERENCES job(id), trial INTEGER, at_ms INTEGER NOT NULL, kind TEXT NOT NULL,"
+    " text TEXT NOT NULL) STRICT;"
+    "CREATE INDEX job_event_by_job ON job_event(job, id);"
+    "CREATE INDEX job_event_by_trial ON job_event(job, trial, id) WHERE trial IS NOT NULL;",
 };

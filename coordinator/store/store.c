@@ -64,7 +64,7 @@ void job_row_fini(struct job_row *r)
 
 static void op_free(struct store_op *op)
 {
-    if (op->kind == OP_JOB_INSERT || op->kind == OP_JOB_STATE || op->kind == OP_JOB_END) {
+    if (op->kind <= OP_TRIAL_RETRY) { /* those of jobs */
         job_row_fini(&op->job.row);
         free(op->job.trials);
     }

@@ -18,7 +18,7 @@
 
 #include <stdint.h>
 
-#define STORE_VERSION 1 /* of the schema; PRAGMA user_version */
+#define STORE_VERSION 7 /* of the schema; PRAGMA user_version */
 
 enum trial_group { GROUP_NONE, GROUP_TOP, GROUP_RANDOM, GROUP_LIST, GROUP_COUNT };
 const char *trial_group_name(enum trial_group g); /* "" "top" "random" "list" */
@@ -35,6 +35,7 @@ struct job_row {
     int64_t           created_ms, started_ms, ended_ms; /* 0: not yet */
     char              reason[256];
     struct job_counts n;          /* exact once the job has ended; before that the scheduler knows better */
+    int64_t           idle_ms;    /* ended before it was opened again: no part of its budget of time */
     int64_t           best_trial; /* -1: none */
     uint64_t          total;      /* trials of a fixed list (verify, teach); 0: as the search goes */
     char             *spec_json;  /* owned where a function fills the row; job_row_fini */
@@ -55,7 +56,14 @@ struct trial_row {
     double              proxy;      /* verify: the score that the search gave; NaN: none */
     int64_t             created_ms, ended_ms;
     hash_str            checkpoint; /* teach: the newest checkpoint that a worker has uploaded */
-    struct trial_result r;          /* valid in the states scored and failed */
+    bool                told_failed; /* the searcher knows it as failed: it did, before it was tried again */
+    struct trial_result r;          /* valid in the states scored and failed; a trial that waits to be tried again keeps its reason */
+};
+
+struct event_row { /* something that was done to a job, or to a trial of it */
+    int64_t  at_ms, trial; /* -1: the job as a whole */
+    name_str kind;         /* "set" "extend" "retry" */
+    char     text[400];
 };
 
 struct teach_point { /* one row of a teacher's history */
@@ -63,10 +71,16 @@ struct teach_point { /* one row of a teacher's history */
     double   meta_step, seconds, meta_loss, accuracy, held_out; /* NaN: not measured at this step */
 };
 
+/* What the surroundings did to a trial, and other surroundings may not do; nan and input are facts of the architecture. */
+#define RETRY_REASONS "('timeout','crash','oom')"
+
 enum store_kind {
     OP_JOB_INSERT,       /* job, with `trials` (may be none) */
     OP_JOB_STATE,        /* job.id, state, started_ms, reason */
     OP_JOB_END,          /* the same, with counts, best and ended_ms; its unfinished trials become cancelled */
+    OP_JOB_SPEC,         /* job.id, spec_json; `event` */
+    OP_JOB_REOPEN,       /* job.id, state, spec_json, idle_ms; `event`, `retry`: an ended job lives again. -ERR_STATE: it has not ended */
+    OP_TRIAL_RETRY,      /* job.id, event.at_ms: its failed trials that may be tried again (RETRY_REASONS) wait; `n_retried` */
     OP_TRIAL_LEASE,      /* trial: inserts or updates; state running */
     OP_TRIAL_REWAIT,     /* trial: waiting again, deaths */
     OP_TRIAL_RESULT,     /* trial.job, idx, attempt, r, ended_ms; `outcome` says what came of it */
@@ -84,6 +98,9 @@ struct store_op {
     uint64_t tag;
     int   rc;                          /* 0 or a negative error, once done */
     enum ack_outcome outcome;          /* OP_TRIAL_RESULT */
+    struct event_row event;            /* OP_JOB_SPEC, _REOPEN, OP_TRIAL_RETRY; kind "": none */
+    bool  retry;                       /* OP_JOB_REOPEN: OP_TRIAL_RETRY too */
+    uint64_t n_retried;
     struct errbuf err;
     struct store_op *next;
     union {
@@ -132,6 +149,8 @@ int reader_trial(struct reader *r, uint64_t job, uint64_t idx, struct trial_row 
 /* state -1: any. SORT_SCORE gives scored trials only, best first, ties by index. limit <= 0: all. */
 int reader_trials(struct reader *r, uint64_t job, int state, enum trial_sort sort, uint64_t offset, int64_t limit,
                   bool (*on)(void *arg, const struct trial_row *row), void *arg);
+/* What was done, newest first; of one trial, or (-1) of the job and all of its trials. */
+int reader_events(struct reader *r, uint64_t job, int64_t trial, int limit, bool (*on)(void *arg, const struct event_row *ev), void *arg);
 int reader_teach_points(struct reader *r, uint64_t job, int limit, bool (*on)(void *arg, const struct teach_point *p), void *arg);
 
 struct blob_name { name_str kind, name; hash_str hash; uint64_t bytes; int64_t added_ms; };

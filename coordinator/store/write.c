@@ -17,6 +17,17 @@
     X(JOB_STATE, "UPDATE job SET state=?2, started_ms=?3, reason=?4 WHERE id=?1")                                           \
     X(JOB_END, "UPDATE job SET state=?2, started_ms=?3, reason=?4, ended_ms=?5, scored=?6, failed=?7, cancelled=?8, f_nan=?9," \
                " f_oom=?10, f_timeout=?11, f_crash=?12, f_input=?13, best_trial=?14 WHERE id=?1")                           \
+    X(JOB_SPEC, "UPDATE job SET spec=?2 WHERE id=?1")                                                                       \
+    X(JOB_REOPEN, "UPDATE job SET state=?2, spec=?3, idle_ms=?4, ended_ms=0, reason='', scored=0, failed=0, cancelled=0, f_nan=0," \
+                  " f_oom=0, f_timeout=0, f_crash=0, f_input=0, best_trial=NULL WHERE id=?1 AND state IN ('succeeded','failed')")  \
+    X(JOB_REWAIT, "UPDATE trial SET state='waiting', ended_ms=0 WHERE job=?1 AND state IN ('failed','cancelled')"            \
+                  " AND state='cancelled'")                                                                                 \
+    X(RETRY_EVENTS, "INSERT INTO job_event(job,trial,at_ms,kind,text) SELECT job, idx, ?2, 'retry', 'attempt '||attempt||" \
+                    " ' failed('||reason||')'||iif(worker='','',' on '||worker)||iif(detail='','',': '||detail)"            \
+                    " FROM trial WHERE job=?1 AND state IN ('failed','cancelled') AND state='failed' AND reason IN " RETRY_REASONS) \
+    X(RETRY, "UPDATE trial SET state='waiting', ended_ms=0, deaths=0, told_failed=1 WHERE job=?1"                           \
+             " AND state IN ('failed','cancelled') AND state='failed' AND reason IN " RETRY_REASONS)                        \
+    X(EVENT, "INSERT INTO job_event(job,trial,at_ms,kind,text) VALUES(?1,?2,?3,?4,?5)")                                     \
     X(JOB_CANCEL_OPEN, "UPDATE trial SET state='cancelled', ended_ms=?2 WHERE job=?1 AND state IN ('waiting','running')")   \
     X(TRIAL_INSERT, "INSERT INTO trial(job,idx,state,arch,arch_hash,parent,seed,attempt,deaths,grp,proxy,created_ms)"       \
                     " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)")                                                      \
@@ -178,6 +189,63 @@ static int job_end(struct writer *w, struct store_op *op)
     return run(w, S_JOB_END, &op->err);
 }
 
+static int add_event(struct writer *w, struct store_op *op)
+{
+    const struct event_row *ev = &op->event;
+    sqlite3_stmt *s = w->st[S_EVENT];
+    if (!ev->kind[0])
+        return 0;
+    bind_int(s, 1, (int64_t)op->job.row.id);
+    if (ev->trial >= 0)
+        bind_int(s, 2, ev->trial);
+    bind_int(s, 3, ev->at_ms);
+    bind_text(s, 4, ev->kind);
+    bind_text(s, 5, ev->text);
+    return run(w, S_EVENT, &op->err);
+}
+
+static int job_spec(struct writer *w, struct store_op *op)
+{
+    sqlite3_stmt *s = w->st[S_JOB_SPEC];
+    bind_int(s, 1, (int64_t)op->job.row.id);
+    bind_text(s, 2, op->job.row.spec_json);
+    int rc = run(w, S_JOB_SPEC, &op->err);
+    return rc < 0 ? rc : add_event(w, op);
+}
+
+/* What is written down first is how each of them failed: the row itself is the next attempt's. */
+static int trial_retry(struct writer *w, struct store_op *op)
+{
+    bind_int(w->st[S_RETRY_EVENTS], 1, (int64_t)op->job.row.id);
+    bind_int(w->st[S_RETRY_EVENTS], 2, op->event.at_ms);
+    bind_int(w->st[S_RETRY], 1, (int64_t)op->job.row.id);
+    int rc = run(w, S_RETRY_EVENTS, &op->err);
+    if (rc == 0)
+        rc = run(w, S_RETRY, &op->err);
+    if (rc == 0)
+        op->n_retried = (uint64_t)sqlite3_changes(w->db);
+    return rc;
+}
+
+static int job_reopen(struct writer *w, struct store_op *op)
+{
+    const struct job_row *j = &op->job.row;
+    sqlite3_stmt *s = w->st[S_JOB_REOPEN];
+    bind_int(s, 1, (int64_t)j->id);
+    bind_text(s, 2, job_state_name(j->state));
+    bind_text(s, 3, j->spec_json);
+    bind_int(s, 4, j->idle_ms);
+    int rc = run(w, S_JOB_REOPEN, &op->err);
+    if (rc == 0 && sqlite3_changes(w->db) == 0)
+        return err_set(&op->err, ERR_STATE, "job %llu has been opened again before", (unsigned long long)j->id);
+    bind_int(w->st[S_JOB_REWAIT], 1, (int64_t)j->id);
+    if (rc == 0)
+        rc = run(w, S_JOB_REWAIT, &op->err);
+    if (rc == 0 && op->retry)
+        rc = trial_retry(w, op);
+    return rc < 0 ? rc : add_event(w, op);
+}
+
 static int trial_lease(struct writer *w, struct store_op *op)
 {
     sqlite3_stmt *s = w->st[S_TRIAL_LEASE];
@@ -312,6 +380,8 @@ int writer_apply(struct writer *w, struct store_op *op)
     static const struct { int (*fn)(struct writer *, struct store_op *); bool many; } table[OP_KIND_COUNT] = {
         [OP_JOB_INSERT] = { job_insert, true },        [OP_JOB_STATE] = { job_state, false },
         [OP_JOB_END] = { job_end, true },              [OP_TRIAL_LEASE] = { trial_lease, false },
+        [OP_JOB_SPEC] = { job_spec, true },
+        [OP_JOB_REOPEN] = { job_reopen, true },        [OP_TRIAL_RETRY] = { trial_retry, true },
         [OP_TRIAL_REWAIT] = { trial_rewait, false },   [OP_TRIAL_RESULT] = { trial_result, false },
         [OP_TRIAL_CHECKPOINT] = { trial_checkpoint, false }, [OP_TEACH_POINT] = { teach_point, false },
         [OP_BLOB_NAME] = { blob_name, false },         [OP_PROBE] = { probe, false },

@@ -1,7 +1,7 @@
 /* The documents that HTTP and Query answer with, on a coordinator without sockets; and the statistics of verify. */
 #include "common/safetensors.h"
 #include "coordinator/docs_int.h"
-#include "coordinator/stats.h"
+#include "common/stats.h"
 #include "tests/support/tmp.h"
 
 #include <jansson.h>

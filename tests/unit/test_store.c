@@ -1,4 +1,5 @@
 /* The store: what is acknowledged is there, what fails changes nothing, what ended once stays so. */
+#include "coordinator/store/db.h"
 #include "coordinator/store/store.h"
 #include "tests/support/tmp.h"
 
@@ -256,6 +257,32 @@ static void a_newer_database_is_refused_and_left_alone(void **state)
     free(after);
 }
 
+/* What the first version wrote is read by this one. */
+static void a_database_of_the_first_version_is_taken_along(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s;
+    struct reader *r;
+    struct job_row row;
+    struct trial_row *t = malloc(sizeof *t);
+    struct errbuf e = { 0 };
+    const char *path = tmp_path(f->tmp, "first.db");
+    exec(path, db_migration[0]);
+    exec(path, "PRAGMA user_version=1;"
+               "INSERT INTO job(id,name,kind,state,spec,created_ms,scored) VALUES(4,'old','search','succeeded','{}',5,1);"
+               "INSERT INTO trial(job,idx,state,arch,arch_hash,seed,attempt,deaths,created_ms,score) VALUES(4,0,'scored','x','h',1,1,0,6,0.5)");
+    if (store_open(&s, path, NULL, &e) < 0 || reader_open(&r, path, &e) < 0)
+        fail_msg("%s", e.text);
+    assert_int_equal(reader_job(r, 4, &row), 1);
+    assert_true(row.n.scored == 1 && row.idle_ms == 0);
+    assert_int_equal(reader_trial(r, 4, 0, t), 1);
+    assert_true(t->r.score == 0.5 && !t->told_failed);
+    job_row_fini(&row);
+    free(t);
+    reader_close(r);
+    store_close(s);
+}
+
 static void a_damaged_database_is_refused_by_name(void **state)
 {
     struct fixture *f = *state;
@@ -365,6 +392,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(results_come_back_exactly_as_they_were), T(a_trial_ends_once), T(acknowledgements_follow_the_commit_in_order),
         T(a_failed_commit_changes_nothing_and_the_next_one_works), T(one_bad_operation_does_not_hurt_its_group),
+        T(a_newer_database_is_refused_and_left_alone), T(a_database_of_the_first_version_is_taken_along),
         T(a_newer_database_is_refused_and_left_alone), T(a_damaged_database_is_refused_by_name),
         T(the_end_of_a_job_cancels_what_is_open), T(trials_are_listed_by_state_and_score),
         T(names_find_the_newest_or_all_that_begin_so), T(blobs_have_names),

@@ -87,7 +87,7 @@ static int setup(void **state)
         { .kind = WIRE_BLOB_PUT, .seq = 6, .blob = { H1, 0, 1000, bytes, sizeof bytes, "fashion", "dataset" } },
         { .kind = WIRE_BLOB_PUT_ACK, .seq = 6, .blob_put_ack = { H1, 1000, true } },
         { .kind = WIRE_SUBMIT, .seq = 7, .submit = { yaml, "job.yaml", 2, set, true } },
-        { .kind = WIRE_JOB_ACTION, .seq = 8, .job_action = { "12", "pause" } },
+        { .kind = WIRE_JOB_ACTION, .seq = 8, .job_action = { "12", "extend", "budget.trials=300\nbudget.time=2h" } },
         { .kind = WIRE_QUERY, .seq = 8, .query = { path } },
         { .kind = WIRE_REPLY, .seq = 8, .reply = { 0, text, json } },
         { .kind = WIRE_ERROR, .seq = 8, .reply = { ERR_STATE, text, NULL } },

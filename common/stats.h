@@ -1,6 +1,6 @@
 /* stats.h - rank correlation with an interval. Pure. */
-#ifndef DIDACT_COORDINATOR_STATS_H
-#define DIDACT_COORDINATOR_STATS_H
+#ifndef DIDACT_STATS_H
+#define DIDACT_STATS_H
 
 #include <stdint.h>
 

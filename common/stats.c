@@ -1,4 +1,4 @@
-#include "coordinator/stats.h"
+#include "common/stats.h"
 
 #include "common/err.h"
 #include "common/rng.h"

@@ -1,0 +1,425 @@
+/* Jobs that are changed while they run and opened again after their end, with a virtual clock and a real store. */
+#include "coordinator/sched.h"
+#include "tests/support/tmp.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+struct sim {
+    struct tmp    *tmp;
+    struct store  *store;
+    struct reader *reader;
+    struct sched  *sched;
+    struct worker *w;
+    int64_t        now;
+    struct task    lease; /* the last that left */
+    int            n_leases, n_taken;
+};
+
+static int64_t on_now(void *arg) { return ((struct sim *)arg)->now; }
+
+static void on_send(void *arg, struct worker *w, const struct task *t)
+{
+    struct sim *s = arg;
+    (void)w;
+    s->lease = *t;
+    s->n_leases++;
+}
+
+static int on_shape(void *arg, const char *hash, struct image_shape *out, struct errbuf *e)
+{
+    (void)arg;
+    (void)hash;
+    (void)e;
+    *out = (struct image_shape){ 1, 12, 12, 4 };
+    return 0;
+}
+
+static void start(struct sim *s)
+{
+    static int peer;
+    struct errbuf e = { 0 };
+    const char *path = tmp_path(s->tmp, "didact.db");
+    assert_int_equal(store_open(&s->store, path, NULL, &e), 0);
+    assert_int_equal(reader_open(&s->reader, path, &e), 0);
+    struct sched_cfg cfg = { .store = s->store, .reader = s->reader, .heartbeat_ms = 10000000, .lease_ms = 10000000, .now_ms = on_now,
+                             .send_lease = on_send, .image_shape = on_shape, .arg = s };
+    assert_int_equal(sched_open(&s->sched, &cfg, &e), 0);
+    struct wire_msg m = { .kind = WIRE_WORKER_HELLO, .hello = { .slots = 1, .pid = 7 } };
+    struct lease_ref drop[1];
+    int n_drop = 0;
+    snprintf(m.hello.worker_id, sizeof m.hello.worker_id, "w");
+    s->w = sched_hello(s->sched, &m, drop, &n_drop);
+    s->w->peer = &peer;
+}
+
+static void end(struct sim *s)
+{
+    store_flush(s->store);
+    sched_close(s->sched);
+    reader_close(s->reader);
+    store_close(s->store);
+}
+
+static int setup(void **state)
+{
+    void *tmp;
+    struct sim *s = calloc(1, sizeof *s);
+    tmp_setup(&tmp);
+    s->tmp = tmp;
+    s->now = 1000000;
+    start(s);
+    *state = s;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct sim *s = *state;
+    void *tmp = s->tmp;
+    end(s);
+    free(s);
+    return tmp_teardown(&tmp);
+}
+
+struct answer { int rc; uint64_t job; char text[400]; };
+static void on_done(void *arg, int rc, uint64_t job, const struct errbuf *e)
+{
+    struct answer *a = arg;
+    *a = (struct answer){ .rc = rc, .job = job };
+    if (rc < 0)
+        snprintf(a->text, sizeof a->text, "%.390s", err_message(e, rc));
+}
+
+static struct answer change(struct sim *s, uint64_t job, const char *action, const char *text)
+{
+    struct answer a = { 1, 0, "" };
+    if (sched_is_change(action))
+        sched_change(s->sched, job, action, text, on_done, &a);
+    else
+        sched_action(s->sched, job, action, on_done, &a);
+    store_flush(s->store);
+    assert_int_not_equal(a.rc, 1);
+    return a;
+}
+
+static void refused(struct sim *s, uint64_t job, const char *action, const char *text, int rc, const char *part)
+{
+    struct answer a = change(s, job, action, text);
+    if (a.rc != rc || !strstr(a.text, part))
+        fail_msg("%s %s: %d \"%s\", not %d \"%s\"", action, text, a.rc, a.text, rc, part);
+}
+
+static uint64_t submit(struct sim *s, int trials, int window)
+{
+    static struct job_spec spec;
+    struct answer a = { 1, 0, "" };
+    job_defaults(&spec, JOB_SEARCH);
+    spec.seed = 9;
+    spec.trials = trials;
+    spec.window = window;
+    spec.searcher.population = 6;
+    spec.searcher.sample = 3;
+    snprintf(spec.searcher.name, sizeof spec.searcher.name, "evolution");
+    snprintf(spec.dataset, sizeof spec.dataset, "d");
+    snprintf(spec.curriculum, sizeof spec.curriculum, "c");
+    memset(spec.dataset_hash, 'a', HASH_HEX_LEN);
+    memset(spec.curriculum_hash, 'b', HASH_HEX_LEN);
+    sched_submit(s->sched, &spec, NULL, 0, on_done, &a);
+    store_flush(s->store);
+    assert_int_equal(a.rc, 0);
+    return a.job;
+}
+
+static struct job_row job_row(struct sim *s, uint64_t job)
+{
+    struct job_row r;
+    assert_int_equal(reader_job(s->reader, job, &r), 1);
+    job_row_fini(&r);
+    return r;
+}
+
+static struct trial_row *trial(struct sim *s, uint64_t job, uint64_t idx)
+{
+    static struct trial_row t;
+    assert_int_equal(reader_trial(s->reader, job, idx, &t), 1);
+    return &t;
+}
+
+struct ack { int rc; enum ack_outcome outcome; };
+static void on_acked(void *arg, struct lease_ref ref, int rc, enum ack_outcome outcome, const struct errbuf *e)
+{
+    (void)ref;
+    (void)e;
+    *(struct ack *)arg = (struct ack){ rc, outcome };
+}
+
+static double score_of(const char *arch)
+{
+    char hex[ARCH_HASH_LEN + 1];
+    arch_hash("chain", arch, hex);
+    hex[6] = 0;
+    return (double)strtoul(hex, NULL, 16) / 0x1000000;
+}
+
+static enum ack_outcome report(struct sim *s, const struct task *k, enum fail_reason why)
+{
+    struct ack a = { 1, 0 };
+    struct trial_result r = { .state = why ? TRIAL_FAILED : TRIAL_SCORED, .reason = why, .score = why ? 0 : score_of(k->score.arch),
+                              .lr_scale = 1, .params = 10, .macs = 10, .seconds = 1 };
+    snprintf(r.detail, sizeof r.detail, "%s", why ? "said so" : "");
+    sched_result(s->sched, s->w, (struct lease_ref){ k->job, k->trial, k->attempt }, &r, on_acked, &a);
+    store_flush(s->store);
+    assert_int_equal(a.rc, 0);
+    return a.outcome;
+}
+
+/* One lease to its worker; false: there is none to give. What it had asked for before may have come since. */
+static bool take(struct sim *s)
+{
+    if (s->n_taken == s->n_leases) {
+        sched_want(s->sched, s->w, 1);
+        store_flush(s->store);
+    }
+    bool any = s->n_taken < s->n_leases;
+    s->n_taken = s->n_leases;
+    return any;
+}
+
+typedef enum fail_reason (*fate)(const struct task *k);
+static void work(struct sim *s, int n, fate why) /* n < 0: until nothing is left */
+{
+    for (int i = 0; i != n && take(s); i++)
+        assert_int_equal(report(s, &s->lease, why(&s->lease)), ACK_RECORDED);
+}
+
+static enum fail_reason fine(const struct task *k) { (void)k; return FAIL_NONE; }
+static enum fail_reason third_crashes(const struct task *k) { return k->trial % 3 == 0 && k->attempt == 1 ? FAIL_CRASH : FAIL_NONE; }
+static enum fail_reason third_diverges(const struct task *k) { return k->trial % 3 == 0 ? FAIL_NAN : FAIL_NONE; }
+
+struct text { char *p; size_t n; };
+static bool on_row(void *arg, const struct trial_row *t)
+{
+    struct text *x = arg;
+    char line[ARCH_TEXT_MAX + 200];
+    int n = snprintf(line, sizeof line, "%llu %s %lld %llu\n", (unsigned long long)t->idx, t->arch, (long long)t->parent, (unsigned long long)t->seed);
+    x->p = realloc(x->p, x->n + (size_t)n + 1);
+    memcpy(x->p + x->n, line, (size_t)n + 1);
+    x->n += (size_t)n;
+    return true;
+}
+
+static char *proposals(struct sim *s, uint64_t job)
+{
+    struct text x = { 0 };
+    assert_true(reader_trials(s->reader, job, -1, SORT_INDEX, 0, 0, on_row, &x) >= 0);
+    return x.p;
+}
+
+static void same_proposals(struct sim *s, uint64_t a, uint64_t b)
+{
+    char *x = proposals(s, a), *y = proposals(s, b);
+    assert_string_equal(x, y);
+    free(x);
+    free(y);
+}
+
+/* ---- extend ---- */
+
+static void an_extended_search_has_the_history_of_one_submitted_so(void **state)
+{
+    struct sim *s = *state;
+    uint64_t whole = submit(s, 60, 5);
+    work(s, -1, fine);
+    uint64_t job = submit(s, 20, 5);
+    work(s, 12, fine);
+    assert_int_equal(change(s, job, "extend", "budget.trials=30").rc, 0); /* while it runs */
+    work(s, -1, fine);
+    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
+    assert_int_equal(job_row(s, job).n.scored, 30);
+    assert_int_equal(change(s, job, "extend", "budget.trials=60").rc, 0); /* after its end */
+    assert_int_equal(job_row(s, job).state, JOB_RUNNING);
+    assert_int_equal(job_row(s, job).n.scored, 0); /* the scheduler's again */
+    work(s, 7, fine);
+    end(s);
+    start(s);
+    work(s, -1, fine);
+    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
+    assert_int_equal(job_row(s, job).n.scored, 60);
+    assert_true(job_row(s, job).best_trial == job_row(s, whole).best_trial);
+    same_proposals(s, whole, job);
+}
+
+static void an_extension_must_be_one(void **state)
+{
+    struct sim *s = *state;
+    uint64_t job = submit(s, 10, 2);
+    refused(s, job, "extend", "budget.trials=9", -ERR_INPUT, "larger");
+    refused(s, job, "extend", "priority=3", -ERR_INPUT, "didact set");
+    refused(s, job, "extend", "budget.time=60", -ERR_INPUT, "no limit");
+    refused(s, job, "extend", "", -ERR_INPUT, "no key=value");
+    refused(s, job, "extend", "budget.trials=many", -ERR_INPUT, "budget.trials");
+    refused(s, 99, "extend", "budget.trials=20", -ERR_NOTFOUND, "99");
+    work(s, -1, fine);
+    refused(s, job, "extend", "budget.trials=10", -ERR_STATE, "more than that");
+    refused(s, job, "set", "budget.trials=20", -ERR_STATE, "didact extend");
+    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
+    uint64_t gone = submit(s, 10, 2);
+    assert_int_equal(change(s, gone, "cancel", "").rc, 0);
+    refused(s, gone, "extend", "budget.trials=20", -ERR_STATE, "clone");
+    refused(s, gone, "retry", "", -ERR_STATE, "cancelled");
+}
+
+static void a_budget_of_time_counts_the_time_that_a_job_lives(void **state)
+{
+    struct sim *s = *state;
+    uint64_t job = submit(s, 100, 4);
+    assert_int_equal(change(s, job, "set", "budget.time=10s\npriority=5").rc, 0);
+    work(s, 3, fine);
+    s->now += 10001;
+    sched_tick(s->sched);
+    store_flush(s->store);
+    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
+    refused(s, job, "extend", "budget.trials=200", -ERR_STATE, "extend budget.time");
+    s->now += 3600000; /* it sleeps for an hour */
+    assert_int_equal(change(s, job, "extend", "budget.time=20s").rc, 0);
+    s->now += 9000;
+    sched_tick(s->sched);
+    store_flush(s->store);
+    assert_int_equal(job_row(s, job).state, JOB_RUNNING);
+    work(s, 2, fine);
+    s->now += 1000;
+    sched_tick(s->sched);
+    store_flush(s->store);
+    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
+    assert_int_equal(job_row(s, job).n.scored, 5);
+}
+
+/* ---- retry ---- */
+
+static bool on_event(void *arg, const struct event_row *ev)
+{
+    *(struct event_row *)arg = *ev;
+    return false; /* the newest will do */
+}
+
+static void a_retried_trial_has_its_next_attempt_and_one_result(void **state)
+{
+    struct sim *s = *state;
+    struct event_row ev;
+    uint64_t job = submit(s, 10, 3);
+    work(s, -1, third_crashes);
+    assert_int_equal(job_row(s, job).n.failed, 4);
+    assert_int_equal(change(s, job, "retry", "").rc, 0);
+    assert_int_equal(job_row(s, job).state, JOB_RUNNING);
+    assert_int_equal(trial(s, job, 3)->state, TRIAL_WAITING);
+    assert_int_equal(reader_events(s->reader, job, 3, 10, on_event, &ev), 1);
+    assert_string_equal(ev.text, "attempt 1 failed(crash) on w: said so");
+    assert_true(take(s));
+    struct task again = s->lease, old = again;
+    assert_true(again.trial == 0 && again.attempt == 2);
+    old.attempt = 1;
+    assert_int_equal(report(s, &old, FAIL_NONE), ACK_STALE);
+    assert_int_equal(report(s, &again, FAIL_NONE), ACK_RECORDED);
+    assert_int_equal(report(s, &again, FAIL_NONE), ACK_DUPLICATE);
+    work(s, -1, third_crashes);
+    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
+    assert_int_equal(job_row(s, job).n.scored, 10);
+    assert_int_equal(job_row(s, job).n.failed, 0);
+    assert_true(trial(s, job, 0)->told_failed && trial(s, job, 0)->state == TRIAL_SCORED);
+    refused(s, job, "retry", "", -ERR_STATE, "no trial that failed");
+}
+
+/* Retried while the job runs, far behind the window, with a restart between: proposals stay those of the failures. */
+static void what_is_proposed_does_not_depend_on_a_retry(void **state)
+{
+    struct sim *s = *state;
+    uint64_t plain = submit(s, 40, 3);
+    work(s, -1, third_crashes);
+    uint64_t job = submit(s, 40, 3);
+    work(s, 17, third_crashes);
+    assert_int_equal(change(s, job, "retry", "").rc, 0);
+    struct job *j = sched_job(s->sched, job);
+    assert_int_equal(j->n_waiting, 6); /* 0 3 6 9 12 15 of the first 17 */
+    assert_int_equal(j->row.n.failed, 0);
+    assert_int_equal(j->row.n.reason[FAIL_CRASH], 0);
+    work(s, 2, third_crashes);
+    end(s);
+    start(s);
+    j = sched_job(s->sched, job);
+    assert_int_equal(j->n_waiting, 4);
+    assert_int_equal(j->row.n.scored, 13);
+    work(s, -1, third_crashes);
+    same_proposals(s, plain, job);
+    assert_int_equal(job_row(s, job).n.failed, 8); /* 18 21 … 39, not retried */
+    assert_int_equal(change(s, job, "retry", "").rc, 0);
+    work(s, -1, third_crashes);
+    same_proposals(s, plain, job);
+    assert_int_equal(job_row(s, job).n.scored, 40);
+    assert_int_equal(job_row(s, plain).n.failed, 14);
+}
+
+static void what_would_fail_again_is_not_tried_again(void **state)
+{
+    struct sim *s = *state;
+    uint64_t job = submit(s, 12, 3);
+    assert_int_equal(change(s, job, "set", "max_failed=2").rc, 0);
+    work(s, -1, third_diverges);
+    assert_int_equal(job_row(s, job).state, JOB_FAILED);
+    assert_int_equal(job_row(s, job).n.reason[FAIL_NAN], 2);
+    refused(s, job, "retry", "", -ERR_STATE, "max_failed");
+    assert_int_equal(change(s, job, "set", "max_failed=0").rc, 0);
+    assert_int_equal(job_row(s, job).state, JOB_FAILED);
+    assert_int_equal(change(s, job, "retry", "").rc, 0); /* it goes on where it stood */
+    assert_int_equal(trial(s, job, 0)->state, TRIAL_FAILED);
+    work(s, -1, third_diverges);
+    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
+    assert_int_equal(job_row(s, job).n.failed, 4);
+    assert_int_equal(job_row(s, job).n.scored, 8);
+    refused(s, job, "retry", "", -ERR_STATE, "fail again");
+}
+
+/* ---- set ---- */
+
+static void settings_change_a_living_job_and_survive_a_restart(void **state)
+{
+    struct sim *s = *state;
+    uint64_t job = submit(s, 40, 8);
+    assert_int_equal(change(s, job, "set", "parallel=3\npriority=-4\nbudget.trials=20").rc, 0);
+    struct job *j = sched_job(s->sched, job);
+    assert_true(j->spec.parallel == 3 && j->spec.priority == -4 && j->total == 20);
+    work(s, 15, fine);
+    refused(s, job, "set", "budget.trials=10", -ERR_STATE, "15 trials have been proposed");
+    refused(s, job, "set", "seed=3", -ERR_INPUT, "what can be set");
+    refused(s, job, "set", "parallel=3\nwindow=9", -ERR_INPUT, "window=9");
+    refused(s, job, "set", "parallel=lots", -ERR_INPUT, "parallel");
+    assert_int_equal(change(s, job, "set", "budget.trials=15").rc, 0); /* all that it needs is there: it ends */
+    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
+    uint64_t other = submit(s, 40, 8);
+    assert_int_equal(change(s, other, "set", "parallel=2").rc, 0);
+    end(s);
+    start(s);
+    assert_int_equal(sched_job(s->sched, other)->spec.parallel, 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(an_extended_search_has_the_history_of_one_submitted_so, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_extension_must_be_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_budget_of_time_counts_the_time_that_a_job_lives, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_retried_trial_has_its_next_attempt_and_one_result, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_proposed_does_not_depend_on_a_retry, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_would_fail_again_is_not_tried_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(settings_change_a_living_job_and_survive_a_restart, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
