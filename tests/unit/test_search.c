@@ -1,5 +1,5 @@
 /* Searchers: a history is a function of the seed and the results, whoever computed them and in whatever order. */
-#include "coordinator/search/search.h"
+#include "common/search/search.h"
 
 #include <math.h>
 #include <setjmp.h>

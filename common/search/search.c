@@ -1,4 +1,4 @@
-#include "coordinator/search/search.h"
+#include "common/search/search.h"
 
 #include "common/net.h"
 #include "common/rng.h"
@@ -32,7 +32,8 @@ struct seen { uint64_t *key; size_t cap, n; }; /* open addressing; 0 marks an em
 
 struct search {
     struct job_spec        spec;
-    struct image_shape     img;
+    struct image_shape     img;            /* search_open's world */
+    struct search_world    world;
     const struct space    *space;
     const struct searcher *ops;
     void                  *st;
@@ -93,6 +94,12 @@ static int seen_add(struct seen *s, uint64_t key, struct errbuf *e)
     return 0;
 }
 
+bool search_within(const struct constraints *c, uint64_t params, uint64_t macs)
+{
+    return !(c->min_params && params < c->min_params) && !(c->max_params && params > c->max_params) &&
+           !(c->min_macs && macs < c->min_macs) && !(c->max_macs && macs > c->max_macs);
+}
+
 int search_fits(const struct space *sp, const char *text, const struct image_shape *img, const struct constraints *c,
                 uint64_t *params, uint64_t *macs, struct errbuf *e)
 {
@@ -106,11 +113,27 @@ int search_fits(const struct space *sp, const char *text, const struct image_sha
         *params = p;
     if (macs)
         *macs = m;
-    return !(c->min_params && p < c->min_params) && !(c->max_params && p > c->max_params) &&
-           !(c->min_macs && m < c->min_macs) && !(c->max_macs && m > c->max_macs);
+    return search_within(c, p, m);
+}
+
+/* The world of search_open: what cannot be built on these images breaks a constraint, too. */
+static int admits(void *arg, const char *arch, uint64_t *params, uint64_t *macs)
+{
+    struct search *s = arg;
+    return search_fits(s->space, arch, &s->img, &s->spec.constraints, params, macs, NULL);
 }
 
 int search_open(struct search **out, const struct job_spec *spec, const struct image_shape *img, struct errbuf *e)
+{
+    int rc = search_open_in(out, spec, &(struct search_world){ .admits = admits }, e);
+    if (rc == 0) {
+        (*out)->img = *img;
+        (*out)->world.arg = *out;
+    }
+    return rc;
+}
+
+int search_open_in(struct search **out, const struct job_spec *spec, const struct search_world *world, struct errbuf *e)
 {
     *out = NULL;
     const struct space *sp = space_find(spec->space);
@@ -126,7 +149,7 @@ int search_open(struct search **out, const struct job_spec *spec, const struct i
     if (!s)
         return err_set(e, ERR_NOMEM, "search");
     s->spec = *spec;
-    s->img = *img;
+    s->world = *world;
     s->space = sp;
     s->ops = ops;
     s->window = spec->window > 0 ? (uint64_t)spec->window : 1;
@@ -196,8 +219,8 @@ int search_propose(struct search *s, struct proposal *out, struct errbuf *e)
             repeats++;
             continue;
         }
-        if (search_fits(s->space, out->arch, &s->img, &s->spec.constraints, &out->params, &out->macs, NULL) != 1)
-            continue; /* what cannot be built on these images breaks a constraint, too */
+        if (s->world.admits(s->world.arg, out->arch, &out->params, &out->macs) != 1)
+            continue;
         int rc = seen_add(&s->seen, hash_key(out->hash), e);
         if (rc < 0)
             return rc;

@@ -1,5 +1,5 @@
 /* random.c - independent uniform draws: the control that every other searcher has to beat. */
-#include "coordinator/search/search.h"
+#include "common/search/search.h"
 
 #include <stdlib.h>
 

@@ -4,7 +4,7 @@
  * the oldest dies as a new one comes, however good it is. Ties go to the younger. A failed trial lives with score -inf:
  * chosen only by a tournament in which nothing else stood. While nothing is visible yet (window larger than the
  * population) proposals stay random. */
-#include "coordinator/search/search.h"
+#include "common/search/search.h"
 
 #include <math.h>
 #include <stdlib.h>
