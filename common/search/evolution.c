@@ -73,4 +73,4 @@ static void draw(void *st, struct rng *rng, uint64_t i, char *text, int64_t *par
     ev->space->mutate(rng, best->arch, text);
 }
 
-const struct searcher searcher_evolution = { "evolution", check, state_open, free, observe, draw };
+const struct searcher searcher_evolution = { "evolution", check, state_open, free, observe, draw, NULL };

@@ -35,4 +35,4 @@ static void draw(void *st, struct rng *rng, uint64_t i, char *text, int64_t *par
     s->space->random(rng, text);
 }
 
-const struct searcher searcher_random = { "random", check, state_open, free, observe, draw };
+const struct searcher searcher_random = { "random", check, state_open, free, observe, draw, NULL };

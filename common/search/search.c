@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct searcher *const table[] = { &searcher_random, &searcher_evolution };
+static const struct searcher *const table[] = { &searcher_random, &searcher_evolution, &searcher_local };
 
 const struct searcher *searcher_at(int i)
 {
@@ -202,6 +202,17 @@ static void observe_due(struct search *s)
     }
 }
 
+static int accept(struct search *s, const struct proposal *p, struct errbuf *e)
+{
+    int rc = seen_add(&s->seen, hash_key(p->hash), e);
+    if (rc < 0)
+        return rc;
+    if (s->ops->proposed)
+        s->ops->proposed(s->st, p->idx, p->parent);
+    s->next++;
+    return 0;
+}
+
 int search_propose(struct search *s, struct proposal *out, struct errbuf *e)
 {
     if (!search_ready(s))
@@ -221,27 +232,19 @@ int search_propose(struct search *s, struct proposal *out, struct errbuf *e)
         }
         if (s->world.admits(s->world.arg, out->arch, &out->params, &out->macs) != 1)
             continue;
-        int rc = seen_add(&s->seen, hash_key(out->hash), e);
-        if (rc < 0)
-            return rc;
         out->seed = trial_seed(s->spec.seed, out->hash);
-        s->next++;
-        return 0;
+        return accept(s, out, e);
     }
     return err_set(e, ERR_INPUT, "constraints leave nothing to propose: none of %d architectures drawn for trial %llu holds them",
                    SEARCH_MAX_DRAWS, (unsigned long long)s->next);
 }
 
-int search_recall(struct search *s, uint64_t idx, const char *arch, const char *hash, struct errbuf *e)
+int search_recall(struct search *s, const struct proposal *p, struct errbuf *e)
 {
-    (void)arch;
-    if (idx != s->next || !search_ready(s))
-        return err_set(e, ERR_CORRUPT, "trial %llu does not follow from the trials before it", (unsigned long long)idx);
+    if (p->idx != s->next || !search_ready(s))
+        return err_set(e, ERR_CORRUPT, "trial %llu does not follow from the trials before it", (unsigned long long)p->idx);
     observe_due(s);
-    int rc = seen_add(&s->seen, hash_key(hash), e);
-    if (rc == 0)
-        s->next++;
-    return rc;
+    return accept(s, p, e);
 }
 
 int search_finish(struct search *s, uint64_t idx, bool scored, double score, const char *arch, struct errbuf *e)

@@ -36,10 +36,12 @@ struct searcher {
     void (*observe)(void *st, const struct search_result *r);
     /* One draw for proposal i: canonical text, and the index of its parent or -1. */
     void (*draw)(void *st, struct rng *rng, uint64_t i, char *text, int64_t *parent);
+    /* A draw was taken, now or in an earlier life: whatever draws change beyond one proposal changes here. May be NULL. */
+    void (*proposed)(void *st, uint64_t i, int64_t parent);
 };
 const struct searcher *searcher_find(const char *name); /* NULL: none */
 const struct searcher *searcher_at(int i);              /* the table; NULL past its end */
-extern const struct searcher searcher_random, searcher_evolution;
+extern const struct searcher searcher_random, searcher_evolution, searcher_local;
 
 struct proposal {
     uint64_t idx, seed, params, macs;
@@ -66,8 +68,8 @@ uint64_t search_next_index(const struct search *s);
 bool     search_ready(const struct search *s); /* all results that the next proposal may see are in */
 /* The next proposal. -ERR_STATE when not ready; -ERR_INPUT "constraints leave nothing to propose". */
 int  search_propose(struct search *s, struct proposal *out, struct errbuf *e);
-/* Instead of search_propose: the proposal was made before, in an earlier life. */
-int  search_recall(struct search *s, uint64_t idx, const char *arch, const char *hash, struct errbuf *e);
+/* Instead of search_propose: the proposal was made before, in an earlier life. Reads idx, hash and parent. */
+int  search_recall(struct search *s, const struct proposal *p, struct errbuf *e);
 /* A proposed trial has ended. Any order. */
 int  search_finish(struct search *s, uint64_t idx, bool scored, double score, const char *arch, struct errbuf *e);
 
