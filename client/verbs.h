@@ -109,6 +109,9 @@ int verb_local_start(struct cli *c);
 int verb_local_stop(struct cli *c);
 int verb_local_status(struct cli *c);
 
+/* simulate.c */
+int verb_simulate(struct cli *c);
+
 /* demo.c */
 int verb_demo(struct cli *c);
 

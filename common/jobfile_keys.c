@@ -105,7 +105,8 @@ static const struct job_key table[] = {
 #define N_KEYS ((int)(sizeof table / sizeof *table))
 _Static_assert(sizeof table / sizeof *table <= JOB_KEYS_MAX, "line numbers are kept for every key");
 
-static const char *const searchers[] = { "random", "evolution" };
+static const char *const searchers[] = { "random", "evolution", "local" };
+#define N_SEARCHERS ((int)(sizeof searchers / sizeof *searchers))
 static const char *const teachers[] = { "gtn", "distilled", "real" };
 static const char *const inners[INNER_TYPE_COUNT] = { "sgd", "lars", "nesterov", "rmsprop", "adam" };
 
@@ -148,7 +149,7 @@ const char *job_key_type(const struct job_key *k)
     case F_REF:      snprintf(buf, sizeof buf, "name or hash"); break;
     case F_HASH:     snprintf(buf, sizeof buf, "hash"); break;
     case F_SPACE:    snprintf(buf, sizeof buf, "search space"); break;
-    case F_SEARCHER: snprintf(buf, sizeof buf, "random or evolution"); break;
+    case F_SEARCHER: snprintf(buf, sizeof buf, "random, evolution or local"); break;
     case F_TEACHER:  snprintf(buf, sizeof buf, "gtn, distilled or real"); break;
     case F_INNER:    snprintf(buf, sizeof buf, "sgd, lars, nesterov, rmsprop or adam"); break;
     case F_INTS:     snprintf(buf, sizeof buf, "list of up to %d integers, %s", k->cap, range); break;
@@ -439,7 +440,7 @@ void job_key_read(const struct job_key *k, const struct jtree *t, const struct j
         break;
     case F_SPACE: read_space(&r, v, at); break;
     case F_SEARCHER:
-        if ((word = read_word(&r, v, searchers, 2)) >= 0)
+        if ((word = read_word(&r, v, searchers, N_SEARCHERS)) >= 0)
             snprintf(at, sizeof(name_str), "%s", searchers[word]);
         break;
     case F_TEACHER:

@@ -234,7 +234,9 @@ static int recall(struct sched *s, struct job *j, const struct trial_row *row, s
             return rc;
         job_wait(j, t);
     }
-    return search_recall(j->search, row->idx, row->arch, row->arch_hash, e);
+    struct proposal p = { .idx = row->idx, .parent = row->parent };
+    memcpy(p.hash, row->arch_hash, sizeof p.hash);
+    return search_recall(j->search, &p, e);
 }
 
 static bool on_trial_row(void *arg, const struct trial_row *row)

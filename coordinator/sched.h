@@ -24,7 +24,7 @@
 #include "common/job.h"
 #include "common/wire.h"
 #include "coordinator/list.h"
-#include "coordinator/search/search.h"
+#include "common/search/search.h"
 #include "coordinator/store/store.h"
 
 #define LEASE_MAX_DEATHS 3    /* workers that one trial may take with it before it is recorded as failed(crash) */

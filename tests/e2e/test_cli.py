@@ -27,7 +27,7 @@ def verbs():
 def test_the_list_of_verbs_is_whole():
     names = verbs()
     for must in ("submit", "jobs", "show", "watch", "results", "pause", "resume", "cancel", "workers", "status", "export",
-                 "replay", "keygen", "dataset import", "local start", "local stop", "demo"):
+                 "replay", "simulate", "keygen", "dataset import", "local start", "local stop", "demo"):
         assert must in names, names
 
 

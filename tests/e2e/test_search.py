@@ -97,7 +97,7 @@ def test_another_seed_gives_another_history(box, load, submit):
 
 
 @pytest.mark.parametrize("space", ["chain", "nasbench201"])
-@pytest.mark.parametrize("searcher", ["random", "evolution"])
+@pytest.mark.parametrize("searcher", ["random", "evolution", "local"])
 def test_every_space_with_every_searcher(box, load, submit, space, searcher):
     d = load(box.coordinator())
     box.worker(d, slots=2)

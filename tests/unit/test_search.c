@@ -1,5 +1,5 @@
 /* Searchers: a history is a function of the seed and the results, whoever computed them and in whatever order. */
-#include "coordinator/search/search.h"
+#include "common/search/search.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -85,12 +85,11 @@ static void assert_same(const struct run *a, const struct run *b)
 static void any_order_of_completion_gives_the_same_history(void **state)
 {
     (void)state;
-    static const char *const names[] = { "random", "evolution" };
     static const int windows[] = { 1, 5, 32 };
     struct run *a = malloc(sizeof *a), *b = malloc(sizeof *b);
-    for (int k = 0; k < 2; k++)
+    for (int k = 0; searcher_at(k); k++)
         for (int w = 0; w < 3; w++) {
-            struct job_spec s = spec_of(names[k], windows[w], 11);
+            struct job_spec s = spec_of(searcher_at(k)->name, windows[w], 11);
             simulate(&s, 120, 1, a);
             for (uint64_t order = 2; order < 6; order++) {
                 simulate(&s, 120, order, b);
@@ -181,33 +180,76 @@ static void a_proposal_waits_for_the_results_that_it_may_see(void **state)
 }
 
 /* Stop anywhere, recall what was proposed, feed what had ended: the rest comes out the same. */
+static void cut_and_go_on(const struct job_spec *spec, const struct run *whole, int cut)
+{
+    struct search *s;
+    struct proposal p;
+    struct errbuf e = { 0 };
+    assert_int_equal(search_open(&s, spec, &IMG, &e), 0);
+    for (int i = 0; i < cut; i++) {
+        struct proposal known = { .idx = (uint64_t)i, .parent = whole->p[i].parent };
+        memcpy(known.hash, whole->p[i].hash, sizeof known.hash);
+        assert_int_equal(search_recall(s, &known, &e), 0);
+        if (i < cut - 3) /* the last three still run */
+            finish(s, &whole->p[i]);
+    }
+    for (int i = cut > 3 ? cut - 3 : 0; i < cut; i++)
+        finish(s, &whole->p[i]);
+    for (int i = cut; i < whole->n; i++) {
+        assert_int_equal(search_propose(s, &p, &e), 0);
+        assert_string_equal(p.arch, whole->p[i].arch);
+        assert_int_equal(p.parent, whole->p[i].parent);
+        finish(s, &p);
+    }
+    search_close(s);
+}
+
 static void a_recalled_search_goes_on_as_if_nothing_had_happened(void **state)
 {
     (void)state;
-    struct job_spec spec = spec_of("evolution", 6, 5);
     struct run *whole = malloc(sizeof *whole);
-    simulate(&spec, 90, 1, whole);
-    for (int cut = 1; cut < 90; cut += 11) {
-        struct search *s;
-        struct proposal p;
-        struct errbuf e = { 0 };
-        assert_int_equal(search_open(&s, &spec, &IMG, &e), 0);
-        for (int i = 0; i < cut; i++) {
-            assert_int_equal(search_recall(s, (uint64_t)i, whole->p[i].arch, whole->p[i].hash, &e), 0);
-            if (i < cut - 3) /* the last three still run */
-                finish(s, &whole->p[i]);
-        }
-        for (int i = cut > 3 ? cut - 3 : 0; i < cut; i++)
-            finish(s, &whole->p[i]);
-        for (int i = cut; i < 90; i++) {
-            assert_int_equal(search_propose(s, &p, &e), 0);
-            assert_string_equal(p.arch, whole->p[i].arch);
-            assert_int_equal(p.parent, whole->p[i].parent);
-            finish(s, &p);
-        }
-        search_close(s);
+    for (int k = 0; searcher_at(k); k++) {
+        struct job_spec spec = spec_of(searcher_at(k)->name, 6, 5);
+        snprintf(spec.space, sizeof spec.space, "nasbench201"); /* small neighbourhoods: local search restarts */
+        simulate(&spec, 150, 1, whole);
+        for (int cut = 1; cut < 150; cut += 11)
+            cut_and_go_on(&spec, whole, cut);
     }
     free(whole);
+}
+
+/* A climb goes up: each proposal is a neighbour of the best visible result since the last restart, and a restart comes only when
+ * no neighbour is new. */
+static void local_search_climbs_and_restarts(void **state)
+{
+    (void)state;
+    struct job_spec spec = spec_of("local", 1, 4);
+    snprintf(spec.space, sizeof spec.space, "nasbench201");
+    struct run *a = malloc(sizeof *a);
+    simulate(&spec, 300, 1, a);
+    int64_t centre = -1;
+    int restarts = 0;
+    for (int i = 0; i < a->n; i++) {
+        if (a->p[i].parent < 0 && centre >= 0) {
+            struct rng r;
+            char text[ARCH_TEXT_MAX];
+            rng_init(&r, 1, RNG_TEST, (uint64_t)i);
+            for (int k = 0; k < 500; k++) { /* nearly every neighbour of the centre has been proposed before */
+                bool known = false;
+                space_nasbench201.mutate(&r, a->p[centre].arch, text);
+                for (int j = 0; j < i; j++)
+                    known |= strcmp(a->p[j].arch, text) == 0;
+                assert_true(known);
+            }
+            restarts++;
+            centre = -1;
+        }
+        assert_int_equal(a->p[i].parent, centre);
+        if (!fails(a->p[i].hash) && (centre < 0 || score_of(a->p[i].hash) > score_of(a->p[centre].hash)))
+            centre = i;
+    }
+    assert_true(restarts >= 3);
+    free(a);
 }
 
 static void constraints_hold_for_every_proposal(void **state)
@@ -285,6 +327,7 @@ int main(void)
         cmocka_unit_test(evolution_agrees_with_a_slow_reference),
         cmocka_unit_test(a_proposal_waits_for_the_results_that_it_may_see),
         cmocka_unit_test(a_recalled_search_goes_on_as_if_nothing_had_happened),
+        cmocka_unit_test(local_search_climbs_and_restarts),
         cmocka_unit_test(constraints_hold_for_every_proposal),
         cmocka_unit_test(impossible_constraints_say_so),
         cmocka_unit_test(no_architecture_is_proposed_twice_while_there_are_others),

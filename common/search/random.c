@@ -1,5 +1,5 @@
 /* random.c - independent uniform draws: the control that every other searcher has to beat. */
-#include "coordinator/search/search.h"
+#include "common/search/search.h"
 
 #include <stdlib.h>
 
@@ -35,4 +35,4 @@ static void draw(void *st, struct rng *rng, uint64_t i, char *text, int64_t *par
     s->space->random(rng, text);
 }
 
-const struct searcher searcher_random = { "random", check, state_open, free, observe, draw };
+const struct searcher searcher_random = { "random", check, state_open, free, observe, draw, NULL };

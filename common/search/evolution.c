@@ -4,7 +4,7 @@
  * the oldest dies as a new one comes, however good it is. Ties go to the younger. A failed trial lives with score -inf:
  * chosen only by a tournament in which nothing else stood. While nothing is visible yet (window larger than the
  * population) proposals stay random. */
-#include "coordinator/search/search.h"
+#include "common/search/search.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -73,4 +73,4 @@ static void draw(void *st, struct rng *rng, uint64_t i, char *text, int64_t *par
     ev->space->mutate(rng, best->arch, text);
 }
 
-const struct searcher searcher_evolution = { "evolution", check, state_open, free, observe, draw };
+const struct searcher searcher_evolution = { "evolution", check, state_open, free, observe, draw, NULL };

@@ -1,4 +1,4 @@
-#include "coordinator/search/search.h"
+#include "common/search/search.h"
 
 #include "common/net.h"
 #include "common/rng.h"
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct searcher *const table[] = { &searcher_random, &searcher_evolution };
+static const struct searcher *const table[] = { &searcher_random, &searcher_evolution, &searcher_local };
 
 const struct searcher *searcher_at(int i)
 {
@@ -32,7 +32,8 @@ struct seen { uint64_t *key; size_t cap, n; }; /* open addressing; 0 marks an em
 
 struct search {
     struct job_spec        spec;
-    struct image_shape     img;
+    struct image_shape     img;            /* search_open's world */
+    struct search_world    world;
     const struct space    *space;
     const struct searcher *ops;
     void                  *st;
@@ -93,6 +94,12 @@ static int seen_add(struct seen *s, uint64_t key, struct errbuf *e)
     return 0;
 }
 
+bool search_within(const struct constraints *c, uint64_t params, uint64_t macs)
+{
+    return !(c->min_params && params < c->min_params) && !(c->max_params && params > c->max_params) &&
+           !(c->min_macs && macs < c->min_macs) && !(c->max_macs && macs > c->max_macs);
+}
+
 int search_fits(const struct space *sp, const char *text, const struct image_shape *img, const struct constraints *c,
                 uint64_t *params, uint64_t *macs, struct errbuf *e)
 {
@@ -106,11 +113,27 @@ int search_fits(const struct space *sp, const char *text, const struct image_sha
         *params = p;
     if (macs)
         *macs = m;
-    return !(c->min_params && p < c->min_params) && !(c->max_params && p > c->max_params) &&
-           !(c->min_macs && m < c->min_macs) && !(c->max_macs && m > c->max_macs);
+    return search_within(c, p, m);
+}
+
+/* The world of search_open: what cannot be built on these images breaks a constraint, too. */
+static int admits(void *arg, const char *arch, uint64_t *params, uint64_t *macs)
+{
+    struct search *s = arg;
+    return search_fits(s->space, arch, &s->img, &s->spec.constraints, params, macs, NULL);
 }
 
 int search_open(struct search **out, const struct job_spec *spec, const struct image_shape *img, struct errbuf *e)
+{
+    int rc = search_open_in(out, spec, &(struct search_world){ .admits = admits }, e);
+    if (rc == 0) {
+        (*out)->img = *img;
+        (*out)->world.arg = *out;
+    }
+    return rc;
+}
+
+int search_open_in(struct search **out, const struct job_spec *spec, const struct search_world *world, struct errbuf *e)
 {
     *out = NULL;
     const struct space *sp = space_find(spec->space);
@@ -126,7 +149,7 @@ int search_open(struct search **out, const struct job_spec *spec, const struct i
     if (!s)
         return err_set(e, ERR_NOMEM, "search");
     s->spec = *spec;
-    s->img = *img;
+    s->world = *world;
     s->space = sp;
     s->ops = ops;
     s->window = spec->window > 0 ? (uint64_t)spec->window : 1;
@@ -179,6 +202,17 @@ static void observe_due(struct search *s)
     }
 }
 
+static int accept(struct search *s, const struct proposal *p, struct errbuf *e)
+{
+    int rc = seen_add(&s->seen, hash_key(p->hash), e);
+    if (rc < 0)
+        return rc;
+    if (s->ops->proposed)
+        s->ops->proposed(s->st, p->idx, p->parent);
+    s->next++;
+    return 0;
+}
+
 int search_propose(struct search *s, struct proposal *out, struct errbuf *e)
 {
     if (!search_ready(s))
@@ -196,29 +230,21 @@ int search_propose(struct search *s, struct proposal *out, struct errbuf *e)
             repeats++;
             continue;
         }
-        if (search_fits(s->space, out->arch, &s->img, &s->spec.constraints, &out->params, &out->macs, NULL) != 1)
-            continue; /* what cannot be built on these images breaks a constraint, too */
-        int rc = seen_add(&s->seen, hash_key(out->hash), e);
-        if (rc < 0)
-            return rc;
+        if (s->world.admits(s->world.arg, out->arch, &out->params, &out->macs) != 1)
+            continue;
         out->seed = trial_seed(s->spec.seed, out->hash);
-        s->next++;
-        return 0;
+        return accept(s, out, e);
     }
     return err_set(e, ERR_INPUT, "constraints leave nothing to propose: none of %d architectures drawn for trial %llu holds them",
                    SEARCH_MAX_DRAWS, (unsigned long long)s->next);
 }
 
-int search_recall(struct search *s, uint64_t idx, const char *arch, const char *hash, struct errbuf *e)
+int search_recall(struct search *s, const struct proposal *p, struct errbuf *e)
 {
-    (void)arch;
-    if (idx != s->next || !search_ready(s))
-        return err_set(e, ERR_CORRUPT, "trial %llu does not follow from the trials before it", (unsigned long long)idx);
+    if (p->idx != s->next || !search_ready(s))
+        return err_set(e, ERR_CORRUPT, "trial %llu does not follow from the trials before it", (unsigned long long)p->idx);
     observe_due(s);
-    int rc = seen_add(&s->seen, hash_key(hash), e);
-    if (rc == 0)
-        s->next++;
-    return rc;
+    return accept(s, p, e);
 }
 
 int search_finish(struct search *s, uint64_t idx, bool scored, double score, const char *arch, struct errbuf *e)

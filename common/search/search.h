@@ -1,4 +1,5 @@
-/* search.h - the algorithms that propose trials, and the rule that makes their history repeatable.
+/* search.h - the algorithms that propose trials, and the rule that makes their history repeatable. The coordinator runs them on
+ * results of workers, `didact simulate` on recorded ones (simulate.h): the same code.
  *
  * Replay. A searcher is a pure function of (job seed, results in proposal order). Proposal i sees the results of trials
  * 0 … i - W and nothing else, W the job's window: so it can be made once these have ended, and then comes out the same
@@ -9,8 +10,8 @@
  * Cost. O(log n) at most for each proposal and each result; memory is a ring of W results, the searcher's own state, and 16
  * bytes a proposal to recognise repeats.
  * Thread: none of its own, no lock; not shared. */
-#ifndef DIDACT_COORDINATOR_SEARCH_H
-#define DIDACT_COORDINATOR_SEARCH_H
+#ifndef DIDACT_SEARCH_SEARCH_H
+#define DIDACT_SEARCH_SEARCH_H
 
 #include "common/err.h"
 #include "common/job.h"
@@ -36,10 +37,12 @@ struct searcher {
     void (*observe)(void *st, const struct search_result *r);
     /* One draw for proposal i: canonical text, and the index of its parent or -1. */
     void (*draw)(void *st, struct rng *rng, uint64_t i, char *text, int64_t *parent);
+    /* A draw was taken, now or in an earlier life: whatever draws change beyond one proposal changes here. May be NULL. */
+    void (*proposed)(void *st, uint64_t i, int64_t parent);
 };
 const struct searcher *searcher_find(const char *name); /* NULL: none */
 const struct searcher *searcher_at(int i);              /* the table; NULL past its end */
-extern const struct searcher searcher_random, searcher_evolution;
+extern const struct searcher searcher_random, searcher_evolution, searcher_local;
 
 struct proposal {
     uint64_t idx, seed, params, macs;
@@ -49,21 +52,31 @@ struct proposal {
 
 struct image_shape { int c, h, w, n_classes; };
 
+/* Who says what may be proposed, and what it costs. */
+struct search_world {
+    /* 1: it may be, *params and *macs are set. Anything else: it may not, and is drawn again. A pure function of `arch`. */
+    int (*admits)(void *arg, const char *arch, uint64_t *params, uint64_t *macs);
+    void *arg; /* borrowed; outlives the search */
+};
+
 struct search;
+/* What can be built on these images and holds the job's constraints may be proposed. */
 int  search_open(struct search **out, const struct job_spec *spec, const struct image_shape *img, struct errbuf *e);
+int  search_open_in(struct search **out, const struct job_spec *spec, const struct search_world *world, struct errbuf *e);
 void search_close(struct search *s); /* NULL is fine */
 
 uint64_t search_next_index(const struct search *s);
 bool     search_ready(const struct search *s); /* all results that the next proposal may see are in */
 /* The next proposal. -ERR_STATE when not ready; -ERR_INPUT "constraints leave nothing to propose". */
 int  search_propose(struct search *s, struct proposal *out, struct errbuf *e);
-/* Instead of search_propose: the proposal was made before, in an earlier life. */
-int  search_recall(struct search *s, uint64_t idx, const char *arch, const char *hash, struct errbuf *e);
+/* Instead of search_propose: the proposal was made before, in an earlier life. Reads idx, hash and parent. */
+int  search_recall(struct search *s, const struct proposal *p, struct errbuf *e);
 /* A proposed trial has ended. Any order. */
 int  search_finish(struct search *s, uint64_t idx, bool scored, double score, const char *arch, struct errbuf *e);
 
 /* Weights' seed of a trial: a function of (job seed, architecture), so that a score is a fact. */
 uint64_t trial_seed(uint64_t job_seed, const char *arch_hash);
+bool search_within(const struct constraints *c, uint64_t params, uint64_t macs);
 /* Does `text` hold the constraints? 1, 0, or an error (it cannot be built on these images). params, macs may be NULL. */
 int  search_fits(const struct space *sp, const char *text, const struct image_shape *img, const struct constraints *c,
                  uint64_t *params, uint64_t *macs, struct errbuf *e);

@@ -1,0 +1,49 @@
+/* records.h - recorded scores: what each architecture of a list scored, and what it is worth. From a CSV file with a header
+ * (gzip or plain), or row by row. Rows of the same canonical architecture become one, with the means of their numbers.
+ * Thread: fill it in one, then read it from any. */
+#ifndef DIDACT_SEARCH_RECORDS_H
+#define DIDACT_SEARCH_RECORDS_H
+
+#include "common/err.h"
+#include "common/space.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define RECORDS_MAX      2000000  /* architectures */
+#define RECORDS_MAX_LINE 65536    /* bytes of a line */
+#define RECORDS_MAX_COLS 256
+
+struct record {
+    char    *arch;         /* owned; canonical */
+    double   score, truth; /* what a searcher is shown; what its choice is judged by */
+    uint64_t params, macs;
+    uint32_t n_rows;
+};
+
+struct records {
+    const struct space *space;
+    struct record *v;      /* owned; in the order of first appearance */
+    size_t    n, cap;
+    uint32_t *slot;        /* owned; hash table: place + 1 in v, 0: empty */
+    size_t    n_slots;
+    uint64_t  n_rows, n_skipped; /* rows taken; rows without a score */
+    double    best_truth;  /* after records_finish */
+};
+
+/* Names of columns; NULL: "arch", "score", the same as score, "params", "macs". */
+struct record_columns { const char *arch, *score, *truth, *params, *macs; };
+
+void records_init(struct records *r, const struct space *space);
+void records_fini(struct records *r);
+/* Add one row; text is put into canonical form. A score or truth that is not finite: the row is counted as skipped.
+ * -ERR_INPUT: no architecture of the space. */
+int  records_add(struct records *r, const char *arch, double score, double truth, uint64_t params, uint64_t macs, struct errbuf *e);
+/* Read a file into an empty table. Errors name file, line and column. Absent params or macs columns, unless named, leave 0. */
+int  records_read(struct records *r, const char *path, const struct record_columns *cols, struct errbuf *e);
+/* After the last row: means, the best. -ERR_INPUT when there is no row. */
+int  records_finish(struct records *r, struct errbuf *e);
+/* By canonical text; NULL: not listed. */
+const struct record *records_find(const struct records *r, const char *arch);
+
+#endif

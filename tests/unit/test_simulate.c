@@ -1,0 +1,189 @@
+/* Recorded scores, and searchers run on them. */
+#include "common/search/simulate.h"
+#include "tests/support/tmp.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+
+#define CELL(a) "|" a "~0|+|none~0|nor_conv_1x1~1|+|none~0|none~1|skip_connect~2|"
+#define SAME_A "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"
+#define SAME_B "|none~0|+|nor_conv_3x3~0|none~1|+|none~0|none~1|skip_connect~2|" /* nodes 1 and 2 exchanged */
+
+static void write_text(const char *path, const char *text, bool gz)
+{
+    gzFile z = gz ? gzopen(path, "wb") : gzopen(path, "wbT");
+    assert_non_null(z);
+    assert_int_equal(gzwrite(z, text, (unsigned)strlen(text)), strlen(text));
+    assert_int_equal(gzclose(z), Z_OK);
+}
+
+static int read_text(struct tmp *t, struct records *r, const char *text, bool gz, const struct record_columns *cols, struct errbuf *e)
+{
+    const char *path = tmp_path(t, "table.csv");
+    write_text(path, text, gz);
+    records_init(r, &space_nasbench201);
+    int rc = records_read(r, path, cols, e);
+    return rc < 0 ? rc : records_finish(r, e);
+}
+
+static void a_table_is_read_plain_or_compressed(void **state)
+{
+    static const char text[] = "id,\"arch\",acc,params,\"a \"\"b\"\"\"\n1," CELL("none") ",1,7,\n\n"
+                               "2,\"" CELL("skip_connect") "\",0.25,1e3,x\r\n3," CELL("nor_conv_3x3") ",,5,\"p,q\"\n";
+    const struct record_columns cols = { .score = "acc" };
+    for (int gz = 0; gz < 2; gz++) {
+        struct records r;
+        struct errbuf e = { 0 };
+        if (read_text(*state, &r, text, gz, &cols, &e) < 0)
+            fail_msg("%s", e.text);
+        assert_int_equal(r.n, 2);
+        assert_int_equal(r.n_skipped, 1);
+        const struct record *v = records_find(&r, CELL("skip_connect"));
+        assert_non_null(v);
+        assert_true(v->score == 0.25 && v->truth == 0.25);
+        assert_int_equal(v->params, 1000);
+        assert_int_equal(v->macs, 0);
+        assert_null(records_find(&r, CELL("nor_conv_3x3")));
+        assert_true(r.best_truth == 1);
+        records_fini(&r);
+    }
+}
+
+static void equal_networks_are_one_with_their_mean(void **state)
+{
+    struct records r;
+    struct errbuf e = { 0 };
+    const struct record_columns cols = { .truth = "t" };
+    assert_int_equal(read_text(*state, &r, "arch,score,t\n" SAME_A ",1,10\n" SAME_B ",3,50\n", false, &cols, &e), 0);
+    assert_int_equal(r.n, 1);
+    assert_int_equal(r.n_rows, 2);
+    assert_true(r.v[0].score == 2 && r.v[0].truth == 30);
+    records_fini(&r);
+}
+
+static void what_is_wrong_in_a_table_names_its_line(void **state)
+{
+    static const struct { const char *text, *says; } bad[] = {
+        { "arch,acc\n", "line 1: there is no column 'score'" },
+        { "arch,score\n" CELL("none") ",1\n" CELL("none") ",x1\n", "line 3: column 'score': 'x1' is no number" },
+        { "arch,score\nnonsense,1\n", "line 2: " },
+        { "score,arch\n1\n", "line 2 has 1 fields" },
+        { "arch,score\n\"" CELL("none") ",1\n", "line 2: a quote does not end" },
+        { "arch,score\n" CELL("none") ",\n", "there is no architecture with a score" },
+        { "", "is empty" },
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct records r;
+        struct errbuf e = { 0 };
+        assert_int_equal(read_text(*state, &r, bad[i].text, false, &(struct record_columns){ 0 }, &e), -ERR_INPUT);
+        if (!strstr(e.text, bad[i].says))
+            fail_msg("'%s' does not say '%s'", e.text, bad[i].says);
+        records_fini(&r);
+    }
+}
+
+/* Cells with a score of their own each: a hash of the text. */
+static void fill(struct records *r, int n)
+{
+    struct rng rng;
+    char text[ARCH_TEXT_MAX];
+    rng_init(&rng, 3, RNG_TEST, 0);
+    records_init(r, &space_nasbench201);
+    while (r->n < (size_t)n) {
+        space_nasbench201.random(&rng, text);
+        if (!records_find(r, text)) {
+            double score = (double)(rng_u32(&rng) % 100000);
+            assert_int_equal(records_add(r, text, score, 2 * score, 10 + r->n, 100, NULL), 0);
+        }
+    }
+    assert_int_equal(records_finish(r, NULL), 0);
+}
+
+static struct job_spec *spec_of(const char *searcher, int trials)
+{
+    struct job_spec *s = malloc(sizeof *s);
+    job_defaults(s, JOB_SEARCH);
+    s->seed = 5;
+    s->trials = trials;
+    s->window = 4;
+    s->searcher.population = 16;
+    snprintf(s->space, sizeof s->space, "nasbench201");
+    snprintf(s->searcher.name, sizeof s->searcher.name, "%s", searcher);
+    return s;
+}
+
+static void every_seed_ends_at_the_optimum_when_all_is_evaluated(void **state)
+{
+    (void)state;
+    struct records r;
+    struct sim_result out;
+    struct errbuf e = { 0 };
+    fill(&r, 400);
+    struct job_spec *spec = spec_of("random", 400);
+    struct sim_cfg cfg = { &r, spec, 20, 2, 0 };
+    assert_int_equal(sim_run(&cfg, &out, &e), 0);
+    assert_int_equal(out.point[out.n_points - 1].evaluations, 400);
+    assert_true(out.point[out.n_points - 1].mean == 0 && out.n_reached == 20);
+    assert_true(out.point[0].mean > 0 && out.point[0].low < out.point[0].mean && out.point[0].high > out.point[0].mean);
+    for (int i = 1; i < out.n_points; i++) /* truth is a rising function of the score here */
+        assert_true(out.point[i].mean <= out.point[i - 1].mean);
+    assert_true(out.reached.q25 <= out.reached.median && out.reached.median <= out.reached.q75 && out.reached.q75 <= 400);
+    assert_true(out.reached_low <= out.reached.median && out.reached.median <= out.reached_high);
+    free(spec);
+    records_fini(&r);
+}
+
+static void the_outcome_does_not_depend_on_the_number_of_threads(void **state)
+{
+    (void)state;
+    struct records r;
+    struct sim_result a, b;
+    fill(&r, 3000);
+    struct job_spec *spec = spec_of("evolution", 120);
+    struct sim_cfg cfg = { &r, spec, 25, 1, 10 };
+    memset(&a, 0, sizeof a);
+    memset(&b, 0, sizeof b);
+    assert_int_equal(sim_run(&cfg, &a, NULL), 0);
+    cfg.n_threads = 5;
+    assert_int_equal(sim_run(&cfg, &b, NULL), 0);
+    assert_memory_equal(a.point, b.point, sizeof a.point);
+    assert_memory_equal(&a.reached, &b.reached, sizeof a.reached);
+    free(spec);
+    records_fini(&r);
+}
+
+static void constraints_and_short_lists_are_told_apart_from_success(void **state)
+{
+    (void)state;
+    struct records r;
+    struct sim_result out;
+    struct errbuf e = { 0 };
+    fill(&r, 400);
+    struct job_spec *spec = spec_of("random", 10);
+    struct sim_cfg cfg = { &r, spec, 3, 2, 0 };
+    spec->constraints.max_params = 9; /* the list starts at 10 */
+    assert_int_equal(sim_run(&cfg, &out, &e), -ERR_INPUT);
+    assert_non_null(strstr(e.text, "the list of 400 covers too little"));
+    free(spec);
+    records_fini(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_table_is_read_plain_or_compressed),
+        cmocka_unit_test(equal_networks_are_one_with_their_mean),
+        cmocka_unit_test(what_is_wrong_in_a_table_names_its_line),
+        cmocka_unit_test(every_seed_ends_at_the_optimum_when_all_is_evaluated),
+        cmocka_unit_test(the_outcome_does_not_depend_on_the_number_of_threads),
+        cmocka_unit_test(constraints_and_short_lists_are_told_apart_from_success),
+    };
+    return cmocka_run_group_tests(tests, tmp_setup, tmp_teardown);
+}
