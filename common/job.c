@@ -25,6 +25,14 @@ const char *job_state_name(enum job_state s)     { return name_of(s, state_names
 const char *trial_state_name(enum trial_state s) { return name_of(s, trial_names, TRIAL_STATE_COUNT); }
 const char *fail_reason_name(enum fail_reason r) { return name_of(r, reason_names, FAIL_REASON_COUNT); }
 
+uint32_t job_zero_cost(const struct job_spec *s)
+{
+    uint32_t set = 0;
+    for (int i = 0; i < s->scores.n_zero_cost; i++)
+        set |= 1u << s->scores.zero_cost[i];
+    return set;
+}
+
 int job_kind_from(const char *s)    { return from(s, kind_names, JOB_KIND_COUNT); }
 int job_state_from(const char *s)   { return from(s, state_names, JOB_STATE_COUNT); }
 int trial_state_from(const char *s) { return from(s, trial_names, TRIAL_STATE_COUNT); }

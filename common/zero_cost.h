@@ -7,6 +7,8 @@
 
 #include <stdint.h>
 
+struct json_t;
+
 #define ZERO_COST_LIST(X) /* enum, name, passes over a batch, meaning */                                                     \
     X(ZC_SYNFLOW,   "synflow",   "one forward and backward of one image", "sum of |w dR/dw|, R the output of |w| on ones")  \
     X(ZC_NASWOT,    "naswot",    "one forward",                "log det of the kernel of ReLU codes")                        \
@@ -30,5 +32,6 @@ struct zero_cost_scores {
     uint32_t known;            /* bit i: value[i] is a finite number; the others are 0 */
     double   value[ZC_COUNT];
 };
+struct json_t *zero_cost_json(const struct zero_cost_scores *z); /* {name: value …} of the known ones; NULL: no memory */
 
 #endif
