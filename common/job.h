@@ -213,6 +213,11 @@ struct trial_result {
     uint64_t mem_bytes;         /* the plan's peak */
 };
 
+/* Weights' seed of a trial: a function of (job seed, architecture), so that a score is a fact. */
+uint64_t trial_seed(uint64_t job_seed, const char *arch_hash);
+/* What an error of a task says of the candidate; FAIL_NONE: nothing, it is the machine's or ours. */
+enum fail_reason fail_reason_of(int rc);
+
 /* Progress of a long task, sent with heartbeats; shown live, never stored as a result. */
 struct task_progress {
     uint64_t job, trial;

@@ -157,8 +157,7 @@ static int make_task(const struct job_spec *s, struct runner *r, struct task *t,
         memcpy(t->score.curriculum, r->curriculum, sizeof r->curriculum);
         t->score.fidelity = s->fidelity;
         t->score.zero_cost = job_zero_cost(s);
-        hex[16] = 0;
-        t->score.seed = rng_derive(s->seed, RNG_WEIGHTS, strtoull(hex, NULL, 16));
+        t->score.seed = trial_seed(s->seed, hex);
     } else {
         t->kind = TASK_TRAIN;
         const struct verify_cfg *v = &s->verify;
