@@ -6,6 +6,7 @@
 #include "common/fsio.h"
 #include "common/safetensors.h"
 #include "common/space.h"
+#include "common/zero_cost.h"
 
 #include <errno.h>
 #include <math.h>
@@ -116,6 +117,7 @@ static int export_weights(struct conn *conn, const json_t *trial, const char *jo
 
 static const char *const csv_fields[] = { "trial", "state", "reason", "score", "score_se", "loss_sum", "lr_scale", "valid_score", "params",
     "macs", "seconds", "mem_bytes", "attempt", "worker", "parent", "seed", "space", "arch_hash", "arch" };
+#define N_CSV_FIELDS (sizeof csv_fields / sizeof csv_fields[0])
 
 static void csv_value(FILE *f, const json_t *v)
 {
@@ -134,13 +136,17 @@ static void csv_value(FILE *f, const json_t *v)
     }
 }
 
-static int on_csv_trial(void *arg, const json_t *t)
+static int on_csv_trial(void *arg, const json_t *trial)
 {
     FILE *f = arg;
-    for (size_t k = 0; k < sizeof csv_fields / sizeof csv_fields[0]; k++) {
+    for (size_t k = 0; k < N_CSV_FIELDS; k++) {
         if (k)
             fputc(',', f);
-        csv_value(f, json_object_get(t, csv_fields[k]));
+        csv_value(f, json_object_get(trial, csv_fields[k]));
+    }
+    for (int k = 0; k < ZC_COUNT; k++) {
+        fputc(',', f);
+        csv_value(f, json_object_get(json_object_get(trial, "zero_cost"), zero_cost_table[k].name));
     }
     fputc('\n', f);
     return 0;
@@ -148,8 +154,10 @@ static int on_csv_trial(void *arg, const json_t *t)
 
 static int write_csv(struct conn *conn, const char *job, FILE *f, struct errbuf *e)
 {
-    for (size_t k = 0; k < sizeof csv_fields / sizeof csv_fields[0]; k++)
+    for (size_t k = 0; k < N_CSV_FIELDS; k++)
         fprintf(f, "%s%s", k ? "," : "", csv_fields[k]);
+    for (int k = 0; k < ZC_COUNT; k++) /* the newest columns last: scripts count */
+        fprintf(f, ",%s", zero_cost_table[k].name);
     fputc('\n', f);
     return each_trial(conn, job, "index", on_csv_trial, f, e);
 }

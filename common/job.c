@@ -1,5 +1,7 @@
 #include "common/job.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const kind_names[JOB_KIND_COUNT] = { "teach", "search", "verify" };
@@ -24,6 +26,34 @@ const char *job_kind_name(enum job_kind k)       { return name_of(k, kind_names,
 const char *job_state_name(enum job_state s)     { return name_of(s, state_names, JOB_STATE_COUNT); }
 const char *trial_state_name(enum trial_state s) { return name_of(s, trial_names, TRIAL_STATE_COUNT); }
 const char *fail_reason_name(enum fail_reason r) { return name_of(r, reason_names, FAIL_REASON_COUNT); }
+
+uint64_t trial_seed(uint64_t job_seed, const char *arch_hash)
+{
+    char key[17];
+    snprintf(key, sizeof key, "%.16s", arch_hash);
+    return rng_derive(job_seed, RNG_WEIGHTS, strtoull(key, NULL, 16));
+}
+
+enum fail_reason fail_reason_of(int rc)
+{
+    static const struct { enum err code; enum fail_reason reason; } table[] = {
+        { ERR_NOMEM, FAIL_OOM },     { ERR_INPUT, FAIL_INPUT },      { ERR_SHAPE, FAIL_INPUT },
+        { ERR_CORRUPT, FAIL_INPUT }, { ERR_VERSION, FAIL_INPUT },    { ERR_DIVERGED, FAIL_NAN },
+        { ERR_TIMEOUT, FAIL_TIMEOUT },
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        if (rc == -(int)table[i].code)
+            return table[i].reason;
+    return FAIL_NONE;
+}
+
+uint32_t job_zero_cost(const struct job_spec *s)
+{
+    uint32_t set = 0;
+    for (int i = 0; i < s->scores.n_zero_cost; i++)
+        set |= 1u << s->scores.zero_cost[i];
+    return set;
+}
 
 int job_kind_from(const char *s)    { return from(s, kind_names, JOB_KIND_COUNT); }
 int job_state_from(const char *s)   { return from(s, state_names, JOB_STATE_COUNT); }

@@ -7,6 +7,7 @@
 #include "common/err.h"
 #include "common/inner.h"
 #include "common/space.h"
+#include "common/zero_cost.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -50,6 +51,14 @@ struct fidelity {
 
 struct constraints { /* 0: no limit. Hold before a trial is created. */
     uint64_t min_params, max_params, min_macs, max_macs;
+};
+
+/* Columns of a trial by which it can be ranked (common/score_column.h); the zero-cost scores follow the named ones. */
+enum { COLUMN_SCORE, COLUMN_LOSS_SUM, COLUMN_PARAMS, COLUMN_MACS, COLUMN_ZERO_COST, SCORE_COLUMNS = COLUMN_ZERO_COST + ZC_COUNT };
+
+struct scores_cfg {
+    int n_zero_cost, zero_cost[ZC_COUNT];  /* computed beside the training: enum zero_cost */
+    int n_fuse, fuse[SCORE_COLUMNS];       /* columns of the fused score; none: there is none */
 };
 
 struct searcher_cfg {
@@ -115,6 +124,7 @@ struct job_spec {
     double   trial_timeout_s;
     struct searcher_cfg searcher;
     struct fidelity     fidelity;
+    struct scores_cfg   scores;
     struct constraints  constraints;
     struct teach_cfg    teach;
     struct verify_cfg   verify;
@@ -129,6 +139,8 @@ void job_defaults(struct job_spec *s, enum job_kind kind);
 int jobfile_parse(const char *text, size_t len, const char *file, struct job_spec *out, struct errbuf *e);
 /* Apply one "key.sub=value" of `--set`. */
 int jobfile_set(struct job_spec *s, const char *assignment, struct errbuf *e);
+/* The set of zero-cost scores that a search asks for. */
+uint32_t job_zero_cost(const struct job_spec *s);
 /* The spec as JSON (jansson; the same keys as the file), and back: how specs are stored and sent. */
 struct json_t *job_to_json(const struct job_spec *s);
 int job_from_json(struct job_spec *s, const struct json_t *j, struct errbuf *e);
@@ -142,6 +154,7 @@ struct score_task {
     hash_str dataset, curriculum;
     struct fidelity fidelity;
     uint64_t seed;              /* of the initial weights: derived from (job seed, arch hash), so a score is a pure function */
+    uint32_t zero_cost;         /* set of enum zero_cost to compute as well */
 };
 
 struct train_task {             /* verify: real training of one architecture */
@@ -193,6 +206,7 @@ struct trial_result {
     double   lr_scale;          /* the multiple that scored best */
     double   valid_score;       /* verify: accuracy on the validation split */
     uint64_t params, macs;
+    struct zero_cost_scores zero_cost;
     int      meta_steps;        /* teach */
     hash_str artifact;          /* teach: the curriculum; verify: the weights */
     hash_str checkpoint_blob;   /* teach: the teacher's last checkpoint */
@@ -200,6 +214,11 @@ struct trial_result {
     double   seconds;           /* wall time of the computation */
     uint64_t mem_bytes;         /* the plan's peak */
 };
+
+/* Weights' seed of a trial: a function of (job seed, architecture), so that a score is a fact. */
+uint64_t trial_seed(uint64_t job_seed, const char *arch_hash);
+/* What an error of a task says of the candidate; FAIL_NONE: nothing, it is the machine's or ours. */
+enum fail_reason fail_reason_of(int rc);
 
 /* Progress of a long task, sent with heartbeats; shown live, never stored as a result. */
 struct task_progress {

@@ -1,5 +1,6 @@
 /* jobfile_check.c - values against each other. Each check says which keys contradict and where the later one stands. */
 #include "common/jobfile.h"
+#include "common/score_column.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -77,6 +78,22 @@ static void check_limits(const struct checker *c, const char *low, uint64_t min,
                 high, (unsigned long long)max);
 }
 
+static void check_scores(const struct checker *c)
+{
+    const struct scores_cfg *k = &c->s->scores;
+    unsigned computed = 0, seen = 0;
+    for (int i = 0; i < k->n_zero_cost; computed |= 1u << k->zero_cost[i++])
+        if (computed >> k->zero_cost[i] & 1)
+            problem(c->p, line_of(c, "scores.zero_cost"), "'scores.zero_cost' names %s twice", zero_cost_table[k->zero_cost[i]].name);
+    for (int i = 0; i < k->n_fuse; seen |= 1u << k->fuse[i++]) {
+        const char *name = score_columns[k->fuse[i]].name;
+        if (seen >> k->fuse[i] & 1)
+            problem(c->p, line_of(c, "scores.fuse"), "'scores.fuse' names %s twice", name);
+        if (k->fuse[i] >= COLUMN_ZERO_COST && !(computed >> (k->fuse[i] - COLUMN_ZERO_COST) & 1))
+            problem(c->p, later(c, "scores.fuse", "scores.zero_cost"), "'scores.fuse' has %s, which 'scores.zero_cost' does not compute", name);
+    }
+}
+
 static void check_search(const struct checker *c)
 {
     const struct job_spec *s = c->s;
@@ -98,6 +115,7 @@ static void check_search(const struct checker *c)
             break;
         }
     }
+    check_scores(c);
     if (f->n_lr_scales < 1)
         problem(c->p, line_of(c, "fidelity.lr_scales"), "'fidelity.lr_scales' is empty; [1] uses the learned step sizes as they are");
 }

@@ -1,6 +1,7 @@
 /* jobfile_keys.c - the table of keys. It drives reading, defaults, `--set`, JSON both ways and the help pages; adding a key is
  * adding a row (and the row in docs/job-file.md, which a test compares with this table). */
 #include "common/jobfile.h"
+#include "common/score_column.h"
 #include "common/suggest.h"
 
 #include <assert.h>
@@ -46,6 +47,10 @@ static const struct job_key table[] = {
       "accuracy is also taken after these steps, rising" },
     { "fidelity.lr_scales", F_REALS, S, AT(fidelity.lr_scale), AT(fidelity.n_lr_scales), MAX_SCALES, JOB_ABOVE_0, 100, SAME("[1]"),
       "score at each multiple of the learned step sizes, keep the best" },
+    { "scores.zero_cost", F_ZERO_COST, S, AT(scores.zero_cost), AT(scores.n_zero_cost), ZC_COUNT, 0, 0, SAME("[]"),
+      "scores without training, taken beside it: synflow, naswot, jacob_cov, zico, snip, grad_norm" },
+    { "scores.fuse", F_COLUMNS, S, AT(scores.fuse), AT(scores.n_fuse), SCORE_COLUMNS, 0, 0, SAME("[]"),
+      "the fused score is the sum of log ranks in these: score, loss_sum, params, macs, and what `scores.zero_cost` names" },
     { "constraints.min_params", F_COUNT, S, AT(constraints.min_params), 0, 0, 0, 1e15, SAME("0"), "parameters, at least" },
     { "constraints.max_params", F_COUNT, S, AT(constraints.max_params), 0, 0, 0, 1e15, SAME("0"), "parameters, at most; 0: no limit" },
     { "constraints.min_macs", F_COUNT, S, AT(constraints.min_macs), 0, 0, 0, 1e15, SAME("0"), "multiply-adds an image, at least" },
@@ -154,6 +159,8 @@ const char *job_key_type(const struct job_key *k)
     case F_INNER:    snprintf(buf, sizeof buf, "sgd, lars, nesterov, rmsprop or adam"); break;
     case F_INTS:     snprintf(buf, sizeof buf, "list of up to %d integers, %s", k->cap, range); break;
     case F_REALS:    snprintf(buf, sizeof buf, "list of up to %d numbers, %s", k->cap, range); break;
+    case F_ZERO_COST: snprintf(buf, sizeof buf, "list of zero-cost scores"); break;
+    case F_COLUMNS:  snprintf(buf, sizeof buf, "list of columns"); break;
     case F_MIX:      snprintf(buf, sizeof buf, "list of up to %d {space, weight}", k->cap); break;
     case F_META:     snprintf(buf, sizeof buf, "list of up to %d {step, weight}", k->cap); break;
     default:         snprintf(buf, sizeof buf, "list of up to %d architectures", k->cap); break;
@@ -351,6 +358,16 @@ static bool read_weight(const struct reader *r, const struct jnode *v, double *o
     return v ? read_real(&(struct reader){ &k, r->t, r->p }, v, out) : true;
 }
 
+/* The number of a zero-cost score, or of any column. */
+static int read_column(const struct reader *r, const struct jnode *v)
+{
+    const char *names[SCORE_COLUMNS];
+    const int   skip = r->k->form == F_ZERO_COST ? COLUMN_ZERO_COST : 0;
+    for (int i = skip; i < SCORE_COLUMNS; i++)
+        names[i - skip] = score_columns[i].name;
+    return read_word(r, v, names, SCORE_COLUMNS - skip);
+}
+
 static bool read_item(const struct reader *r, const struct jnode *v, struct job_spec *s, char *base, int i)
 {
     const struct jnode *a, *w;
@@ -363,6 +380,9 @@ static bool read_item(const struct reader *r, const struct jnode *v, struct job_
         return true;
     case F_REALS:
         return read_real(r, v, &((double *)base)[i]);
+    case F_ZERO_COST:
+    case F_COLUMNS:
+        return (((int *)base)[i] = read_column(r, v)) >= 0;
     case F_MIX:
         if (!read_pair(r, v, "space", &a, &w) || !read_weight(r, w, &s->teach.mix_weight[i]))
             return false;
@@ -497,6 +517,8 @@ static json_t *list_json(const struct job_key *k, const struct job_spec *s)
         switch (k->form) {
         case F_INTS:  v = json_integer(((const int *)base)[i]); break;
         case F_REALS: v = json_real(((const double *)base)[i]); break;
+        case F_ZERO_COST: v = json_string(zero_cost_table[((const int *)base)[i]].name); break;
+        case F_COLUMNS: v = json_string(score_columns[((const int *)base)[i]].name); break;
         case F_MIX:   v = json_pack("{s:s, s:f}", "space", s->teach.mix_space[i], "weight", s->teach.mix_weight[i]); break;
         case F_META:  v = json_pack("{s:i, s:f}", "step", s->teach.meta_at[i], "weight", s->teach.meta_weight[i]); break;
         default:      v = json_string(s->verify.arch[i]); break;

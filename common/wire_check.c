@@ -154,6 +154,8 @@ static int check_score(const struct score_task *t, struct errbuf *e)
     TRY(int_ok("fidelity.n_lr_scales", f->n_lr_scales, 0, MAX_SCALES, e));
     for (int i = 0; i < f->n_lr_scales; i++)
         TRY(real_ok("fidelity.lr_scale", f->lr_scale[i], 0, 1e6, e));
+    if (t->zero_cost & ~ZC_ALL)
+        return err_set(e, ERR_INPUT, "zero_cost %#x has scores that are not known here", t->zero_cost);
     return 0;
 }
 
@@ -212,6 +214,8 @@ static int check_result(const struct wire_msg *m, struct errbuf *e)
     TRY(finite_ok("loss_sum", r->loss_sum, e));
     TRY(finite_ok("lr_scale", r->lr_scale, e));
     TRY(finite_ok("valid_score", r->valid_score, e));
+    for (int i = 0; i < ZC_COUNT; i++)
+        TRY(finite_ok(zero_cost_table[i].name, r->zero_cost.value[i], e));
     TRY(int_ok("params", (double)r->params, 0, (double)INT64_MAX, e));
     TRY(int_ok("macs", (double)r->macs, 0, (double)INT64_MAX, e));
     TRY(int_ok("meta_steps", r->meta_steps, 0, INT32_MAX, e));

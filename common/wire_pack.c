@@ -158,6 +158,8 @@ static void pack_score(struct wire_pack *p, const struct score_task *t, Didact__
     s->curriculum = STR(t->curriculum);
     s->fidelity = pack_fidelity(p, &t->fidelity);
     s->seed = t->seed;
+    s->has_zero_cost = t->zero_cost != 0;
+    s->zero_cost = t->zero_cost;
     l->task_case = DIDACT__LEASE__TASK_SCORE;
     l->score = s;
 }
@@ -216,6 +218,18 @@ static int pack_lease(struct wire_pack *p, const struct wire_msg *m, Didact__Env
     }
 }
 
+static void pack_zero_cost(struct wire_pack *p, const struct zero_cost_scores *z, Didact__Result *o)
+{
+    if (!z->known)
+        return;
+    o->zero_cost = take(p, ZC_COUNT, sizeof *o->zero_cost);
+    for (int i = 0; i < ZC_COUNT && o->zero_cost; i++)
+        if (z->known >> i & 1)
+            o->zero_cost[o->n_zero_cost++] = z->value[i];
+    o->has_zero_cost_known = true;
+    o->zero_cost_known = z->known;
+}
+
 static void pack_result(struct wire_pack *p, const struct wire_msg *m, Didact__Envelope *env)
 {
     const struct trial_result *r = m->result.r;
@@ -246,6 +260,7 @@ static void pack_result(struct wire_pack *p, const struct wire_msg *m, Didact__E
     o->checkpoint_blob = r->checkpoint_blob[0] ? STR(r->checkpoint_blob) : NULL;
     o->seconds = r->seconds;
     o->mem_bytes = r->mem_bytes;
+    pack_zero_cost(p, &r->zero_cost, o);
     env->result = o;
 }
 

@@ -130,6 +130,7 @@ static int unpack_score(const Didact__ScoreTask *s, struct score_task *t, struct
     TRY(COPY(t->dataset, s->dataset));
     TRY(COPY(t->curriculum, s->curriculum));
     t->seed = s->seed;
+    t->zero_cost = s->zero_cost; /* absent: 0 */
     TRY(narrow("fidelity.steps", f->steps, &t->fidelity.steps, e));
     TRY(narrow("fidelity.inits", f->inits, &t->fidelity.inits, e));
     TRY(narrow("fidelity.valid_images", f->valid_images, &t->fidelity.valid_images, e));
@@ -186,6 +187,18 @@ static int unpack_lease(const Didact__Lease *l, struct wire_msg *m, struct errbu
     }
 }
 
+static int unpack_zero_cost(const Didact__Result *s, struct zero_cost_scores *z, struct errbuf *e)
+{
+    size_t n = 0;
+    if (s->zero_cost_known & ~ZC_ALL)
+        return err_set(e, ERR_INPUT, "result: zero_cost_known %#x has scores that are not known here", s->zero_cost_known);
+    z->known = s->zero_cost_known;
+    for (int i = 0; i < ZC_COUNT; i++)
+        if (z->known >> i & 1 && n++ < s->n_zero_cost)
+            z->value[i] = s->zero_cost[n - 1];
+    return n == s->n_zero_cost ? 0 : err_set(e, ERR_INPUT, "result: %zu zero-cost scores but %zu values", n, s->n_zero_cost);
+}
+
 static int unpack_result(const Didact__Result *s, struct wire_msg *m, struct errbuf *e)
 {
     struct trial_result *r = m->result.r = calloc(1, sizeof *r);
@@ -212,6 +225,7 @@ static int unpack_result(const Didact__Result *s, struct wire_msg *m, struct err
     r->loss_sum = s->loss_sum;
     r->lr_scale = s->lr_scale;
     r->valid_score = s->valid_score;
+    TRY(unpack_zero_cost(s, &r->zero_cost, e));
     r->params = s->params;
     r->macs = s->macs;
     TRY(narrow("meta_steps", s->meta_steps, &r->meta_steps, e));

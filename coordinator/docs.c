@@ -79,6 +79,7 @@ static json_t *history_doc(const struct trial_row *t)
     json_object_set_new(d, "params", done ? doc_int(r->params) : json_null());
     json_object_set_new(d, "macs", done ? doc_int(r->macs) : json_null());
     json_object_set_new(d, "artifact", doc_text(r->artifact));
+    json_object_set_new(d, "zero_cost", r->zero_cost.known ? zero_cost_json(&r->zero_cost) : json_null());
     return d;
 }
 

@@ -65,6 +65,7 @@ static void make_task(const struct trial *t, struct task *k)
         memcpy(k->score.curriculum, sp->curriculum_hash, sizeof k->score.curriculum);
         k->score.fidelity = sp->fidelity;
         k->score.seed = t->row.seed;
+        k->score.zero_cost = job_zero_cost(sp);
         break;
     case JOB_VERIFY: {
         const struct verify_cfg *v = &sp->verify;

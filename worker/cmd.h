@@ -4,5 +4,6 @@
 
 int cmd_grad(int argc, char **argv); /* one outer step against a case file */
 int cmd_run(int argc, char **argv);  /* one task of a job file, without a coordinator */
+int cmd_score(int argc, char **argv); /* the scores of a list of architectures */
 
 #endif

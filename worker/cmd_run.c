@@ -156,8 +156,8 @@ static int make_task(const struct job_spec *s, struct runner *r, struct task *t,
         memcpy(t->score.dataset, r->dataset, sizeof r->dataset);
         memcpy(t->score.curriculum, r->curriculum, sizeof r->curriculum);
         t->score.fidelity = s->fidelity;
-        hex[16] = 0;
-        t->score.seed = rng_derive(s->seed, RNG_WEIGHTS, strtoull(hex, NULL, 16));
+        t->score.zero_cost = job_zero_cost(s);
+        t->score.seed = trial_seed(s->seed, hex);
     } else {
         t->kind = TASK_TRAIN;
         const struct verify_cfg *v = &s->verify;
@@ -197,6 +197,8 @@ static json_t *result_json(const struct trial_result *r, bool stopped, const cha
                           (json_int_t)r->params, "macs", (json_int_t)r->macs, "meta_steps", r->meta_steps, "artifact", r->artifact,
                           "checkpoint_blob", r->checkpoint_blob, "seconds", r->seconds, "mem_bytes", (json_int_t)r->mem_bytes,
                           "engine_version", ENGINE_VERSION);
+    if (r->zero_cost.known)
+        json_object_set_new(j, "zero_cost", zero_cost_json(&r->zero_cost));
     if (arch)
         json_object_set_new(j, "arch", json_string(arch));
     return j;

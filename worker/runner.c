@@ -177,12 +177,6 @@ static void check_result(struct run *run)
         failed(run, r->reason, r->detail);
 }
 
-static const struct { enum err code; enum fail_reason reason; } reasons[] = {
-    { ERR_NOMEM, FAIL_OOM },     { ERR_INPUT, FAIL_INPUT },      { ERR_SHAPE, FAIL_INPUT },
-    { ERR_CORRUPT, FAIL_INPUT }, { ERR_VERSION, FAIL_INPUT },    { ERR_DIVERGED, FAIL_NAN },
-    { ERR_TIMEOUT, FAIL_TIMEOUT },
-};
-
 static void translate(struct run *run, int rc)
 {
     char detail[256];
@@ -200,12 +194,11 @@ static void translate(struct run *run, int rc)
         failed(run, FAIL_TIMEOUT, detail);
         return;
     }
-    for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++)
-        if (rc == -(int)reasons[i].code) {
-            snprintf(detail, sizeof detail, "%.255s", err_message(&run->why, rc));
-            failed(run, reasons[i].reason, detail);
-            return;
-        }
+    if (fail_reason_of(rc) != FAIL_NONE) {
+        snprintf(detail, sizeof detail, "%.255s", err_message(&run->why, rc));
+        failed(run, fail_reason_of(rc), detail);
+        return;
+    }
     if (err_can_retry(rc)) {
         run->end = RUN_TROUBLE;
         return;

@@ -3,12 +3,14 @@
  * A score is a pure function of (architecture, curriculum, dataset, fidelity, seed, engine version). For each multiple of
  * the learned step size and each initialisation a learner is trained; the multiple with the best mean is the
  * score (the first of equal ones).
+ * The zero-cost scores that the task asks for are taken at the first initialisation's weights.
  * A learner that diverges counts as guessing from there on: accuracy 1/K at later checkpoints and at the end, loss
  * log K for the steps that are missing. When all diverge, the trial has failed(nan). */
 #include "worker/datacache.h"
 #include "worker/evaluate.h"
 #include "worker/mem.h"
 #include "worker/task.h"
+#include "worker/zerocost.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -76,10 +78,21 @@ static int compile(struct scorer *s, struct trial_result *r, struct errbuf *e)
     if ((rc = unroll_predict(&cfg, &unroll, e)) < 0 || (rc = eng_plan_predict(&s->net, batch, ENG_F32, ENG_FORWARD, &plan, e)) < 0)
         return rc;
     r->mem_bytes = unroll + plan + s->net.param_count * sizeof(float);
+    if (s->task->zero_cost) { /* before the training, and gone when it starts */
+        uint64_t bytes = 0;
+        if ((rc = zerocost_predict(&s->net, s->data, s->task->zero_cost, &bytes, e)) < 0)
+            return rc;
+        r->mem_bytes = bytes > r->mem_bytes ? bytes : r->mem_bytes;
+    }
     if (s->env->mem_bytes && r->mem_bytes > s->env->mem_bytes)
         return err_set(e, ERR_NOMEM, "needs %llu MiB, the budget is %llu MiB", (unsigned long long)(r->mem_bytes >> 20),
                        (unsigned long long)(s->env->mem_bytes >> 20));
-    if ((rc = eng_pool_new(s->env->threads > 1 ? s->env->threads : 1, &s->pool, e)) < 0 || (rc = unroll_new(&cfg, &s->u, e)) < 0)
+    if ((rc = eng_pool_new(s->env->threads > 1 ? s->env->threads : 1, &s->pool, e)) < 0)
+        return rc;
+    if (s->task->zero_cost && (rc = zerocost_scores(&s->net, s->data, rng_derive(s->task->seed, RNG_WEIGHTS, 0), s->pool, s->task->zero_cost,
+                                                    &r->zero_cost, e)) < 0)
+        return rc;
+    if ((rc = unroll_new(&cfg, &s->u, e)) < 0)
         return rc;
     unroll_set_pool(s->u, s->pool);
     if ((rc = evaluator_init(&s->eval, &s->net, s->data, s->task->fidelity.valid_images, s->pool, e)) < 0)

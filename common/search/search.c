@@ -53,11 +53,6 @@ static uint64_t hash_key(const char *hex)
     return v;
 }
 
-uint64_t trial_seed(uint64_t job_seed, const char *arch_hash_hex)
-{
-    return rng_derive(job_seed, RNG_WEIGHTS, hash_key(arch_hash_hex));
-}
-
 static bool seen_has(const struct seen *s, uint64_t key)
 {
     key = key ? key : 1;

@@ -59,6 +59,30 @@ int db_doubles_parse(const char *text, double *v, int cap)
     return n;
 }
 
+void db_zero_cost_text(char *out, size_t cap, const struct zero_cost_scores *z)
+{
+    size_t at = 0;
+    out[0] = 0;
+    for (int i = 0; i < ZC_COUNT && at < cap; i++)
+        if (z->known >> i & 1)
+            at += (size_t)snprintf(out + at, cap - at, "%s%s=%.17g", at ? " " : "", zero_cost_table[i].name, z->value[i]);
+}
+
+void db_zero_cost_parse(const char *text, struct zero_cost_scores *z)
+{
+    char name[32];
+    double v;
+    int n;
+    memset(z, 0, sizeof *z);
+    for (; text && sscanf(text, " %31[a-z0-9_]=%lf%n", name, &v, &n) == 2; text += n) {
+        int i = zero_cost_from(name);
+        if (i < 0)
+            continue;
+        z->known |= 1u << i;
+        z->value[i] = v;
+    }
+}
+
 static int pragma_int(sqlite3 *db, const char *sql, int *out, struct errbuf *e)
 {
     sqlite3_stmt *s = NULL;

@@ -17,6 +17,8 @@ void db_text(sqlite3_stmt *s, int col, char *out, size_t cap);
 /* Doubles and integers as text of 17 significant digits: what people can read with any SQLite shell, exact both ways. */
 void db_doubles_text(char *out, size_t cap, const double *v, int n);
 int  db_doubles_parse(const char *text, double *v, int cap);
+void db_zero_cost_text(char *out, size_t cap, const struct zero_cost_scores *z); /* "synflow=12.5 naswot=210.25" */
+void db_zero_cost_parse(const char *text, struct zero_cost_scores *z);           /* names that are not known are passed over */
 #define DB_LIST_TEXT (MAX_INITS * 26)
 
 /* write.c */

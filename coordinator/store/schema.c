@@ -36,6 +36,9 @@ const char *const db_migration[STORE_VERSION] = {
     " job INTEGER NOT NULL REFERENCES job(id), meta_step REAL NOT NULL, seconds REAL NOT NULL,"
     " meta_loss REAL, accuracy REAL, held_out REAL, PRIMARY KEY(job, meta_step)) WITHOUT ROWID, STRICT;"
     "CREATE TABLE probe(id INTEGER PRIMARY KEY CHECK(id=1), at_ms INTEGER NOT NULL) STRICT;",
+    /* 3 -> 4: scores without training, "synflow=12.5 naswot=210.25" */
+    [3] =
+    "ALTER TABLE trial ADD COLUMN zero_cost TEXT NOT NULL DEFAULT '';",
     /* 6 -> 7: jobs that are changed, and live again after their end. idle_ms: between ends and reopenings, so that budgets in time count
      * the rest. told_failed: the searcher was told that this trial failed, whatever a later attempt brings. */
     [6] =

@@ -40,7 +40,7 @@
     X(TRIAL_RESULT, "UPDATE trial SET state=?4, reason=?5, detail=?6, score=?7, score_se=?8, init_scores=?9,"               \
                     " checkpoint_steps=?10, checkpoint_scores=?11, loss_sum=?12, lr_scale=?13, valid_score=?14, params=?15," \
                     " macs=?16, meta_steps=?17, artifact=?18, result_checkpoint=?19, seconds=?20, mem_bytes=?21, ended_ms=?22," \
-                    " deaths=max(deaths,?23) WHERE job=?1 AND idx=?2 AND attempt=?3 AND state='running'")                   \
+                    " deaths=max(deaths,?23), zero_cost=?24 WHERE job=?1 AND idx=?2 AND attempt=?3 AND state='running'")                   \
     X(TRIAL_LOOK, "SELECT state, attempt FROM trial WHERE job=?1 AND idx=?2")                                               \
     X(TRIAL_CHECKPOINT, "UPDATE trial SET checkpoint=?4 WHERE job=?1 AND idx=?2 AND attempt=?3 AND state='running'")        \
     X(TEACH_POINT, "INSERT OR REPLACE INTO teach_history(job,meta_step,seconds,meta_loss,accuracy,held_out) VALUES(?1,?2,?3,?4,?5,?6)") \
@@ -325,11 +325,14 @@ static int look_outcome(struct writer *w, struct store_op *op)
 
 static int trial_result(struct writer *w, struct store_op *op)
 {
+    char list[DB_LIST_TEXT];
     sqlite3_stmt *s = w->st[S_TRIAL_RESULT];
     bind_ref(s, &op->trial);
     bind_result(s, &op->trial.r);
     bind_int(s, 22, op->trial.ended_ms);
     bind_int(s, 23, op->trial.deaths);
+    db_zero_cost_text(list, sizeof list, &op->trial.r.zero_cost);
+    bind_text(s, 24, list);
     int rc = run(w, S_TRIAL_RESULT, &op->err);
     if (rc < 0)
         return rc;

@@ -131,7 +131,7 @@ static void score(struct fixture *f, uint64_t job, uint64_t idx, double v)
         op->trial = (struct trial_row){ .job = job, .idx = idx, .attempt = 1, .state = TRIAL_RUNNING, .parent = -1, .worker = "w", .ended_ms = 9 };
         snprintf(op->trial.arch, sizeof op->trial.arch, "arch %d", (int)idx);
         op->trial.r = (struct trial_result){ .state = TRIAL_SCORED, .score = v, .n_inits = 1, .init_score = { v }, .n_checkpoints = 1, .checkpoint = { 8 },
-                                             .checkpoint_score = { v / 2 }, .lr_scale = 1, .params = 5, .macs = 6, .seconds = 2 };
+                                             .checkpoint_score = { v / 2 }, .lr_scale = 1, .params = 5, .macs = 6, .zero_cost = { 1u << ZC_NASWOT, { [ZC_NASWOT] = v + 1 } }, .seconds = 2 };
         store_put(f->c.store, op);
     }
     store_flush(f->c.store);
@@ -201,7 +201,7 @@ static void a_trial_has_every_field_of_the_documentation(void **state)
     static const char *const keys[] = { "trial", "state", "reason", "detail", "space", "arch", "arch_hash", "parent", "seed", "attempt", "score",
                                         "score_se", "init_scores", "checkpoints", "loss_sum", "lr_scale", "valid_score", "params", "macs",
                                         "meta_steps", "artifact", "checkpoint_blob", "seconds", "mem_bytes", "worker", "created_ms", "ended_ms",
-                                        "progress" };
+                                        "progress", "zero_cost" };
     uint64_t id = add_job(f, JOB_VERIFY, "v", 2, NULL, NULL);
     score(f, id, 0, 0.1 + 0.2);
     json_t *d = get(f, "jobs/1/trials?sort=score"), *t = json_array_get(json_object_get(d, "trials"), 0);
@@ -211,6 +211,8 @@ static void a_trial_has_every_field_of_the_documentation(void **state)
             fail_msg("%s is missing", keys[i]);
     assert_true(json_real_value(json_object_get(t, "score")) == 0.1 + 0.2);
     assert_string_equal(json_string_value(json_object_get(t, "space")), "chain");
+    assert_int_equal(json_object_size(json_object_get(t, "zero_cost")), 1); /* what is not known is left out */
+    assert_true(json_real_value(json_object_get(json_object_get(t, "zero_cost"), "naswot")) == 0.1 + 0.2 + 1);
     char *text = json_dumps(t, JSON_REAL_PRECISION(17));
     assert_non_null(strstr(text, "0.30000000000000004"));
     free(text);

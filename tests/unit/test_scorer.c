@@ -77,6 +77,22 @@ static void a_score_has_the_same_bits_again_and_with_two_threads(void **state)
     assert_memory_equal(&first, &again, sizeof first);
 }
 
+static void zero_cost_scores_come_beside_the_score_and_change_nothing_in_it(void **state)
+{
+    struct bench b;
+    prepare(state, &b, 0.1, 1);
+    struct trial_result plain = score(&b);
+    assert_int_equal(plain.zero_cost.known, 0);
+    b.task.score.zero_cost = ZC_ALL;
+    struct trial_result all = score(&b);
+    assert_int_equal(all.zero_cost.known, ZC_ALL);
+    assert_true(all.score == plain.score && all.loss_sum == plain.loss_sum);
+    b.task.score.zero_cost = 1u << ZC_NASWOT;
+    struct trial_result one = score(&b);
+    assert_int_equal(one.zero_cost.known, 1u << ZC_NASWOT);
+    assert_true(one.zero_cost.value[ZC_NASWOT] == all.zero_cost.value[ZC_NASWOT]);
+}
+
 static void another_seed_gives_another_score(void **state)
 {
     struct bench b;
@@ -152,6 +168,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_learner_taught_with_real_images_scores_above_chance),
         TEST(a_score_has_the_same_bits_again_and_with_two_threads),
+        TEST(zero_cost_scores_come_beside_the_score_and_change_nothing_in_it),
         TEST(another_seed_gives_another_score),
         TEST(divergence_of_every_learner_is_a_failed_trial_that_names_the_step),
         TEST(a_multiple_that_diverges_loses_to_one_that_does_not),

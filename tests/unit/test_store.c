@@ -93,7 +93,8 @@ static struct store_op *result_op(uint64_t job, uint64_t idx, uint32_t attempt, 
     op->trial = (struct trial_row){ .job = job, .idx = idx, .attempt = attempt, .ended_ms = 20 };
     op->trial.r = (struct trial_result){ .state = TRIAL_SCORED, .score = score, .score_se = 1.0 / 3, .n_inits = 2, .init_score = { 0.1, 1e-300 },
                                          .n_checkpoints = 2, .checkpoint = { 8, 16 }, .checkpoint_score = { 0.2, M_PI }, .loss_sum = 1e17 + 2,
-                                         .lr_scale = 0.5, .params = 1ull << 40, .macs = 7, .seconds = 0.25, .mem_bytes = 99 };
+                                         .lr_scale = 0.5, .params = 1ull << 40, .macs = 7, .seconds = 0.25, .mem_bytes = 99,
+                                         .zero_cost = { 1u << ZC_SYNFLOW | 1u << ZC_JACOB_COV, { [ZC_SYNFLOW] = 1e300 / 3, [ZC_JACOB_COV] = -1.0 / 3 } } };
     return op;
 }
 
@@ -118,6 +119,8 @@ static void results_come_back_exactly_as_they_were(void **state)
     assert_true(t->r.n_inits == 2 && t->r.init_score[1] == 1e-300 && t->r.checkpoint[1] == 16 && t->r.checkpoint_score[1] == M_PI);
     assert_true(t->seed == UINT64_MAX - 5 && t->r.params == 1ull << 40 && t->parent == 3 && t->worker_pid == 77);
     assert_true(isnan(t->proxy));
+    assert_int_equal(t->r.zero_cost.known, 1u << ZC_SYNFLOW | 1u << ZC_JACOB_COV);
+    assert_true(t->r.zero_cost.value[ZC_SYNFLOW] == 1e300 / 3 && t->r.zero_cost.value[ZC_JACOB_COV] == -1.0 / 3);
     assert_string_equal(t->arch, "k3 relu");
     free(t);
 }
@@ -237,6 +240,7 @@ static void exec(const char *path, const char *sql)
     sqlite3_close(db);
 }
 
+/* A database of the first release with a scored trial: it opens, and knows no zero-cost score of it. */
 static void a_newer_database_is_refused_and_left_alone(void **state)
 {
     struct fixture *f = *state;
@@ -276,7 +280,7 @@ static void a_database_of_the_first_version_is_taken_along(void **state)
     assert_int_equal(reader_job(r, 4, &row), 1);
     assert_true(row.n.scored == 1 && row.idle_ms == 0);
     assert_int_equal(reader_trial(r, 4, 0, t), 1);
-    assert_true(t->r.score == 0.5 && !t->told_failed);
+    assert_true(t->r.score == 0.5 && !t->told_failed && t->r.zero_cost.known == 0);
     job_row_fini(&row);
     free(t);
     reader_close(r);
@@ -392,7 +396,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(results_come_back_exactly_as_they_were), T(a_trial_ends_once), T(acknowledgements_follow_the_commit_in_order),
         T(a_failed_commit_changes_nothing_and_the_next_one_works), T(one_bad_operation_does_not_hurt_its_group),
-        T(a_newer_database_is_refused_and_left_alone), T(a_database_of_the_first_version_is_taken_along),
+        T(a_database_of_the_first_version_is_taken_along),
         T(a_newer_database_is_refused_and_left_alone), T(a_damaged_database_is_refused_by_name),
         T(the_end_of_a_job_cancels_what_is_open), T(trials_are_listed_by_state_and_score),
         T(names_find_the_newest_or_all_that_begin_so), T(blobs_have_names),

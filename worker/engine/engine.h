@@ -84,6 +84,12 @@ double eng_tangent(struct eng_plan *p, const void *w, const void *x, const void 
 /* Correct answers among argmax(logits) [n,K]; label[i] in [0,K). A NaN row counts as wrong. */
 int    eng_count_correct(enum eng_dtype t, const void *logits, int n, int K, const int *label);
 
+/* What a rectifier has just computed, for those who count signs: `val` [batch, elems] in internal layout, gone after the call. */
+struct eng_rectified { enum eng_dtype dtype; int batch; uint64_t elems; const void *val; };
+typedef void (*eng_watch)(void *arg, const struct eng_rectified *r);
+/* Call `fn` after each (leaky) ReLU of a forward pass, those folded into a batch norm too, in the order of the plan. NULL: no more. */
+void   eng_plan_watch(struct eng_plan *p, eng_watch fn, void *arg);
+
 /* Running statistics (ENG_RUNNING): eng_grad updates them with this momentum (new = (1-m) old + m batch);
  * in evaluation mode eng_forward uses them instead of the batch's. stats [eng_running_count] is mean and variance, layer by layer. */
 void   eng_set_evaluation(struct eng_plan *p, bool on);

@@ -58,6 +58,14 @@ static struct op_call bind(const struct eng_plan *p, const struct bound *b, cons
 
 enum { FORWARD, BACKWARD, DUAL_FORWARD, DUAL_BACKWARD };
 
+/* A batch norm with a slope is one with the rectifier folded in; its output has the sign of what the rectifier saw. */
+static void show_rectified(const struct eng_plan *p, const struct node *n, const struct op_call *c)
+{
+    if ((n->op != OP_LRELU && n->op != OP_BN) || n->at.slope == 1)
+        return;
+    p->watch(p->watch_arg, &(struct eng_rectified){ p->dtype, p->batch, p->tensor[n->out].elems / (uint64_t)p->batch, c->out.val });
+}
+
 static void run(const struct eng_plan *p, int i, int rule, const struct op_call *c)
 {
     const struct op_rules *r = &p->k->op[p->node[i].op];
@@ -66,6 +74,8 @@ static void run(const struct eng_plan *p, int i, int rule, const struct op_call 
         p->probe(p->probe_arg, p, i, rule, fn[rule], c);
     else
         fn[rule](c);
+    if (p->watch && rule == FORWARD)
+        show_rectified(p, &p->node[i], c);
 }
 
 static void walk_forward(const struct eng_plan *p, const struct bound *b, bool dual)
@@ -120,6 +130,12 @@ void eng_forward(struct eng_plan *p, const void *w, const void *x, void *logits)
     walk_forward(p, &b, false);
     if (logits)
         memcpy(logits, output(p, &b).val, out_bytes(p));
+}
+
+void eng_plan_watch(struct eng_plan *p, eng_watch fn, void *arg)
+{
+    p->watch = fn;
+    p->watch_arg = arg;
 }
 
 double eng_loss(struct eng_plan *p, const void *logits, const void *y) { return p->k->loss(p->batch, width(p), logits, y, NULL); }

@@ -64,6 +64,8 @@ struct eng_plan {
     struct eng_pool *pool;     /* borrowed */
     plan_probe      probe;     /* NULL, but in a profile */
     void           *probe_arg;
+    eng_watch       watch;     /* NULL: nobody looks at rectifiers */
+    void           *watch_arg;
 };
 
 /* Everything but the arena. wish NULL: nothing kept, nothing computed again. */

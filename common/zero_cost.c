@@ -1,0 +1,25 @@
+#include "common/zero_cost.h"
+
+#include <jansson.h>
+#include <string.h>
+
+#define ROW(e, name, cost, about) [e] = { name, cost, about },
+const struct zero_cost_row zero_cost_table[ZC_COUNT] = { ZERO_COST_LIST(ROW) };
+#undef ROW
+
+int zero_cost_from(const char *name)
+{
+    for (int i = 0; i < ZC_COUNT; i++)
+        if (strcmp(name, zero_cost_table[i].name) == 0)
+            return i;
+    return -1;
+}
+
+struct json_t *zero_cost_json(const struct zero_cost_scores *z)
+{
+    json_t *d = json_object();
+    for (int i = 0; d && i < ZC_COUNT; i++)
+        if (z->known >> i & 1)
+            json_object_set_new(d, zero_cost_table[i].name, json_real(z->value[i]));
+    return d;
+}
