@@ -1,7 +1,6 @@
 /* The documents that HTTP and Query answer with, on a coordinator without sockets; and the statistics of verify. */
 #include "common/safetensors.h"
 #include "coordinator/docs_int.h"
-#include "coordinator/stats.h"
 #include "tests/support/tmp.h"
 
 #include <jansson.h>
@@ -280,44 +279,13 @@ static void status_and_metrics_count_the_same(void **state)
     free(text);
 }
 
-/* ---- statistics ---- */
-static void spearman_knows_the_textbook_cases(void **state)
-{
-    (void)state;
-    const double x[5] = { 1, 2, 3, 4, 5 }, y[5] = { 5, 6, 7, 8, 7 }, down[5] = { 9, 7, 5, 3, 1 }, flat[5] = { 2, 2, 2, 2, 2 };
-    assert_true(fabs(spearman(x, y, 5) - 0.82078268166812329) < 1e-12); /* ties share their mean rank */
-    assert_true(fabs(spearman(x, down, 5) + 1) < 1e-12);
-    assert_true(isnan(spearman(x, flat, 5)));
-    assert_true(isnan(spearman(x, y, 1)));
-}
-
-static void the_interval_is_repeatable_and_contains_the_estimate(void **state)
-{
-    (void)state;
-    double x[30], y[30], a, b, c, d;
-    struct rng r;
-    rng_init(&r, 4, RNG_TEST, 0);
-    for (int i = 0; i < 30; i++) {
-        x[i] = rng_normal(&r);
-        y[i] = x[i] + rng_normal(&r);
-    }
-    assert_int_equal(spearman_interval(x, y, 30, 7, &a, &b), 0);
-    assert_int_equal(spearman_interval(x, y, 30, 7, &c, &d), 0);
-    double rho = spearman(x, y, 30);
-    assert_true(a == c && b == d);
-    assert_true(a < rho && rho < b && a > -1 && b < 1 && b - a < 1);
-    assert_int_equal(spearman_interval(x, y, 2, 7, &a, &b), 0);
-    assert_true(isnan(a) && isnan(b));
-}
-
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_path_is_taken_apart), T(every_list_says_its_total_and_is_cut), T(a_job_has_every_field_of_the_documentation),
         T(a_trial_has_every_field_of_the_documentation), T(verify_says_how_far_the_score_can_be_trusted), T(a_teacher_has_a_history),
-        T(status_and_metrics_count_the_same), cmocka_unit_test(spearman_knows_the_textbook_cases),
-        cmocka_unit_test(the_interval_is_repeatable_and_contains_the_estimate),
+        T(status_and_metrics_count_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
