@@ -66,18 +66,20 @@ static int shared(const struct scores *a, const struct scores *b, double *x, dou
     return n;
 }
 
+static json_t *real_or_null(double v) { return isfinite(v) ? json_real(v) : json_null(); }
+
 static json_t *shared_doc(const struct scores *a, const struct scores *b, struct errbuf *e)
 {
     size_t most = (a->n < b->n ? a->n : b->n) + 1;
-    double *x = calloc(most, sizeof *x), *y = calloc(most, sizeof *y), low = NAN, high = NAN;
+    double *x = calloc(most, sizeof *x), *y = calloc(most, sizeof *y);
+    struct estimate rho;
     int n = x && y ? shared(a, b, x, y) : 0, same = 0;
     json_t *doc = NULL;
-    if (x && y && spearman_interval(x, y, n, 1, &low, &high) == 0) {
-        double rho = spearman(x, y, n);
+    if (x && y && rank_interval(RANK_SPEARMAN, x, y, n, 1, &rho) == 0) {
         for (int i = 0; i < n; i++)
             same += x[i] == y[i];
-        doc = json_pack("{s:i,s:i,s:o,s:o,s:o}", "n", n, "equal_scores", same, "spearman", isfinite(rho) ? json_real(rho) : json_null(),
-                        "ci_low", isfinite(low) ? json_real(low) : json_null(), "ci_high", isfinite(high) ? json_real(high) : json_null());
+        doc = json_pack("{s:i,s:i,s:o,s:o,s:o}", "n", n, "equal_scores", same, "spearman", real_or_null(rho.value),
+                        "ci_low", real_or_null(rho.low), "ci_high", real_or_null(rho.high));
     }
     if (!doc)
         err_set(e, ERR_NOMEM, "out of memory");

@@ -123,6 +123,11 @@ const struct verb cli_verbs[] = {
         { "macs", 0, "COLUMN", "multiply-adds (default macs, if there)", false },
         { "input", 0, "C,H,W,K", "compute params and macs for such images and K classes instead", false },
         { "threads", 0, "N", "seeds side by side (default: all cores)", false }), verb_simulate },
+    { "audit", TAKE, "JOB", 1, 1, "How far a search's scores rank as real training does, beside parameters and every other number",
+      "didact audit 3                    after didact verify --of 3\ndidact audit 3 -o audit.svg       and as a drawing\n"
+      "didact audit 3 --json",
+      F({ "output", 'o', "FILE", "draw it: FILE.svg or FILE.png", false },
+        { "by", 0, "COLUMN", "the column that the drawing's scatter shows (default score)", false }), verb_audit },
     { "replay", TAKE, "JOB", 1, 1, "Run the searcher again on the recorded results and compare every proposal",
       "didact replay 3", NULL, verb_replay },
 

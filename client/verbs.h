@@ -52,6 +52,9 @@ void show_results(const json_t *doc, FILE *f);
 /* What a rank correlation over n networks allows to say; whole sentences. */
 void verify_sentence(int n, double rho, double low, double high, char *out, size_t cap);
 
+/* audit.c */
+int verb_audit(struct cli *c);
+
 /* watch.c */
 struct watch_cfg {
     bool   json;          /* one JOB document a line */

@@ -1,3 +1,5 @@
+/* stats.c - a resample of n pairs is n multiplicities: pair i occurs m[i] times. Both correlations are computed from multiplicities
+ * over ranks that were sorted once, so a resample sorts nothing, and the plain value is the case of all m[i] = 1. */
 #include "common/stats.h"
 
 #include "common/err.h"
@@ -5,8 +7,25 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct item { double v; int i; };
+
+struct ranked {
+    int  n, n_gx, n_gy;
+    int *gx, *gy;     /* [n] dense rank of pair i in x and in y: equal values, equal rank */
+    int *by_x;        /* [n] the pairs in order of x */
+    double *rank;     /* [2 n] mean ranks of the groups of one resample */
+    int64_t *count;   /* [2 n] how many of a resample are in each group */
+    int64_t *tree;    /* [n + 1] Fenwick tree over the groups of y */
+    int *m;           /* [n] */
+};
+
+const char *rank_stat_name(enum rank_stat k)
+{
+    static const char *const names[RANK_STAT_COUNT] = { "spearman", "kendall" };
+    return k < RANK_STAT_COUNT ? names[k] : "?";
+}
 
 static int by_value(const void *a, const void *b)
 {
@@ -14,50 +33,143 @@ static int by_value(const void *a, const void *b)
     return x->v != y->v ? (x->v > y->v) - (x->v < y->v) : x->i - y->i;
 }
 
-static void ranks(const double *v, int n, struct item *tmp, double *rank)
+/* Dense ranks of v into g, the order into `order` (NULL: not wanted); returns the number of groups. */
+static int dense(const double *v, int n, struct item *tmp, int *g, int *order)
 {
+    int groups = 0;
     for (int i = 0; i < n; i++)
         tmp[i] = (struct item){ v[i], i };
     qsort(tmp, (size_t)n, sizeof *tmp, by_value);
-    for (int i = 0, j; i < n; i = j) {
-        for (j = i + 1; j < n && tmp[j].v == tmp[i].v; j++)
-            ;
-        for (int k = i; k < j; k++)
-            rank[tmp[k].i] = (i + j - 1) / 2.0 + 1;
+    for (int i = 0; i < n; i++) {
+        groups += i == 0 || tmp[i].v != tmp[i - 1].v;
+        g[tmp[i].i] = groups - 1;
+        if (order)
+            order[i] = tmp[i].i;
     }
+    return groups;
 }
 
-static double pearson(const double *x, const double *y, int n)
+static void ranked_fini(struct ranked *r)
 {
-    double mx = 0, my = 0, xx = 0, yy = 0, xy = 0;
-    for (int i = 0; i < n; i++) {
-        mx += x[i] / n;
-        my += y[i] / n;
+    free(r->gx);
+    free(r->rank);
+    free(r->count);
+}
+
+static int ranked_init(struct ranked *r, const double *x, const double *y, int n)
+{
+    size_t N = (size_t)n + 1;
+    struct item *tmp = calloc(N, sizeof *tmp);
+    *r = (struct ranked){ .n = n, .gx = calloc(4 * N, sizeof *r->gx), .rank = calloc(2 * N, sizeof *r->rank),
+                          .count = calloc(3 * N, sizeof *r->count) };
+    if (!tmp || !r->gx || !r->rank || !r->count) {
+        free(tmp);
+        ranked_fini(r);
+        return -ERR_NOMEM;
     }
-    for (int i = 0; i < n; i++) {
-        xx += (x[i] - mx) * (x[i] - mx);
-        yy += (y[i] - my) * (y[i] - my);
-        xy += (x[i] - mx) * (y[i] - my);
+    r->gy = r->gx + N;
+    r->by_x = r->gx + 2 * N;
+    r->m = r->gx + 3 * N;
+    r->tree = r->count + 2 * N;
+    r->n_gx = dense(x, n, tmp, r->gx, r->by_x);
+    r->n_gy = dense(y, n, tmp, r->gy, NULL);
+    free(tmp);
+    return 0;
+}
+
+static void count_groups(const int *g, const int *m, int n, int groups, int64_t *count)
+{
+    memset(count, 0, (size_t)groups * sizeof *count);
+    for (int i = 0; i < n; i++)
+        count[g[i]] += m[i];
+}
+
+static void mean_ranks(const int64_t *count, int groups, double *rank)
+{
+    int64_t below = 0;
+    for (int k = 0; k < groups; below += count[k++])
+        rank[k] = (double)below + (double)(count[k] + 1) / 2;
+}
+
+static double spearman(struct ranked *r)
+{
+    int64_t *cx = r->count, *cy = r->count + r->n;
+    double *rx = r->rank, *ry = r->rank + r->n, xx = 0, yy = 0, xy = 0;
+    count_groups(r->gx, r->m, r->n, r->n_gx, cx);
+    count_groups(r->gy, r->m, r->n, r->n_gy, cy);
+    mean_ranks(cx, r->n_gx, rx);
+    mean_ranks(cy, r->n_gy, ry);
+    double mean = (double)(r->n + 1) / 2; /* the multiplicities add up to n */
+    for (int i = 0; i < r->n; i++) {
+        double a = rx[r->gx[i]] - mean, b = ry[r->gy[i]] - mean;
+        xx += r->m[i] * a * a;
+        yy += r->m[i] * b * b;
+        xy += r->m[i] * a * b;
     }
     return xx > 0 && yy > 0 ? xy / sqrt(xx * yy) : NAN;
 }
 
-static double rho(const double *x, const double *y, int n, struct item *tmp, double *rx, double *ry)
+static void tree_add(int64_t *tree, int n, int at, int64_t v)
 {
-    ranks(x, n, tmp, rx);
-    ranks(y, n, tmp, ry);
-    return n < 2 ? NAN : pearson(rx, ry, n);
+    for (int k = at + 1; k <= n; k += k & -k)
+        tree[k] += v;
 }
 
-double spearman(const double *x, const double *y, int n)
+static int64_t tree_below(const int64_t *tree, int at) /* sum over groups 0 … at - 1 */
 {
-    struct item *tmp = calloc((size_t)n + 1, sizeof *tmp);
-    double *r = calloc(2 * (size_t)n + 1, sizeof *r), out = NAN;
-    if (tmp && r)
-        out = rho(x, y, n, tmp, r, r + n);
-    free(tmp);
-    free(r);
-    return out;
+    int64_t s = 0;
+    for (int k = at; k > 0; k -= k & -k)
+        s += tree[k];
+    return s;
+}
+
+static double tied_pairs(const int64_t *count, int groups)
+{
+    double s = 0;
+    for (int k = 0; k < groups; k++)
+        s += 0.5 * (double)count[k] * (double)(count[k] - 1);
+    return s;
+}
+
+static double kendall(struct ranked *r)
+{
+    int64_t *cx = r->count, *cy = r->count + r->n, seen = 0;
+    double score = 0, pairs = 0.5 * r->n * (r->n - 1.0);
+    count_groups(r->gx, r->m, r->n, r->n_gx, cx);
+    count_groups(r->gy, r->m, r->n, r->n_gy, cy);
+    memset(r->tree, 0, ((size_t)r->n + 1) * sizeof *r->tree);
+    for (int i = 0, j; i < r->n; i = j) { /* one group of x at a time: its members are no pairs of each other */
+        for (j = i; j < r->n && r->gx[r->by_x[j]] == r->gx[r->by_x[i]]; j++) {
+            int p = r->by_x[j];
+            int64_t less = tree_below(r->tree, r->gy[p]), more = seen - tree_below(r->tree, r->gy[p] + 1);
+            score += (double)r->m[p] * (double)(less - more);
+        }
+        for (int k = i; k < j; k++) {
+            tree_add(r->tree, r->n_gy, r->gy[r->by_x[k]], r->m[r->by_x[k]]);
+            seen += r->m[r->by_x[k]];
+        }
+    }
+    double x = pairs - tied_pairs(cx, r->n_gx), y = pairs - tied_pairs(cy, r->n_gy);
+    return x > 0 && y > 0 ? score / (sqrt(x) * sqrt(y)) : NAN;
+}
+
+static double (*const stat_fn[RANK_STAT_COUNT])(struct ranked *) = { spearman, kendall };
+
+static double plain(enum rank_stat k, struct ranked *r)
+{
+    for (int i = 0; i < r->n; i++)
+        r->m[i] = 1;
+    return r->n < 2 ? NAN : stat_fn[k](r);
+}
+
+double rank_corr(enum rank_stat k, const double *x, const double *y, int n)
+{
+    struct ranked r;
+    if (ranked_init(&r, x, y, n) < 0)
+        return NAN;
+    double v = plain(k, &r);
+    ranked_fini(&r);
+    return v;
 }
 
 static int by_double(const void *a, const void *b)
@@ -66,38 +178,93 @@ static int by_double(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-int spearman_interval(const double *x, const double *y, int n, uint64_t seed, double *low, double *high)
+int rank_interval(enum rank_stat k, const double *x, const double *y, int n, uint64_t seed, struct estimate *out)
 {
-    *low = *high = NAN;
-    if (n < 3)
-        return 0;
-    struct item *tmp = calloc((size_t)n, sizeof *tmp);
-    double *buf = calloc(4 * (size_t)n + STATS_RESAMPLES, sizeof *buf);
-    if (!tmp || !buf) {
-        free(tmp);
-        free(buf);
+    struct ranked r;
+    double *v = calloc(STATS_RESAMPLES, sizeof *v);
+    int found = 0;
+    *out = (struct estimate){ NAN, NAN, NAN };
+    if (!v || ranked_init(&r, x, y, n) < 0) {
+        free(v);
         return -ERR_NOMEM;
     }
-    double *bx = buf, *by = buf + n, *rx = buf + 2 * n, *ry = buf + 3 * n, *out = buf + 4 * n;
-    int m = 0;
-    struct rng r;
-    rng_init(&r, seed, RNG_BOOTSTRAP, 0);
-    for (int b = 0; b < STATS_RESAMPLES; b++) {
-        for (int i = 0; i < n; i++) {
-            uint32_t k = rng_below(&r, (uint32_t)n);
-            bx[i] = x[k];
-            by[i] = y[k];
-        }
-        double v = rho(bx, by, n, tmp, rx, ry);
-        if (isfinite(v)) /* a resample of one repeated pair has none */
-            out[m++] = v;
+    out->value = plain(k, &r);
+    struct rng rng;
+    rng_init(&rng, seed, RNG_BOOTSTRAP, 0);
+    for (int b = 0; b < STATS_RESAMPLES && n >= 3; b++) {
+        memset(r.m, 0, (size_t)n * sizeof *r.m);
+        for (int i = 0; i < n; i++)
+            r.m[rng_below(&rng, (uint32_t)n)]++;
+        double one = stat_fn[k](&r);
+        if (isfinite(one)) /* a resample of one repeated pair has none */
+            v[found++] = one;
     }
-    if (m >= STATS_RESAMPLES / 2) {
-        qsort(out, (size_t)m, sizeof *out, by_double);
-        *low = out[(int)(0.025 * (m - 1))];
-        *high = out[(int)(0.975 * (m - 1) + 0.5)];
+    if (found >= STATS_RESAMPLES / 2) {
+        qsort(v, (size_t)found, sizeof *v, by_double);
+        out->low = v[(int)(0.025 * (found - 1))];
+        out->high = v[(int)(0.975 * (found - 1) + 0.5)];
     }
-    free(tmp);
-    free(buf);
+    ranked_fini(&r);
+    free(v);
     return 0;
+}
+
+int stats_top_half(const double *x, const double *y, int n, double *tx, double *ty)
+{
+    double *sorted = calloc((size_t)n + 1, sizeof *sorted);
+    int m = 0;
+    if (!sorted)
+        return -ERR_NOMEM;
+    memcpy(sorted, y, (size_t)n * sizeof *sorted);
+    qsort(sorted, (size_t)n, sizeof *sorted, by_double);
+    double least = n ? sorted[n / 2] : 0; /* ceil(n / 2) values from here on */
+    for (int i = 0; i < n; i++)
+        if (y[i] >= least) {
+            tx[m] = x[i];
+            ty[m++] = y[i];
+        }
+    free(sorted);
+    return m;
+}
+
+/* Mean of max(floor, largest of `draw` of v[0 … n - 1] without replacement), v rising: the largest is at most v[j] in
+ * C(j+1, draw) of the C(n, draw) choices. */
+static double expected_max(const double *v, int n, int draw, double floor)
+{
+    double mean = 0, above = 1; /* above: the chance that none of v[j + 1 …] was drawn */
+    for (int j = n - 1; j >= draw - 1; j--) {
+        double below = above * (double)(j + 1 - draw) / (double)(j + 1);
+        mean += (above - below) * fmax(v[j], floor);
+        above = below;
+    }
+    return mean;
+}
+
+double stats_regret(const double *x, const double *y, int n, int k)
+{
+    struct item *order = calloc((size_t)n + 1, sizeof *order);
+    double *tied = calloc((size_t)n + 1, sizeof *tied), best = -INFINITY, sure = -INFINITY, out = NAN;
+    if (!order || !tied || n < 1)
+        goto done;
+    k = k < n ? k : n;
+    for (int i = 0; i < n; i++) {
+        order[i] = (struct item){ -x[i], i };
+        best = fmax(best, y[i]);
+    }
+    qsort(order, (size_t)n, sizeof *order, by_value);
+    int from = k - 1, n_tied = 0; /* the group of ties that the k-th belongs to begins at `from` */
+    while (from > 0 && order[from - 1].v == order[k - 1].v)
+        from--;
+    for (int i = 0; i < n && (i < from || order[i].v == order[k - 1].v); i++) {
+        if (i < from)
+            sure = fmax(sure, y[order[i].i]);
+        else
+            tied[n_tied++] = y[order[i].i];
+    }
+    qsort(tied, (size_t)n_tied, sizeof *tied, by_double);
+    out = best - expected_max(tied, n_tied, k - from, sure);
+done:
+    free(order);
+    free(tied);
+    return out;
 }

@@ -1,4 +1,6 @@
-/* stats.h - rank correlation with an interval. Pure. */
+/* stats.h - how well one column ranks like another: correlations of ranks with bootstrap intervals, and what a pick by one
+ * column loses in the other. Pure; the same numbers on any machine (resamples come from common/rng.h).
+ * Source: tau-b and its tie terms, Kendall 1945; percentile bootstrap over pairs, Efron 1979. */
 #ifndef DIDACT_STATS_H
 #define DIDACT_STATS_H
 
@@ -6,11 +8,27 @@
 
 #define STATS_RESAMPLES 2000
 
-/* Spearman's rho: Pearson's correlation of the ranks, ties sharing their mean rank. NaN for n < 2 or where one side is constant,
- * or when memory is out. */
-double spearman(const double *x, const double *y, int n);
-/* Percentile bootstrap over pairs, STATS_RESAMPLES resamples from the stream (seed, RNG_BOOTSTRAP, 0): 2.5 % and 97.5 %.
- * NaN where fewer than 3 pairs, or hardly any resample has a correlation. Returns 0 or -ERR_NOMEM. */
-int spearman_interval(const double *x, const double *y, int n, uint64_t seed, double *low, double *high);
+enum rank_stat { RANK_SPEARMAN, RANK_KENDALL, RANK_STAT_COUNT };
+const char *rank_stat_name(enum rank_stat k); /* "spearman" "kendall" */
+
+/* Spearman's rho is Pearson's correlation of the ranks, ties sharing their mean rank; Kendall's tau-b is
+ * (concordant - discordant) / sqrt((pairs not tied in x) (pairs not tied in y)). x, y [n], all finite.
+ * NaN for n < 2, where one side is constant, or when memory is out. O(n log n). */
+double rank_corr(enum rank_stat k, const double *x, const double *y, int n);
+
+struct estimate { double value, low, high; }; /* low, high: 2.5 % and 97.5 %; NaN: none */
+
+/* The same with its percentile bootstrap: STATS_RESAMPLES resamples of the pairs from the stream (seed, RNG_BOOTSTRAP, 0), each
+ * O(n) for Spearman and O(n log n) for Kendall. No interval for fewer than 3 pairs, or where hardly any resample has a
+ * correlation. Returns 0 or -ERR_NOMEM. */
+int rank_interval(enum rank_stat k, const double *x, const double *y, int n, uint64_t seed, struct estimate *out);
+
+/* The pairs in the better half by y: the ceil(n / 2) largest, and with them all that tie with the smallest of these.
+ * tx, ty have room for n. Returns how many; -ERR_NOMEM. */
+int stats_top_half(const double *x, const double *y, int n, double *tx, double *ty);
+
+/* How much worse than the best y is the best y among the k largest x. Where ties in x leave open which are among the k, the mean over
+ * all choices, exactly. NaN for n < 1; k is cut to n. NaN when memory is out. */
+double stats_regret(const double *x, const double *y, int n, int k);
 
 #endif

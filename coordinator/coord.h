@@ -84,10 +84,11 @@ int submit_find_job(struct coord *c, const char *name_or_id, uint64_t *id, struc
 
 /* docs.c: the documents of docs/api.md. `path` is without the leading "/api/v1/". The caller owns *out. */
 int docs_get(struct coord *c, const char *path, struct json_t **out, struct errbuf *e);
-/* jobs/ID/replay costs as much as the search's own proposals: it runs in the pool. `done` on the loop. */
-bool docs_is_replay(const char *path);
+/* jobs/ID/replay costs as much as the search's own proposals, jobs/ID/audit thousands of resamples: they run in the pool (slow.c).
+ * `done` on the loop. */
+bool docs_is_slow(const char *path);
 typedef void (*docs_done)(void *arg, int rc, struct json_t *doc, const struct errbuf *e);
-int docs_replay(struct coord *c, const char *path, docs_done done, void *arg, struct errbuf *e);
+int docs_slow(struct coord *c, const char *path, docs_done done, void *arg, struct errbuf *e);
 
 /* http.c */
 int  http_open(struct coord *c, struct errbuf *e);

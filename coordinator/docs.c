@@ -56,7 +56,7 @@ static bool ended(const struct trial_row *t)
 }
 
 /* The deterministic fields: what replay and the kill tests compare byte for byte. */
-static json_t *history_doc(const struct trial_row *t)
+json_t *doc_history(const struct trial_row *t)
 {
     bool scored = t->state == TRIAL_SCORED, done = ended(t);
     const struct trial_result *r = &t->r;
@@ -85,7 +85,7 @@ static json_t *history_doc(const struct trial_row *t)
 
 json_t *doc_trial(struct coord *c, const struct trial_row *t, const char *space)
 {
-    json_t *d = history_doc(t);
+    json_t *d = doc_history(t);
     const struct trial_result *r = &t->r;
     struct job *j = sched_job(c->sched, t->job);
     struct trial *live = j && !ended(t) ? job_trial(j, t->idx) : NULL;
@@ -217,7 +217,7 @@ static bool on_trial(void *arg, const struct trial_row *row)
 static bool on_history(void *arg, const struct trial_row *row)
 {
     struct listing *l = arg;
-    json_array_append_new(l->list, history_doc(row));
+    json_array_append_new(l->list, doc_history(row));
     return true;
 }
 

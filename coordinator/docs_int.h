@@ -1,4 +1,4 @@
-/* docs_int.h - between docs.c (the documents), verdict.c (statistics of verify, history of teach), replay.c and metrics.c. */
+/* docs_int.h - between docs.c (the documents), verdict.c (statistics of verify, history of teach), audit_doc.c, replay.c, slow.c and metrics.c. */
 #ifndef DIDACT_COORDINATOR_DOCS_INT_H
 #define DIDACT_COORDINATOR_DOCS_INT_H
 
@@ -36,7 +36,11 @@ json_t *doc_trial(struct coord *c, const struct trial_row *t, const char *space)
 /* why.c: trial -1 asks for the job. */
 int doc_why(struct coord *c, const struct job_row *stored, int64_t trial, json_t **out, struct errbuf *e);
 void arch_change(const char *parent, const char *child, char *out, size_t cap); /* in words; "" where nothing changed */
+json_t *doc_history(const struct trial_row *t); /* the deterministic fields of a trial; touches nothing else */
 int doc_verify(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e);
 int doc_teach(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e);
+/* In the pool. */
+int doc_replay(struct coord *c, struct reader *reader, const struct job_row *row, json_t **out, struct errbuf *e);
+int doc_audit(struct coord *c, struct reader *reader, const struct job_row *row, json_t **out, struct errbuf *e);
 
 #endif

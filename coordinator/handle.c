@@ -215,7 +215,7 @@ static void on_job_action(struct request *r)
         sched_action(r->c->sched, id, r->m.job_action.action, on_job_done, p);
 }
 
-static void on_replayed(void *arg, int rc, json_t *doc, const struct errbuf *e)
+static void on_slow_doc(void *arg, int rc, json_t *doc, const struct errbuf *e)
 {
     struct pending *p = arg;
     reply(p->c, &p->to, rc, e, doc);
@@ -228,11 +228,11 @@ static void on_query(struct request *r)
     json_t *doc = NULL;
     const char *path = r->m.query.path;
     int rc;
-    if (docs_is_replay(path)) {
+    if (docs_is_slow(path)) {
         struct pending *p = pend(r);
         if (!p)
             return;
-        rc = docs_replay(r->c, path, on_replayed, p, &e);
+        rc = docs_slow(r->c, path, on_slow_doc, p, &e);
         if (rc == 0)
             return;
         free(p);

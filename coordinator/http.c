@@ -1,5 +1,5 @@
 /* http.c - the read-only HTTP side: libmicrohttpd in external mode, its epoll descriptor and its timeout watched by the loop.
- * Everything answers from the loop's thread except replay, which suspends its connection until the pool is done.
+ * Everything answers from the loop's thread except replay and audit, which suspend their connection until the pool is done.
  * There is no authentication: opts.c keeps it on loopback unless told otherwise. Host headers are checked there, so that a web page
  * cannot read it through a name that resolves to 127.0.0.1. */
 #include "coordinator/coord.h"
@@ -33,7 +33,7 @@ struct ask {
     size_t body;
     bool   waiting, answered;
     int    rc;
-    json_t *doc;        /* of a replay */
+    json_t *doc;        /* from the pool */
     struct errbuf e;
 };
 
@@ -91,7 +91,7 @@ static enum MHD_Result send_doc(struct MHD_Connection *conn, int rc, const json_
     return send_text(conn, status_of(rc), "application/json", text, MHD_RESPMEM_MUST_FREE);
 }
 
-static void on_replayed(void *arg, int rc, json_t *doc, const struct errbuf *e)
+static void on_slow_doc(void *arg, int rc, json_t *doc, const struct errbuf *e)
 {
     struct ask *a = arg;
     struct http *h = a->h;
@@ -113,11 +113,11 @@ static enum MHD_Result answer_api(struct ask *a, const char *path)
 {
     struct errbuf e = { 0 };
     json_t *doc = NULL;
-    if (docs_is_replay(path)) {
+    if (docs_is_slow(path)) {
         MHD_suspend_connection(a->conn);
         a->waiting = true;
         a->h->n_waiting++;
-        int rc = docs_replay(a->h->c, path, on_replayed, a, &e);
+        int rc = docs_slow(a->h->c, path, on_slow_doc, a, &e);
         if (rc == 0)
             return MHD_YES;
         a->h->n_waiting--;
@@ -291,6 +291,6 @@ void http_close(struct coord *c)
     c->http = NULL;
     uv_poll_stop(&h->poll);
     uv_timer_stop(&h->timer);
-    if (h->n_waiting == 0) /* else the last replay does it: a suspended connection must not outlive the daemon */
+    if (h->n_waiting == 0) /* else the last document does it: a suspended connection must not outlive the daemon */
         close_handles(h);
 }

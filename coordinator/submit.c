@@ -408,6 +408,8 @@ static int searched_job(struct coord *c, struct job_spec *s, uint64_t *of, struc
             memcpy(s->dataset_hash, base->dataset_hash, sizeof s->dataset_hash);
         }
     }
+    if (rc == 0) /* the number stays right when another job takes the name */
+        snprintf(s->verify.of, sizeof s->verify.of, "%llu", (ull)*of);
     json_decref(doc);
     free(base);
     job_row_fini(&row);

@@ -52,7 +52,8 @@ int doc_verify(struct coord *c, const struct job_row *row, json_t *into, struct 
 {
     struct pairs p = { 0 };
     int rc = reader_trials(c->reader, row->id, TRIAL_SCORED, SORT_INDEX, 0, 0, on_trial, &p);
-    double *x = calloc((size_t)p.n + 1, sizeof *x), *y = calloc((size_t)p.n + 1, sizeof *y), low = NAN, high = NAN;
+    double *x = calloc((size_t)p.n + 1, sizeof *x), *y = calloc((size_t)p.n + 1, sizeof *y);
+    struct estimate rho;
     int n = 0;
     if (rc < 0 || p.nomem || !x || !y) {
         rc = err_set(e, rc < 0 && rc != -ERR_NOMEM ? ERR_IO : ERR_NOMEM, "cannot read the trials of job %llu", (unsigned long long)row->id);
@@ -70,10 +71,10 @@ int doc_verify(struct coord *c, const struct job_row *row, json_t *into, struct 
         }
     }
     char text[160];
-    rc = spearman_interval(x, y, n, (uint64_t)json_integer_value(json_object_get(spec, "seed")), &low, &high);
-    note(n, low, high, text, sizeof text);
-    json_object_set_new(into, "verify", json_pack("{s:i,s:o,s:o,s:o,s:o,s:o}", "n", n, "spearman", doc_real(spearman(x, y, n)), "ci_low",
-                        doc_real(low), "ci_high", doc_real(high), "note", doc_text(text), "pairs", list));
+    rc = rank_interval(RANK_SPEARMAN, x, y, n, (uint64_t)json_integer_value(json_object_get(spec, "seed")), &rho);
+    note(n, rho.low, rho.high, text, sizeof text);
+    json_object_set_new(into, "verify", json_pack("{s:i,s:o,s:o,s:o,s:o,s:o}", "n", n, "spearman", doc_real(rho.value), "ci_low",
+                        doc_real(rho.low), "ci_high", doc_real(rho.high), "note", doc_text(text), "pairs", list));
     json_decref(spec);
     if (rc < 0)
         err_set(e, ERR_NOMEM, "verify");

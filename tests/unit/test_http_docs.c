@@ -1,7 +1,6 @@
 /* The documents that HTTP and Query answer with, on a coordinator without sockets; and the statistics of verify. */
 #include "common/safetensors.h"
 #include "coordinator/docs_int.h"
-#include "common/stats.h"
 #include "tests/support/tmp.h"
 
 #include <jansson.h>
@@ -153,8 +152,9 @@ static void a_path_is_taken_apart(void **state)
     assert_int_equal(query_parse("jobs?colour=red", &q, &e), -ERR_INPUT);
     assert_non_null(strstr(e.text, "colour"));
     assert_int_equal(query_parse("a/b/c/d", &q, &e), -ERR_NOTFOUND);
-    assert_true(docs_is_replay("jobs/3/replay"));
-    assert_false(docs_is_replay("jobs/replay"));
+    assert_true(docs_is_slow("jobs/3/replay"));
+    assert_true(docs_is_slow("jobs/3/audit"));
+    assert_false(docs_is_slow("jobs/replay"));
 }
 
 static void every_list_says_its_total_and_is_cut(void **state)
@@ -250,6 +250,87 @@ static void verify_says_how_far_the_score_can_be_trusted(void **state)
     json_decref(d);
 }
 
+/* ---- audit ---- */
+static void put_result(struct fixture *f, uint64_t job, uint64_t idx, int arch, struct trial_result r)
+{
+    for (int k = 0; k < 2; k++) {
+        struct store_op *op = store_op_new(k ? OP_TRIAL_RESULT : OP_TRIAL_LEASE);
+        op->trial = (struct trial_row){ .job = job, .idx = idx, .attempt = 1, .state = TRIAL_RUNNING, .parent = -1, .worker = "w", .ended_ms = 9 };
+        snprintf(op->trial.arch, sizeof op->trial.arch, "arch %d", arch);
+        snprintf(op->trial.arch_hash, sizeof op->trial.arch_hash, "%032d", arch);
+        op->trial.r = r;
+        op->trial.r.state = r.reason ? TRIAL_FAILED : TRIAL_SCORED;
+        store_put(f->c.store, op);
+    }
+    store_flush(f->c.store);
+}
+
+static json_t *audit_of(struct fixture *f, uint64_t job, int *rc)
+{
+    struct job_row row;
+    struct errbuf e = { 0 };
+    json_t *doc = NULL;
+    assert_int_equal(reader_job(f->c.reader, job, &row), 1);
+    *rc = doc_audit(&f->c, f->c.reader, &row, &doc, &e);
+    job_row_fini(&row);
+    return doc;
+}
+
+static double number_at(const json_t *d, const char *a, const char *b, const char *c)
+{
+    const json_t *v = json_object_get(json_object_get(json_object_get(d, a), b), c);
+    return json_is_number(v) ? json_number_value(v) : NAN;
+}
+
+/* 12 candidates: the score ranks exactly as real training, parameters exactly against it, the summed loss (less is better) as the score. */
+static void an_audit_compares_every_column_with_real_training(void **state)
+{
+    struct fixture *f = *state;
+    int rc;
+    uint64_t search = add_job(f, JOB_SEARCH, "s", 0, NULL, NULL), verify = add_job(f, JOB_VERIFY, "v", 12, NULL, NULL);
+    assert_int_equal(search, 1);
+    for (int i = 0; i < 12; i++)
+        put_result(f, search, (uint64_t)i, i, (struct trial_result){ .score = 0.3 + 0.01 * i, .loss_sum = 9 - 0.1 * i, .n_checkpoints = 1,
+                   .checkpoint = { 8 }, .checkpoint_score = { i % 2 }, .params = (uint64_t)(1000 - i), .macs = 7, .seconds = 2 });
+    json_t *d = audit_of(f, search, &rc);
+    assert_int_equal(rc, 0);
+    assert_int_equal(json_integer_value(json_object_get(d, "scored")), 12);
+    assert_true(json_number_value(json_object_get(d, "seconds_per_candidate")) == 2);
+    assert_true(json_is_null(json_object_get(d, "teacher")));
+    assert_int_equal(json_array_size(json_object_get(json_array_get(json_object_get(d, "samples"), 0), "pairs")), 0);
+    json_decref(d);
+    for (int i = 0; i < 11; i++)
+        put_result(f, verify, (uint64_t)i, i, (struct trial_result){ .score = 0.5 + 0.03 * i, .valid_score = 0.1, .params = 1, .macs = 1, .seconds = 50 });
+    put_result(f, verify, 11, 11, (struct trial_result){ .reason = FAIL_NAN });
+    d = audit_of(f, search, &rc);
+    json_t *s = json_array_get(json_object_get(d, "samples"), 0), *list = json_object_get(s, "predictors"), *p;
+    assert_int_equal(json_integer_value(json_object_get(s, "n")), 11);
+    assert_int_equal(json_integer_value(json_object_get(s, "failed")), 1);
+    assert_int_equal(json_integer_value(json_array_get(json_object_get(s, "jobs"), 0)), (int)verify);
+    assert_true(json_number_value(json_object_get(s, "seconds")) == 50);
+    static const struct { const char *name; double rho, regret1, seconds; } want[] = {
+        { "score", 1, 0, 2 }, { "score@8", NAN, 0.15, 2 }, { "loss_sum", 1, 0, 2 }, { "params", -1, 0.3, 0 }, { "macs", NAN, 0.15, 0 } };
+    size_t i, found = 0;
+    json_array_foreach(list, i, p)
+        for (size_t k = 0; k < sizeof want / sizeof *want; k++) {
+            if (strcmp(json_string_value(json_object_get(p, "name")), want[k].name) != 0)
+                continue;
+            found++;
+            if (isfinite(want[k].rho)) {
+                assert_true(fabs(number_at(p, "all", "spearman", "value") - want[k].rho) < 1e-12);
+                assert_true(fabs(number_at(p, "top_half", "kendall", "value") - want[k].rho) < 1e-12);
+            }
+            assert_int_equal(json_integer_value(json_object_get(json_object_get(p, "top_half"), "n")), 6);
+            assert_true(fabs(json_number_value(json_object_get(json_object_get(p, "regret"), "top1")) - want[k].regret1) < 1e-12);
+            assert_true(json_number_value(json_object_get(p, "seconds")) == want[k].seconds);
+        }
+    assert_int_equal(found, sizeof want / sizeof *want);
+    assert_int_equal(json_array_size(list), found);
+    assert_null(audit_of(f, verify, &rc));
+    assert_int_equal(rc, -ERR_INPUT);
+    json_decref(d);
+}
+
 static void a_teacher_has_a_history(void **state)
 {
     struct fixture *f = *state;
@@ -282,44 +363,13 @@ static void status_and_metrics_count_the_same(void **state)
     free(text);
 }
 
-/* ---- statistics ---- */
-static void spearman_knows_the_textbook_cases(void **state)
-{
-    (void)state;
-    const double x[5] = { 1, 2, 3, 4, 5 }, y[5] = { 5, 6, 7, 8, 7 }, down[5] = { 9, 7, 5, 3, 1 }, flat[5] = { 2, 2, 2, 2, 2 };
-    assert_true(fabs(spearman(x, y, 5) - 0.82078268166812329) < 1e-12); /* ties share their mean rank */
-    assert_true(fabs(spearman(x, down, 5) + 1) < 1e-12);
-    assert_true(isnan(spearman(x, flat, 5)));
-    assert_true(isnan(spearman(x, y, 1)));
-}
-
-static void the_interval_is_repeatable_and_contains_the_estimate(void **state)
-{
-    (void)state;
-    double x[30], y[30], a, b, c, d;
-    struct rng r;
-    rng_init(&r, 4, RNG_TEST, 0);
-    for (int i = 0; i < 30; i++) {
-        x[i] = rng_normal(&r);
-        y[i] = x[i] + rng_normal(&r);
-    }
-    assert_int_equal(spearman_interval(x, y, 30, 7, &a, &b), 0);
-    assert_int_equal(spearman_interval(x, y, 30, 7, &c, &d), 0);
-    double rho = spearman(x, y, 30);
-    assert_true(a == c && b == d);
-    assert_true(a < rho && rho < b && a > -1 && b < 1 && b - a < 1);
-    assert_int_equal(spearman_interval(x, y, 2, 7, &a, &b), 0);
-    assert_true(isnan(a) && isnan(b));
-}
-
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_path_is_taken_apart), T(every_list_says_its_total_and_is_cut), T(a_job_has_every_field_of_the_documentation),
-        T(a_trial_has_every_field_of_the_documentation), T(verify_says_how_far_the_score_can_be_trusted), T(a_teacher_has_a_history),
-        T(status_and_metrics_count_the_same), cmocka_unit_test(spearman_knows_the_textbook_cases),
-        cmocka_unit_test(the_interval_is_repeatable_and_contains_the_estimate),
+        T(a_trial_has_every_field_of_the_documentation), T(verify_says_how_far_the_score_can_be_trusted), T(an_audit_compares_every_column_with_real_training), T(a_teacher_has_a_history),
+        T(status_and_metrics_count_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,168 @@
+/* audit.c - how far a search's scores can be trusted: a table for each sample of real trainings, and what it allows to say. */
+#include "client/audit.h"
+#include "client/verbs.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static double or_zero(double v) { return isfinite(v) ? v : 0; }
+
+const json_t *audit_predictor(const json_t *sample, const char *name)
+{
+    size_t i;
+    json_t *p;
+    json_array_foreach(json_object_get(sample, "predictors"), i, p)
+        if (strcmp(doc_str(p, "name"), name) == 0)
+            return p;
+    return NULL;
+}
+
+/* "0.71 [0.42 0.88]" */
+static void estimate_cell(struct table *t, const json_t *e)
+{
+    double v = doc_num(e, "value"), low = doc_num(e, "low"), high = doc_num(e, "high");
+    if (!isfinite(v))
+        table_cell(t, "%s", "");
+    else if (isfinite(low) && isfinite(high))
+        table_cell(t, "%.2f [%.2f %.2f]", v, low, high);
+    else
+        table_cell(t, "%.2f", v);
+}
+
+static void number_cell(struct table *t, const char *fmt, double v)
+{
+    char text[40] = "";
+    if (isfinite(v))
+        snprintf(text, sizeof text, fmt[0] == '4' ? "%.4f" : "%.2f", v);
+    table_cell(t, "%s", text);
+}
+
+static void predictors_table(const json_t *sample, FILE *f)
+{
+    static const struct table_col cols[] = { { "PREDICTOR", false, true }, { "N", true, false }, { "SPEARMAN", false, false },
+        { "KENDALL", false, false }, { "TOP HALF: N", true, false }, { "SPEARMAN", false, false }, { "KENDALL", false, false },
+        { "REGRET OF 1", true, false }, { "OF 10", true, false }, { "SECONDS", true, false } };
+    struct table t;
+    size_t i;
+    json_t *p;
+    table_init(&t, sizeof cols / sizeof cols[0], cols);
+    json_array_foreach(json_object_get(sample, "predictors"), i, p) {
+        table_cell(&t, "%s%s", doc_str(p, "name"), doc_num(p, "sign") < 0 ? " (less is better)" : "");
+        static const char *const halves[] = { "all", "top_half" };
+        for (int k = 0; k < 2; k++) {
+            const json_t *h = json_object_get(p, halves[k]);
+            table_cell(&t, "%.0f", or_zero(doc_num(h, "n")));
+            estimate_cell(&t, json_object_get(h, "spearman"));
+            estimate_cell(&t, json_object_get(h, "kendall"));
+        }
+        number_cell(&t, "4", doc_num(p, "regret.top1"));
+        number_cell(&t, "4", doc_num(p, "regret.top10"));
+        number_cell(&t, "2", doc_num(p, "seconds"));
+    }
+    table_print(&t, f, print_width(f));
+    table_fini(&t);
+}
+
+static void training_line(const json_t *s, FILE *f)
+{
+    short_str each;
+    size_t i;
+    json_t *job;
+    const char *name;
+    json_t *n;
+    fprintf(f, "\n%.0f networks trained for real (", or_zero(doc_num(s, "n")));
+    bool first = true;
+    json_object_foreach(json_object_get(s, "groups"), name, n)
+        if (json_integer_value(n) > 0) {
+            fprintf(f, "%s%lld %s", first ? "" : ", ", (long long)json_integer_value(n), name);
+            first = false;
+        }
+    fprintf(f, "), %g epochs each, batch %.0f; accuracy on the %s split; ", doc_num(s, "training.epochs"), doc_num(s, "training.batch"),
+            doc_str(s, "split"));
+    json_array_foreach(json_object_get(s, "jobs"), i, job)
+        fprintf(f, "%s%lld", i ? ", " : "job ", (long long)json_integer_value(job));
+    fprintf(f, "; %s of one device a training", fmt_seconds(each, doc_num(s, "seconds")));
+    if (or_zero(doc_num(s, "failed")) > 0)
+        fprintf(f, "; %.0f trainings failed and are left out", doc_num(s, "failed"));
+    fputs(":\n", f);
+}
+
+/* Is the score any better than counting parameters? Said only where the intervals let it. */
+static void compare_line(const json_t *s, const char *half, const char *where, FILE *f)
+{
+    const json_t *score = json_object_get(audit_predictor(s, "score"), half), *params = json_object_get(audit_predictor(s, "params"), half);
+    double a = doc_num(score, "spearman.value"), b = doc_num(params, "spearman.value");
+    if (!isfinite(a) || !isfinite(b))
+        return;
+    bool above = doc_num(score, "spearman.low") > doc_num(params, "spearman.high"), below = doc_num(score, "spearman.high") < doc_num(params, "spearman.low");
+    fprintf(f, "Over %s the score ranks %s the number of parameters (Spearman %.2f and %.2f)%s.\n", where,
+            above ? "better than" : below ? "worse than" : a >= b ? "no worse than" : "no better than", a, b,
+            above || below ? ": their intervals do not meet" : "; their intervals overlap, so this sample cannot tell them apart");
+}
+
+static void sample_show(const json_t *s, FILE *f)
+{
+    char sentence[512];
+    training_line(s, f);
+    if (json_array_size(json_object_get(s, "predictors")) == 0) {
+        fprintf(f, "none of them is a scored candidate of this search\n");
+        return;
+    }
+    predictors_table(s, f);
+    const json_t *score = audit_predictor(s, "score");
+    verify_sentence((int)or_zero(doc_num(score, "all.n")), doc_num(score, "all.spearman.value"), doc_num(score, "all.spearman.low"),
+                    doc_num(score, "all.spearman.high"), sentence, sizeof sentence);
+    fprintf(f, "%s\n", sentence);
+    compare_line(s, "all", "all of them", f);
+    compare_line(s, "top_half", "the better half", f);
+}
+
+void audit_show(const json_t *doc, FILE *f)
+{
+    short_str a, b, c;
+    size_t i, shown = 0;
+    json_t *s;
+    fprintf(f, "job %.0f %s: %.0f candidates scored", doc_num(doc, "job.id"), doc_str(doc, "job.name"), or_zero(doc_num(doc, "scored")));
+    if (isfinite(doc_num(doc, "seconds_per_candidate")))
+        fprintf(f, ", %s of one device each", fmt_seconds(a, doc_num(doc, "seconds_per_candidate")));
+    fputc('\n', f);
+    if (isfinite(doc_num(doc, "teacher.seconds")))
+        fprintf(f, "teacher: job %.0f took %s; over the %s candidates scored with it here, %s each\n", doc_num(doc, "teacher.job"),
+                fmt_seconds(a, doc_num(doc, "teacher.seconds")), fmt_count(b, doc_num(doc, "teacher.candidates")),
+                fmt_seconds(c, doc_num(doc, "teacher.seconds_per_candidate")));
+    else
+        fprintf(f, "teacher: made elsewhere; its cost is not known here\n");
+    json_array_foreach(json_object_get(doc, "samples"), i, s)
+        if (or_zero(doc_num(s, "n")) > 0) {
+            sample_show(s, f);
+            shown++;
+        }
+    if (shown == 0)
+        fprintf(f, "None of its candidates was trained for real yet: didact verify --of %.0f --top 10 --random 20\n", doc_num(doc, "job.id"));
+    else
+        fprintf(f, "\nIntervals: 95 %%, percentile bootstrap over networks (%.0f resamples). Top half: by real accuracy. Regret: accuracy lost by the best\n"
+                   "of so many picks against the best trained. Seconds: one device, for one candidate, without the teacher.\n",
+                doc_num(doc, "resamples"));
+}
+
+int verb_audit(struct cli *c)
+{
+    struct conn *conn;
+    json_t *doc;
+    const char *path = cli_str(c, "output", NULL), *by = cli_str(c, "by", "score");
+    int rc = cli_conn(c, &conn);
+    if (rc < 0)
+        return rc;
+    conn_patience(conn, 600); /* thousands of resamples for each column */
+    if ((rc = conn_query(conn, &doc, c->e, "jobs/%s/audit", c->arg[0])) < 0)
+        return rc;
+    if (c->json)
+        print_json(stdout, doc);
+    else
+        audit_show(doc, stdout);
+    if (path && (rc = audit_plot(doc, by, path, c->e)) == 0 && !c->json)
+        printf("%s\n", path);
+    json_decref(doc);
+    return rc;
+}

@@ -1,0 +1,153 @@
+/* audit_plot.c - two panels: the scatter of one column against real accuracy, and all columns' rank correlations as bars with
+ * their intervals, over all (dark) and over the better half (light). */
+#include "client/audit.h"
+#include "client/canvas.h"
+#include "client/print.h"
+
+#include <math.h>
+#include <string.h>
+
+#define INK    0x222222u
+#define FAINT  0xc8c8c8u
+#define ALL    0x1f5fa8u
+#define TOP    0x8fb8e0u
+#define CHOSEN 0xc8452fu
+
+struct frame { double x, y, w, h, x0, x1, y0, y1; }; /* place on the canvas; range of the values */
+
+static double place_x(const struct frame *p, double v) { return p->x + p->w * (v - p->x0) / (p->x1 - p->x0); }
+static double place_y(const struct frame *p, double v) { return p->y + p->h - p->h * (v - p->y0) / (p->y1 - p->y0); }
+
+/* The range of `n` values, a twentieth wider on both sides; never empty. */
+static void range(const double *v, int n, double *low, double *high)
+{
+    *low = INFINITY;
+    *high = -INFINITY;
+    for (int i = 0; i < n; i++) {
+        *low = fmin(*low, v[i]);
+        *high = fmax(*high, v[i]);
+    }
+    double pad = *high > *low ? (*high - *low) / 20 : fabs(*high) > 0 ? fabs(*high) / 20 : 0.5;
+    *low -= pad;
+    *high += pad;
+}
+
+static void axes(struct canvas *c, const struct frame *p, const char *xname, const char *yname)
+{
+    short_str s;
+    canvas_line(c, p->x, p->y + p->h, p->x + p->w, p->y + p->h, 1, INK);
+    canvas_line(c, p->x, p->y, p->x, p->y + p->h, 1, INK);
+    for (int i = 0; i <= 4; i++) {
+        double vx = p->x0 + (p->x1 - p->x0) * i / 4, vy = p->y0 + (p->y1 - p->y0) * i / 4;
+        canvas_line(c, place_x(p, vx), p->y + p->h, place_x(p, vx), p->y + p->h + 4, 1, INK);
+        canvas_line(c, p->x - 4, place_y(p, vy), p->x, place_y(p, vy), 1, INK);
+        if (fabs(vx) >= 1000)
+            canvas_text(c, place_x(p, vx), p->y + p->h + 17, ANCHOR_MIDDLE, 10, INK, "%s", fmt_count(s, vx));
+        else
+            canvas_text(c, place_x(p, vx), p->y + p->h + 17, ANCHOR_MIDDLE, 10, INK, "%.3g", vx);
+        canvas_text(c, p->x - 7, place_y(p, vy) + 4, ANCHOR_END, 10, INK, "%.3f", vy);
+    }
+    canvas_text(c, p->x + p->w / 2, p->y + p->h + 36, ANCHOR_MIDDLE, 10, INK, "%s", xname);
+    canvas_text(c, p->x - 46, p->y - 10, ANCHOR_START, 10, INK, "%s", yname);
+}
+
+static void scatter(struct canvas *c, const json_t *sample, const json_t *predictor, struct frame p)
+{
+    enum { MOST = 1000 }; /* the document holds no more */
+    double x[MOST], y[MOST];
+    const char *name = doc_str(predictor, "name");
+    char title[80];
+    int n = 0;
+    size_t i;
+    json_t *pair;
+    json_array_foreach(json_object_get(sample, "pairs"), i, pair) {
+        double v = json_number_value(json_object_get(json_object_get(pair, "values"), name)), a = doc_num(pair, "accuracy");
+        if (n < MOST && json_is_number(json_object_get(json_object_get(pair, "values"), name)) && isfinite(a)) {
+            x[n] = v;
+            y[n++] = a;
+        }
+    }
+    if (n == 0)
+        return;
+    range(x, n, &p.x0, &p.x1);
+    range(y, n, &p.y0, &p.y1);
+    snprintf(title, sizeof title, "accuracy after real training (%s)", doc_str(sample, "split"));
+    axes(c, &p, name, title);
+    double picked = doc_num(predictor, "pick.accuracy"), sign = doc_num(predictor, "sign"), best = -INFINITY;
+    for (int k = 0; k < n; k++)
+        best = fmax(best, sign * x[k]);
+    for (int k = 0; k < n; k++) /* the pick last, so that nothing covers it */
+        canvas_disc(c, place_x(&p, x[k]), place_y(&p, y[k]), 3.5, ALL);
+    for (int k = 0; k < n; k++)
+        if (sign * x[k] == best && y[k] == picked)
+            canvas_disc(c, place_x(&p, x[k]), place_y(&p, y[k]), 5, CHOSEN);
+    canvas_text(c, p.x + p.w, p.y + p.h + 54, ANCHOR_END, 10, CHOSEN, "red: what %s would pick", name);
+    canvas_text(c, p.x - 46, p.y - 30, ANCHOR_START, 10, INK, "%s: Spearman %.2f [%.2f %.2f], %d networks", name,
+                doc_num(predictor, "all.spearman.value"), doc_num(predictor, "all.spearman.low"), doc_num(predictor, "all.spearman.high"), n);
+}
+
+static void bar(struct canvas *c, const struct frame *p, const json_t *e, double y, double h, uint32_t rgb)
+{
+    double v = doc_num(e, "value"), low = doc_num(e, "low"), high = doc_num(e, "high"), zero = place_x(p, 0);
+    if (!isfinite(v))
+        return;
+    double at = place_x(p, v), left = fmin(at, zero), mid = y + h / 2;
+    canvas_box(c, left, y, fmax(at, zero) - left, h, rgb);
+    if (!isfinite(low) || !isfinite(high))
+        return;
+    canvas_line(c, place_x(p, low), mid, place_x(p, high), mid, 1.2, INK);
+    canvas_line(c, place_x(p, low), mid - 3, place_x(p, low), mid + 3, 1.2, INK);
+    canvas_line(c, place_x(p, high), mid - 3, place_x(p, high), mid + 3, 1.2, INK);
+}
+
+static void bars(struct canvas *c, const json_t *sample, struct frame p)
+{
+    double row = 26;
+    size_t i;
+    json_t *d;
+    p.x0 = -1;
+    p.x1 = 1;
+    for (int k = -2; k <= 2; k++) {
+        canvas_line(c, place_x(&p, k * 0.5), p.y, place_x(&p, k * 0.5), p.y + p.h, 1, k ? FAINT : INK);
+        canvas_text(c, place_x(&p, k * 0.5), p.y + p.h + 17, ANCHOR_MIDDLE, 10, INK, "%g", k * 0.5);
+    }
+    canvas_text(c, p.x, p.y - 30, ANCHOR_START, 10, INK, "Spearman with 95 %% intervals");
+    canvas_text(c, p.x, p.y - 10, ANCHOR_START, 10, ALL, "dark: all");
+    canvas_text(c, p.x + 90, p.y - 10, ANCHOR_START, 10, TOP, "light: top half by accuracy");
+    json_array_foreach(json_object_get(sample, "predictors"), i, d) {
+        if (i == AUDIT_ROOM)
+            break;
+        double y = p.y + row * (double)i;
+        canvas_text(c, p.x - 8, y + 16, ANCHOR_END, 10, INK, "%.22s", doc_str(d, "name"));
+        bar(c, &p, json_object_get(json_object_get(d, "all"), "spearman"), y + 3, 11, ALL);
+        bar(c, &p, json_object_get(json_object_get(d, "top_half"), "spearman"), y + 14, 8, TOP);
+    }
+}
+
+int audit_plot(const json_t *doc, const char *by, const char *path, struct errbuf *e)
+{
+    const json_t *sample = NULL;
+    size_t i;
+    json_t *s;
+    json_array_foreach(json_object_get(doc, "samples"), i, s)
+        if (doc_num(s, "n") > 0 && (!sample || doc_num(s, "n") > doc_num(sample, "n")))
+            sample = s;
+    if (!sample)
+        return err_set(e, ERR_NOTFOUND, "none of its candidates was trained for real yet: there is nothing to draw");
+    const json_t *predictor = audit_predictor(sample, by);
+    if (!predictor)
+        return err_set(e, ERR_NOTFOUND, "--by %.60s: no such column; the table shows which there are", by);
+    size_t rows = json_array_size(json_object_get(sample, "predictors"));
+    rows = rows < AUDIT_ROOM ? rows : AUDIT_ROOM;
+    double tall = 26.0 * (double)rows > 320 ? 26.0 * (double)rows : 320;
+    struct canvas *c = canvas_new(940, (int)tall + 170);
+    if (!c)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    canvas_text(c, 24, 28, ANCHOR_START, 10, INK, "job %.0f %.40s: ranks after scoring and after real training (epochs: %g)", doc_num(doc, "job.id"),
+                doc_str(doc, "job.name"), doc_num(sample, "training.epochs"));
+    scatter(c, sample, predictor, (struct frame){ .x = 70, .y = 90, .w = 380, .h = 320 });
+    bars(c, sample, (struct frame){ .x = 630, .y = 90, .w = 280, .h = tall });
+    int rc = canvas_write(c, path, e);
+    canvas_free(c);
+    return rc;
+}
