@@ -395,4 +395,13 @@ size_t KN(conv_scratch)(const struct op_call *c)
     return most;
 }
 
+const char *KN(conv_way)(const struct op_call *c, bool transposed)
+{
+    const struct conv v = conv_of(c, transposed);
+    const int M = v.g.N * v.dst_h * v.dst_w;
+    if (v.flat)
+        return c->blas && blas_pays(M, v.dst_c, v.src_c) ? "blas" : "flat";
+    return v.narrow ? "narrow" : "direct";
+}
+
 BILINEAR_RULES(conv)
