@@ -34,29 +34,19 @@ static uint64_t alive(const struct eng_plan *p, int i, bool back)
 
 /* ---- operations ---- */
 
-static uint64_t flops(const struct eng_plan *p, int rule, bool kept)
-{
-    uint64_t sum = 0;
-    for (int i = 0; i < p->n_nodes; i++)
-        sum += plan_flops(p, i, rule, kept);
-    for (int i = 0; i < p->n_redo && rule % 2; i++) /* those computed again belong to the way back */
-        sum += plan_flops(p, p->redo[i].node, rule - 1, kept);
-    return sum;
-}
-
 struct work { uint64_t train, tangent, tangent_kept, real, generator, total; };
 
 static struct work work_of(const struct plan_doc *d, const struct unroll_view *v)
 {
     const uint64_t T = (uint64_t)d->cfg->T, kept = (uint64_t)v->n_kept;
-    struct work w = { .train = flops(v->step, FORWARD, false) + flops(v->step, BACKWARD, false) };
+    struct work w = { .train = plan_pass_flops(v->step, FORWARD, false) + plan_pass_flops(v->step, BACKWARD, false) };
     if (v->real) {
-        w.tangent = flops(v->step, DUAL_FORWARD, false) + flops(v->step, DUAL_BACKWARD, false);
-        w.tangent_kept = v->keeper ? flops(v->keeper, DUAL_FORWARD, true) + flops(v->keeper, DUAL_BACKWARD, true) : 0;
-        w.real = flops(v->real, FORWARD, false) + flops(v->real, BACKWARD, false);
+        w.tangent = plan_pass_flops(v->step, DUAL_FORWARD, false) + plan_pass_flops(v->step, DUAL_BACKWARD, false);
+        w.tangent_kept = v->keeper ? plan_pass_flops(v->keeper, DUAL_FORWARD, true) + plan_pass_flops(v->keeper, DUAL_BACKWARD, true) : 0;
+        w.real = plan_pass_flops(v->real, FORWARD, false) + plan_pass_flops(v->real, BACKWARD, false);
     }
     if (d->generator)
-        w.generator = 2 * flops(d->generator, FORWARD, false) + flops(d->generator, BACKWARD, false);
+        w.generator = 2 * plan_pass_flops(d->generator, FORWARD, false) + plan_pass_flops(d->generator, BACKWARD, false);
     w.total = T * (w.train + w.generator) + (T - kept) * w.tangent + kept * w.tangent_kept + (uint64_t)d->n_meta * w.real;
     return w;
 }

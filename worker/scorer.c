@@ -68,14 +68,14 @@ static int compile(struct scorer *s, struct trial_result *r, struct errbuf *e)
 {
     const struct curriculum *c = &s->lessons->c;
     struct unroll_cfg cfg = { .learner = &s->net, .dtype = ENG_F32, .T = s->steps, .B = c->B, .inner = c->inner };
-    uint64_t unroll = 0, plan = 0;
+    struct demand d;
     int batch, n_batches, rc;
     eval_batches(s->data, s->task->fidelity.valid_images, &batch, &n_batches);
     if (n_batches == 0)
         return err_set(e, ERR_INPUT, "dataset %s has no validation images", s->data->d.hash);
-    if ((rc = unroll_predict(&cfg, &unroll, e)) < 0 || (rc = eng_plan_predict(&s->net, batch, ENG_F32, ENG_FORWARD, &plan, e)) < 0)
+    if ((rc = demand_score(&s->net, s->steps, c->B, &c->inner, batch, n_batches, &d, e)) < 0)
         return rc;
-    r->mem_bytes = unroll + plan + s->net.param_count * sizeof(float);
+    r->mem_bytes = d.mem_bytes;
     if (s->env->mem_bytes && r->mem_bytes > s->env->mem_bytes)
         return err_set(e, ERR_NOMEM, "needs %llu MiB, the budget is %llu MiB", (unsigned long long)(r->mem_bytes >> 20),
                        (unsigned long long)(s->env->mem_bytes >> 20));

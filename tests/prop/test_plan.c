@@ -273,6 +273,27 @@ static void the_predicted_memory_is_what_is_allocated(void **state)
     assert_true(kept >= 60 && judged >= 80);
 }
 
+static void a_plan_takes_the_same_room_on_every_machine(void **state)
+{
+    (void)state;
+    static const char *const isa[] = { "portable", "avx2", "avx512", "neon" };
+    for (uint64_t seed = 1; seed <= 100; seed++) {
+        struct net n;
+        uint64_t first = 0, bytes;
+        randnet(&n, seed, seed % 2 ? &randnet_small : &randnet_wide);
+        const struct unroll_cfg c = { .learner = &n, .dtype = ENG_F32, .T = 3, .B = 2 + (int)(seed % 7), .meta_batch = 5, .want_dx = true, .inner = inner_default() };
+        for (size_t i = 0; i < sizeof isa / sizeof isa[0]; i++) {
+            if (eng_init(isa[i], NULL) < 0)
+                continue;
+            assert_int_equal(unroll_predict(&c, &bytes, NULL), 0);
+            first = first ? first : bytes;
+            assert_int_equal(bytes, first);
+        }
+        net_fini(&n);
+    }
+    assert_int_equal(eng_init(NULL, NULL), 0);
+}
+
 /* ---- the leaky ReLU's mask ---- */
 
 static void a_leaky_relu_goes_back_by_the_sign_of_its_input(void **state)
@@ -308,6 +329,7 @@ int main(void)
         cmocka_unit_test(a_separable_cell_keeps_what_its_products_and_norms_made),
         cmocka_unit_test(the_budget_shows_in_the_memory_alone),
         cmocka_unit_test(the_predicted_memory_is_what_is_allocated),
+        cmocka_unit_test(a_plan_takes_the_same_room_on_every_machine),
         cmocka_unit_test(a_leaky_relu_goes_back_by_the_sign_of_its_input),
     };
     return cmocka_run_group_tests(tests, start, NULL);

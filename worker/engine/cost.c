@@ -21,3 +21,13 @@ uint64_t plan_flops(const struct eng_plan *p, int node, int rule, bool kept)
     }
     return 2 * products * (uint64_t)p->batch * net_node_macs(&p->net, n->net_node);
 }
+
+uint64_t plan_pass_flops(const struct eng_plan *p, int rule, bool kept)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < p->n_nodes; i++)
+        sum += plan_flops(p, i, rule, kept);
+    for (int i = 0; i < p->n_redo && rule % 2; i++)
+        sum += plan_flops(p, p->redo[i].node, rule - 1, kept);
+    return sum;
+}

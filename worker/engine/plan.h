@@ -81,6 +81,7 @@ double plan_tangent_kept(struct eng_plan *p, const void *w, const void *x, const
 /* Operations of a rule of struct op_rules on the step's way (2 a multiply-add; 0 for all but products), cost.c. `kept`: the
  * tangent pass finds what the plain pass has kept. The gradient with respect to the image counts in the tangent alone. */
 uint64_t plan_flops(const struct eng_plan *p, int node, int rule, bool kept);
+uint64_t plan_pass_flops(const struct eng_plan *p, int rule, bool kept); /* of all; what is computed again belongs to the way back */
 
 /* An unroll's plans and sizes in bytes, borrowed from it. */
 struct unroll_view {
