@@ -113,7 +113,7 @@ $(B)/%.a:
 	$(call say,AR)
 	$(Q)ar rcs $@ $^
 
-$(B)/didactd: $(B)/obj/coordinator/main.o $(L_COORD) $(L_COMMON)
+$(B)/didactd: $(B)/obj/coordinator/main.o $(L_COORD) $(L_ENGINE) $(L_COMMON)
 	$(call say,LINK)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(B)/didact-worker: $(B)/obj/worker/main.o $(L_WORKER) $(L_ENGINE) $(L_COMMON)

@@ -207,7 +207,26 @@ static int find_dtype(struct gcase *c, struct errbuf *e)
     return 0;
 }
 
-int case_load(struct gcase *c, const char *json_path, const char *tensor_path, struct errbuf *e)
+static int read_networks(struct gcase *c, struct errbuf *e)
+{
+    const struct { const char *key; int *to, usual; } sizes[] = { { "batch", &c->B, 128 }, { "T", &c->T, 32 }, { "meta_batch", &c->meta_batch, 512 } };
+    const json_t *inner = json_object_get(c->doc, "inner");
+    int rc = check_keys(c->doc, e);
+    c->generator_mode = json_object_get(c->doc, "generator") != NULL;
+    c->inner = inner_default();
+    if (rc < 0 || (rc = read_image(c, e)) < 0 || (rc = key_int(c->doc, "classes", &c->K, e)) < 0)
+        return rc;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        *sizes[i].to = sizes[i].usual;
+        if (json_object_get(c->doc, sizes[i].key) && (rc = key_int(c->doc, sizes[i].key, sizes[i].to, e)) < 0)
+            return rc;
+    }
+    if (inner && (rc = inner_from_json(&c->inner, inner, "inner", e)) < 0)
+        return rc;
+    return read_nets(c, e);
+}
+
+static int load_doc(struct gcase *c, const char *json_path, int (*read)(struct gcase *c, struct errbuf *e), struct errbuf *e)
 {
     memset(c, 0, sizeof *c);
     json_error_t je;
@@ -216,9 +235,17 @@ int case_load(struct gcase *c, const char *json_path, const char *tensor_path, s
         return err_set(e, ERR_INPUT, "%s:%d: %s", json_path, je.line, je.text);
     if (!json_is_object(c->doc))
         return err_set(e, ERR_INPUT, "%s: must be an object", json_path);
-    int rc = read_doc(c, e);
+    int rc = read(c, e);
+    return rc < 0 ? err_wrap(e, rc, "%s", json_path) : 0;
+}
+
+int case_load_networks(struct gcase *c, const char *json_path, struct errbuf *e) { return load_doc(c, json_path, read_networks, e); }
+
+int case_load(struct gcase *c, const char *json_path, const char *tensor_path, struct errbuf *e)
+{
+    int rc = load_doc(c, json_path, read_doc, e);
     if (rc < 0)
-        return err_wrap(e, rc, "%s", json_path);
+        return rc;
     if ((rc = st_open(&c->file, tensor_path, e)) < 0 || (rc = find_dtype(c, e)) < 0)
         return rc;
     return 0;

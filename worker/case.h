@@ -37,6 +37,8 @@ struct gcase {
 };
 
 int  case_load(struct gcase *c, const char *json_path, const char *tensor_path, struct errbuf *e);
+/* The networks and sizes alone, without tensors: of the keys only image, classes and learner must be there. */
+int  case_load_networks(struct gcase *c, const char *json_path, struct errbuf *e);
 /* Fills c->out. A step that diverges is no error: outputs become NaN, which case_report calls a failure. */
 int  case_compute(struct gcase *c, int threads, struct errbuf *e);
 /* One line an output, last the worst err/tol. Returns true when every output with a reference is within tolerance. */

@@ -3,6 +3,7 @@
 #define DIDACT_WORKER_CMD_H
 
 int cmd_grad(int argc, char **argv); /* one outer step against a case file */
+int cmd_plan(int argc, char **argv); /* what the engine would do, and in how much memory */
 int cmd_run(int argc, char **argv);  /* one task of a job file, without a coordinator */
 int cmd_score(int argc, char **argv); /* the scores of a list of architectures */
 

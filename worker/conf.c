@@ -42,6 +42,7 @@ void worker_conf_help(FILE *out)
           "Usage: didact-worker [OPTIONS]          the daemon\n"
           "       didact-worker run ...            one task of a job file, without a coordinator\n"
           "       didact-worker grad ...           one meta-gradient against a case file\n"
+          "       didact-worker plan ...           what the engine would do with an architecture, in how much memory\n"
           "       didact-worker version\n\nOptions:\n",
           out);
     for (int i = 0; i < OPT_COUNT; i++) {

@@ -4,9 +4,7 @@
 
 void eval_batches(const struct real_data *data, int images, int *batch, int *n_batches)
 {
-    int n = images < (int)data->d.n[SPLIT_VALID] ? images : (int)data->d.n[SPLIT_VALID];
-    *n_batches = n < 1 ? 0 : (n + EVAL_BATCH - 1) / EVAL_BATCH;
-    *batch = *n_batches ? n / *n_batches : 0;
+    demand_eval_cut(images, (int)data->d.n[SPLIT_VALID], batch, n_batches);
 }
 
 int evaluator_init(struct evaluator *v, const struct net *n, const struct real_data *data, int images, struct eng_pool *pool,

@@ -6,9 +6,7 @@
 #define DIDACT_WORKER_EVALUATE_H
 
 #include "worker/datacache.h"
-#include "worker/engine/engine.h"
-
-#define EVAL_BATCH 500 /* at most; part of a score's identity */
+#include "worker/engine/demand.h"
 
 struct evaluator {
     struct eng_plan *plan;          /* owned */

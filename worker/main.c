@@ -25,6 +25,7 @@ static int cmd_version(int argc, char **argv)
 
 static const struct { const char *name; int (*run)(int argc, char **argv); } commands[] = {
     { "grad", cmd_grad },
+    { "plan", cmd_plan },
     { "run", cmd_run },
     { "score", cmd_score },
     { "version", cmd_version },

@@ -70,14 +70,14 @@ static int compile(struct scorer *s, struct trial_result *r, struct errbuf *e)
 {
     const struct curriculum *c = &s->lessons->c;
     struct unroll_cfg cfg = { .learner = &s->net, .dtype = ENG_F32, .T = s->steps, .B = c->B, .inner = c->inner };
-    uint64_t unroll = 0, plan = 0;
+    struct demand d;
     int batch, n_batches, rc;
     eval_batches(s->data, s->task->fidelity.valid_images, &batch, &n_batches);
     if (n_batches == 0)
         return err_set(e, ERR_INPUT, "dataset %s has no validation images", s->data->d.hash);
-    if ((rc = unroll_predict(&cfg, &unroll, e)) < 0 || (rc = eng_plan_predict(&s->net, batch, ENG_F32, ENG_FORWARD, &plan, e)) < 0)
+    if ((rc = demand_score(&s->net, s->steps, c->B, &c->inner, batch, n_batches, &d, e)) < 0)
         return rc;
-    r->mem_bytes = unroll + plan + s->net.param_count * sizeof(float);
+    r->mem_bytes = d.mem_bytes;
     if (s->task->zero_cost) { /* before the training, and gone when it starts */
         uint64_t bytes = 0;
         if ((rc = zerocost_predict(&s->net, s->data, s->task->zero_cost, &bytes, e)) < 0)

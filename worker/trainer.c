@@ -9,7 +9,7 @@
 #include "worker/task.h"
 
 #include "common/safetensors.h"
-#include "worker/engine/engine.h"
+#include "worker/engine/demand.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -47,12 +47,12 @@ static int allocate(struct trainer *s, struct trial_result *r, struct errbuf *e)
 {
     const struct train_task *t = s->task;
     const struct dataset *d = &s->data->d;
-    uint64_t B = (uint64_t)t->batch, P = s->net.param_count, plan = 0;
-    int rc = eng_plan_predict(&s->net, t->batch, ENG_F32, ENG_GRAD | ENG_RUNNING | ENG_BLAS, &plan, e);
+    uint64_t B = (uint64_t)t->batch, P = s->net.param_count;
+    struct demand need;
+    int rc = demand_train(&s->net, t->batch, d->n[SPLIT_TRAIN], d->n_classes, &need, e);
     if (rc < 0)
         return rc;
-    r->mem_bytes = plan + 3 * P * sizeof(float) + B * (s->image + 2 * (uint64_t)d->n_classes) * sizeof(float) +
-                   d->n[SPLIT_TRAIN] * sizeof(uint32_t);
+    r->mem_bytes = need.mem_bytes;
     if (s->env->mem_bytes && r->mem_bytes > s->env->mem_bytes)
         return err_set(e, ERR_NOMEM, "needs %llu MiB, the budget is %llu MiB", (unsigned long long)(r->mem_bytes >> 20),
                        (unsigned long long)(s->env->mem_bytes >> 20));

@@ -3,6 +3,7 @@
 
 #include "tests/support/randnet.h"
 
+#include <malloc.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +12,43 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+/* ---- what is asked of the C library's allocator while `counting`: these definitions come before the shared library's ---- */
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__GLIBC__)
+#define CAN_COUNT 0
+#else
+#define CAN_COUNT 1
+#endif
+
+static bool    counting;
+static int64_t alive, peak; /* bytes */
+
+#if CAN_COUNT
+void *__libc_malloc(size_t n);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t n);
+void *__libc_memalign(size_t align, size_t n);
+void  __libc_free(void *p);
+
+static void *count(void *p, int sign)
+{
+    if (counting && p)
+        alive += sign * (int64_t)malloc_usable_size(p);
+    if (alive > peak)
+        peak = alive;
+    return p;
+}
+void *malloc(size_t n) { return count(__libc_malloc(n), 1); }
+void *calloc(size_t n, size_t size) { return count(__libc_calloc(n, size), 1); }
+void *realloc(void *p, size_t n)
+{
+    count(p, -1);
+    return count(__libc_realloc(p, n), 1);
+}
+void *aligned_alloc(size_t align, size_t n) { return count(__libc_memalign(align, n), 1); }
+void  free(void *p) { __libc_free(count(p, -1)); }
+#endif
 
 static int start(void **state)
 {
@@ -195,6 +233,67 @@ static void the_budget_shows_in_the_memory_alone(void **state)
     assert_true(refused > 60 && partly > 60 && wholly >= 240);
 }
 
+/* ---- sizes ---- */
+
+/* The most that is allocated at any time, from planning on, what plans themselves take on the heap included. */
+static void the_predicted_memory_is_what_is_allocated(void **state)
+{
+    (void)state;
+    if (!CAN_COUNT) {
+        print_message("the allocator is a sanitizer's\n");
+        skip();
+    }
+    int kept = 0, judged = 0;
+    for (uint64_t seed = 1; seed <= 60; seed++)
+        for (int mode = 0; mode < 4; mode++) {
+            struct net n;
+            struct unroll *u;
+            uint64_t usual, predicted;
+            randnet(&n, seed, &randnet_wide);
+            struct unroll_cfg c = { .learner = &n, .dtype = seed % 3 ? ENG_F32 : ENG_F64, .T = 1 + (int)(seed % 6), .B = 256, .meta_batch = mode == 3 ? 0 : 1024,
+                                    .want_dx = seed % 2, .inner = inner_defaults((enum inner_type)(seed % INNER_TYPE_COUNT)) };
+            assert_int_equal(unroll_predict(&c, &usual, NULL), 0);
+            c.budget_bytes = mode == 1 ? usual * 3 / 2 : mode == 2 ? UINT64_MAX / 2 : 0;
+            assert_int_equal(unroll_predict(&c, &predicted, NULL), 0);
+            alive = peak = 0;
+            counting = true;
+            int rc = unroll_new(&c, &u, NULL);
+            counting = false;
+            assert_int_equal(rc, 0);
+            assert_true(peak >= (int64_t)predicted && unroll_bytes(u) == predicted);
+            kept += unroll_view(u).n_kept > 0;
+            judged += predicted > 3 << 20; /* below that, the plans' own 50 kB are more than 2 % */
+            if (predicted > 3 << 20 && (double)peak > 1.02 * (double)predicted) {
+                randnet_print(&n);
+                fail_msg("seed %d, mode %d: %llu bytes predicted, %lld allocated", (int)seed, mode, (unsigned long long)predicted, (long long)peak);
+            }
+            unroll_free(u);
+            net_fini(&n);
+        }
+    assert_true(kept >= 60 && judged >= 80);
+}
+
+static void a_plan_takes_the_same_room_on_every_machine(void **state)
+{
+    (void)state;
+    static const char *const isa[] = { "portable", "avx2", "avx512", "neon" };
+    for (uint64_t seed = 1; seed <= 100; seed++) {
+        struct net n;
+        uint64_t first = 0, bytes;
+        randnet(&n, seed, seed % 2 ? &randnet_small : &randnet_wide);
+        const struct unroll_cfg c = { .learner = &n, .dtype = ENG_F32, .T = 3, .B = 2 + (int)(seed % 7), .meta_batch = 5, .want_dx = true, .inner = inner_default() };
+        for (size_t i = 0; i < sizeof isa / sizeof isa[0]; i++) {
+            if (eng_init(isa[i], NULL) < 0)
+                continue;
+            assert_int_equal(unroll_predict(&c, &bytes, NULL), 0);
+            first = first ? first : bytes;
+            assert_int_equal(bytes, first);
+        }
+        net_fini(&n);
+    }
+    assert_int_equal(eng_init(NULL, NULL), 0);
+}
+
 /* ---- the leaky ReLU's mask ---- */
 
 static void a_leaky_relu_goes_back_by_the_sign_of_its_input(void **state)
@@ -229,6 +328,8 @@ int main(void)
         cmocka_unit_test(what_is_computed_again_has_the_same_bits),
         cmocka_unit_test(a_separable_cell_keeps_what_its_products_and_norms_made),
         cmocka_unit_test(the_budget_shows_in_the_memory_alone),
+        cmocka_unit_test(the_predicted_memory_is_what_is_allocated),
+        cmocka_unit_test(a_plan_takes_the_same_room_on_every_machine),
         cmocka_unit_test(a_leaky_relu_goes_back_by_the_sign_of_its_input),
     };
     return cmocka_run_group_tests(tests, start, NULL);

@@ -109,6 +109,7 @@ struct kernels {
     struct op_rules op[OP_COUNT];
     size_t (*aux[OP_COUNT])(const struct op_call *c);      /* bytes kept from forward to backward; NULL: none */
     size_t (*scratch[OP_COUNT])(const struct op_call *c);  /* bytes for one call's own use */
+    const char *(*way[OP_COUNT])(const struct op_call *c, bool transposed);  /* which of an op's kernels; NULL: it has one */
     const struct optim_row *optim;                         /* [INNER_TYPE_COUNT] */
     double (*loss)(int B, int K, const void *logits, const void *y, void *gs);      /* gs NULL: value only */
     /* gs and gs_dot from logits and their tangents; yu may be NULL */

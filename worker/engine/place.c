@@ -29,7 +29,7 @@ struct placing {
     struct need *need;     /* [n_tensors] */
     struct life *life;     /* [n_tensors * (N_BUFFERS + 2) + n_nodes] */
     int         *candidate, n_candidates, n_lives;
-    int64_t     *change;   /* [2n + 2]: of the bytes alive, from one time to the next */
+    int64_t     *change;   /* [n_times + 1]: of the bytes alive, from one time to the next */
     bool         keep;
 };
 
@@ -187,11 +187,10 @@ static int place_all(struct life *l, int n, uint64_t *total)
 
 /* ---- what is computed again ---- */
 
-/* The most bytes alive at any time: no arena is smaller, and most are hardly larger. */
-static uint64_t most_alive(struct placing *a)
+/* The most bytes alive at any time: no arena is smaller, and most are hardly larger. alive: [times], or NULL. */
+static uint64_t most_alive(struct placing *a, int times, uint64_t *alive)
 {
-    const int times = 2 * a->p->n_nodes + 1;
-    int64_t alive = 0, most = 0;
+    int64_t now = 0, most = 0;
     find_lives(a);
     memset(a->change, 0, (size_t)(times + 1) * sizeof *a->change);
     for (int i = 0; i < a->n_lives; i++) {
@@ -199,8 +198,9 @@ static uint64_t most_alive(struct placing *a)
         a->change[a->life[i].to + 1] -= (int64_t)a->life[i].bytes;
     }
     for (int t = 0; t < times; t++) {
-        alive += a->change[t];
-        if (alive > most) most = alive;
+        now += a->change[t];
+        if (now > most) most = now;
+        if (alive) alive[t] = (uint64_t)now;
     }
     return (uint64_t)most;
 }
@@ -231,15 +231,15 @@ static void drop_down_to(struct placing *a, uint64_t arena)
     struct tensor *t = a->p->tensor;
     for (int i = 0; i < a->n_candidates; i++)
         t[a->candidate[i]].redo = false;
-    const uint64_t before = most_alive(a);
+    const uint64_t before = most_alive(a, a->p->n_times, NULL);
     if (before <= arena)
         return;
     for (int i = 0; i < a->n_candidates; i++)
         t[a->candidate[i]].redo = true;
-    uint64_t now = most_alive(a);
+    uint64_t now = most_alive(a, a->p->n_times, NULL);
     for (int i = 0; i < a->n_candidates; i++) {
         t[a->candidate[i]].redo = false;
-        uint64_t then = most_alive(a);
+        uint64_t then = most_alive(a, a->p->n_times, NULL);
         if (then <= arena || then <= now)
             now = then;
         else
@@ -258,10 +258,13 @@ static int list_again(struct placing *a, struct errbuf *e)
         for (int r = 0; r < p->n_tensors; r++)
             if (has_buffers(p, r) && goes_again(a, r) && a->need[r].back == 2 * n - i)
                 p->redo[p->n_redo++] = (struct redo){ i, p->tensor[r].producer };
-    for (int r = 0; r < p->n_tensors; r++)
-        for (int i = VAL; i <= DOT; i++)
-            if (!goes_again(a, r))
-                p->tensor[r].again[i] = p->tensor[r].place[i];
+    for (int r = 0; r < p->n_tensors; r++) {
+        struct tensor *t = &p->tensor[r];
+        t->redo = goes_again(a, r);
+        t->stays = !t->redo && a->need[r].back < INT_MAX;
+        for (int i = VAL; i <= DOT && !t->redo; i++)
+            t->again[i] = t->place[i];
+    }
     return 0;
 }
 
@@ -288,7 +291,7 @@ static int place_within(struct placing *a, uint64_t at_most, struct errbuf *e)
     for (int i = 0; i < ROUNDS; i++) {
         if (at_most < UINT64_MAX)
             drop_down_to(a, aim);
-        find_lives(a);
+        most_alive(a, p->n_times, p->alive);
         if (place_all(a->life, a->n_lives, &p->scratch) < 0)
             return err_set(e, ERR_NOMEM, "no memory to plan %d ops", p->n_nodes);
         p->bytes = p->scratch + p->scratch_bytes;
@@ -308,9 +311,11 @@ int plan_place(struct eng_plan *p, const struct plan_wish *wish, struct errbuf *
     a.need = calloc(tensors, sizeof *a.need);
     a.life = calloc(tensors * (N_BUFFERS + 2) + (size_t)p->n_nodes, sizeof *a.life);
     a.candidate = calloc(tensors, sizeof *a.candidate);
-    a.change = calloc(2 * (size_t)p->n_nodes + 3, sizeof *a.change);
+    p->n_times = (wish->keep ? 2 : 1) * (2 * p->n_nodes + 1);
+    a.change = calloc((size_t)p->n_times + 1, sizeof *a.change);
+    p->alive = calloc((size_t)p->n_times, sizeof *p->alive);
     op_sizes(p);
-    if (!a.need || !a.life || !a.candidate || !a.change)
+    if (!a.need || !a.life || !a.candidate || !a.change || !p->alive)
         rc = err_set(e, ERR_NOMEM, "no memory to plan %d ops", p->n_nodes);
     else
         rc = place_within(&a, wish->keep ? UINT64_MAX : wish->at_most, e);

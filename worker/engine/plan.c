@@ -318,6 +318,7 @@ void eng_plan_free(struct eng_plan *p)
     free(p->tensor);
     free(p->unread);
     free(p->redo);
+    free(p->alive);
     free(p->running);
     if (p->owns_arena)
         free(p->arena);

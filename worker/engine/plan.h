@@ -15,7 +15,7 @@ struct tensor {
     bool     param, batched;
     bool     has_dot, needs_adj;
     uint64_t offset, elems;    /* offset: of a parameter in the flat vector; elems with the batch */
-    bool     redo;             /* val and dot are computed again on the way back */
+    bool     redo, stays;      /* val and dot, on the way back: computed again; still there (neither: not read) */
     bool     kept[N_BUFFERS];  /* lies in the step's kept memory, not in the arena */
     uint64_t place[N_BUFFERS]; /* bytes into either */
     uint64_t again[2];         /* VAL, DOT on the way back: place[], but after a redo */
@@ -55,6 +55,8 @@ struct eng_plan {
     bool           *unread;    /* [net.n_params] the output does not depend on it: its gradient is zero */
     struct redo    *redo;      /* in the order of the way back */
     int             n_redo;
+    uint64_t       *alive;     /* [n_times] bytes in use at each time of the pass (place.c), of arena without scratch */
+    int             n_times;
     uint64_t        scratch, scratch_bytes, bytes;
     uint64_t        kept_bytes; /* of one plain pass; 0 without plan_wish.keep */
     char           *arena, *kept; /* kept: set before each pass */
@@ -78,6 +80,20 @@ void plan_attach(struct eng_plan *p, void *arena); /* borrowed, p->bytes, 64-ali
 double plan_grad(struct eng_plan *p, const void *w, const void *x, const void *y, void *g, void *gx, void *logits);
 /* eng_tangent after plan_grad on the same arguments, the same p->kept and g NULL: takes from there what it can. */
 double plan_tangent_kept(struct eng_plan *p, const void *w, const void *x, const void *y, const void *u, void *hu, void *xu, void *yu);
+/* Operations of a rule of struct op_rules on the step's way (2 a multiply-add; 0 for all but products), cost.c. `kept`: the
+ * tangent pass finds what the plain pass has kept. The gradient with respect to the image counts in the tangent alone. */
+uint64_t plan_flops(const struct eng_plan *p, int node, int rule, bool kept);
+uint64_t plan_pass_flops(const struct eng_plan *p, int rule, bool kept); /* of all; what is computed again belongs to the way back */
+
+/* An unroll's plans and sizes in bytes, borrowed from it. */
+struct unroll_view {
+    const struct eng_plan *step, *keeper, *real;  /* keeper, real: may be NULL; step runs where fewer than T steps keep */
+    int      n_kept;
+    uint64_t arena, kept, rows, total;            /* rows: weights, states, gradients, adjoints */
+};
+struct unroll_view unroll_view(const struct unroll *u);
+/* unroll_new without memory: to be looked at and freed alone. */
+int unroll_plan(const struct unroll_cfg *c, struct unroll **out, struct errbuf *e);
 void unroll_set_probe(struct unroll *u, plan_probe probe, void *arg); /* NULL: none; both of its plans */
 struct op_call plan_call(const struct eng_plan *p, const struct node *n);
 void *eng_alloc(uint64_t bytes);                   /* 64-aligned; free with free() */

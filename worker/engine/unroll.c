@@ -146,22 +146,42 @@ int unroll_predict(const struct unroll_cfg *c, uint64_t *bytes, struct errbuf *e
     return rc;
 }
 
-int unroll_new(const struct unroll_cfg *c, struct unroll **out, struct errbuf *e)
+int unroll_plan(const struct unroll_cfg *c, struct unroll **out, struct errbuf *e)
 {
     struct unroll *u = malloc(sizeof *u);
     *out = NULL;
     if (!u)
         return err_set(e, ERR_NOMEM, "no memory for an unroll");
     int rc = compile(c, u, e);
-    if (rc < 0)
-        goto fail;
+    if (rc < 0) {
+        unroll_free(u);
+        return rc;
+    }
+    u->bytes = sizes_of(u).total;
+    *out = u;
+    return 0;
+}
+
+struct unroll_view unroll_view(const struct unroll *u)
+{
     const struct sizes s = sizes_of(u);
-    u->bytes = s.total;
+    return (struct unroll_view){ .step = u->step, .keeper = u->keeper, .real = u->real, .n_kept = u->n_kept,
+                                 .arena = s.arena, .kept = s.kept, .rows = s.total - s.arena - s.kept, .total = s.total };
+}
+
+int unroll_new(const struct unroll_cfg *c, struct unroll **out, struct errbuf *e)
+{
+    struct unroll *u;
+    int rc = unroll_plan(c, &u, e);
+    *out = NULL;
+    if (rc < 0)
+        return rc;
+    const struct sizes s = sizes_of(u);
     u->arena = eng_alloc(s.total);
     u->tensor = calloc((size_t)(c->learner->n_params ? c->learner->n_params : 1), sizeof *u->tensor);
     if (!u->arena || !u->tensor) {
-        rc = err_set(e, ERR_NOMEM, "an unroll of %llu bytes does not fit in memory", (unsigned long long)s.total);
-        goto fail;
+        unroll_free(u);
+        return err_set(e, ERR_NOMEM, "an unroll of %llu bytes does not fit in memory", (unsigned long long)s.total);
     }
     plan_attach(u->step, u->arena);
     if (u->real)
@@ -178,10 +198,6 @@ int unroll_new(const struct unroll_cfg *c, struct unroll **out, struct errbuf *e
                                    .stride = row_bytes(u) / eng_dtype_size(c->dtype) };
     *out = u;
     return 0;
-fail:
-    release(u);
-    free(u);
-    return rc;
 }
 
 void unroll_free(struct unroll *u)

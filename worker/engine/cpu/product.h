@@ -29,6 +29,8 @@ struct prod {
 };
 void KN(prod_run)(const struct prod *p);
 static inline size_t prod_b_elems(size_t K, size_t N) { return (N + VL - 1) / VL * VL * K; }
+/* Room for it in every variant: a plan's size is the same on all machines, so that the coordinator can know it. */
+static inline size_t prod_b_room(size_t K, size_t N) { return (N + 15) / 16 * 16 * K; }
 
 /* D[r][n] (+)= sum over segments, pixels of A_seg[pixel + off(r)] * G_seg[pixel][n], r = (run, j), for r0 <= r < r1 */
 struct wprod {

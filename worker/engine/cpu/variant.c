@@ -16,6 +16,7 @@ const struct kernels *KN(kernels)(void)
         .aux = { [OP_BN] = KN(bn_aux), [OP_MAXPOOL] = KN(maxpool_aux) },
         .scratch = { [OP_CONV] = KN(conv_scratch), [OP_DWCONV] = KN(dwconv_scratch), [OP_BIAS] = KN(bias_scratch),
                      [OP_WNORM] = KN(wnorm_scratch), [OP_BN] = KN(bn_scratch) },
+        .way = { [OP_CONV] = KN(conv_way) },
         .optim = KN(optim_rows),
         .loss = KN(loss),
         .dual_loss = KN(dual_loss),

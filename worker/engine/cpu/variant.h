@@ -21,6 +21,7 @@ size_t KN(wnorm_scratch)(const struct op_call *c);
 size_t KN(bn_aux)(const struct op_call *c);
 size_t KN(bn_scratch)(const struct op_call *c);
 size_t KN(maxpool_aux)(const struct op_call *c);
+const char *KN(conv_way)(const struct op_call *c, bool transposed);
 
 double KN(loss)(int B, int K, const void *logits, const void *y, void *gs);
 double KN(dual_loss)(int B, int K, const void *logits, const void *sdot, const void *y, void *gs, void *gs_dot, void *yu);

@@ -44,8 +44,8 @@ static size_t layout(struct conv *v, char *base, int n_seg)
     size_t kk = (size_t)g->k * (size_t)g->k, cig = (size_t)(g->Ci / g->G), cog = (size_t)(g->Co / g->G);
     taps_carve(&c, g->k, &v->taps);
     size_t inner = (v->transposed ? cog : cig), outer = v->transposed ? cig : cog;
-    size_t packed = v->narrow ? prod_b_elems(inner * (size_t)n_seg, outer * kk)
-                              : prod_b_elems(inner * kk * (size_t)n_seg, outer) * (size_t)g->G;
+    size_t packed = v->narrow ? prod_b_room(inner * (size_t)n_seg, outer * kk)
+                              : prod_b_room(inner * kk * (size_t)n_seg, outer) * (size_t)g->G;
     v->pack = carve(&c, packed * sizeof(real));
     v->b = v->transposed ? border_backward(g) : border_forward(g);
     if (v->flat || v->narrow)
@@ -393,6 +393,15 @@ size_t KN(conv_scratch)(const struct op_call *c)
                 most = n;
         }
     return most;
+}
+
+const char *KN(conv_way)(const struct op_call *c, bool transposed)
+{
+    const struct conv v = conv_of(c, transposed);
+    const int M = v.g.N * v.dst_h * v.dst_w;
+    if (v.flat)
+        return c->blas && blas_pays(M, v.dst_c, v.src_c) ? "blas" : "flat";
+    return v.narrow ? "narrow" : "direct";
 }
 
 BILINEAR_RULES(conv)
