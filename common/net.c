@@ -403,9 +403,15 @@ int net_add(struct net *n, enum net_op op, const int *in, int n_in, const struct
     if (len < 0 || (size_t)len >= sizeof node.path)
         return err_set(e, ERR_INPUT, "the layer path %s is longer than %zu characters", path, sizeof node.path - 1);
     int rc = check_inputs(&c, n, in, n_in);
+    uint64_t total = n->param_count;
     if (rc < 0 || (rc = infer(&c, n, in, n_in, at ? at : &none, &node.at, &node.shape)) < 0 ||
         (rc = list_params(&c, &n->node[in[0]].shape, &node.at, &list)) < 0)
         return rc;
+    for (int i = 0; i < list.n; i++)
+        total += list.p[i].size;
+    if (total > NET_MAX_PARAMS)
+        return REFUSE(&c, ERR_SHAPE, "the network would have %llu parameters (at most %llu)", (unsigned long long)total,
+                      (unsigned long long)NET_MAX_PARAMS);
     if (reserve((void **)&n->node, &n->cap_nodes, n->n_nodes, 1, sizeof *n->node) < 0 ||
         reserve((void **)&n->param, &n->cap_params, n->n_params, list.n, sizeof *n->param) < 0)
         return err_set(e, ERR_NOMEM, "out of memory for layer %s", node.path);
@@ -414,7 +420,7 @@ int net_add(struct net *n, enum net_op op, const int *in, int n_in, const struct
     for (int i = 0; i < list.n; i++) {
         list.p[i].node = n->n_nodes;
         list.p[i].offset = n->param_count;
-        n->param_count += list.p[i].size; /* at most 3 * 2^12 * 2^30 */
+        n->param_count += list.p[i].size;
         n->param[n->n_params++] = list.p[i];
     }
     n->node[n->n_nodes] = node;

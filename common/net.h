@@ -17,6 +17,7 @@
 #define NET_MAX_IN    16
 #define NET_MAX_DIM   65536        /* of any channel count or side */
 #define NET_MAX_ELEMS (1u << 30)   /* of any one image's activation, or one parameter tensor */
+#define NET_MAX_PARAMS (UINT64_C(1) << 34) /* of the whole network */
 
 /* enum, name in layer lists and plans */
 #define NET_OPS(X)              \

@@ -67,12 +67,11 @@ static double at(enum st_dtype t, const void *p, size_t i)
     }
 }
 
-static int read_params(const struct gcase *c, const struct net *n, const char *prefix, void **out, struct errbuf *e)
+/* Into `outside` [P], or only to see that they are all there. */
+static int gather_params(const struct gcase *c, const struct net *n, const char *prefix, char *outside, struct errbuf *e)
 {
     size_t es = eng_dtype_size(c->dtype);
-    char *outside = mem_array(n->param_count, es);
-    *out = mem_array(n->param_count, es);
-    int rc = outside && *out ? 0 : err_set(e, ERR_NOMEM, "%llu parameters", (unsigned long long)n->param_count);
+    int rc = 0;
     for (int i = 0; rc == 0 && i < n->n_params; i++) {
         const struct net_param *p = &n->param[i];
         const struct st_tensor *t;
@@ -81,9 +80,19 @@ static int read_params(const struct gcase *c, const struct net *n, const char *p
         for (int d = 0; d < p->ndim; d++)
             dim[d] = p->dim[d];
         snprintf(name, sizeof name, "%s%s", prefix, p->name);
-        if ((rc = input(c, name, p->ndim, dim, true, &t, e)) == 0)
+        if ((rc = input(c, name, p->ndim, dim, true, &t, e)) == 0 && outside)
             memcpy(outside + p->offset * es, t->data, p->size * es);
     }
+    return rc;
+}
+
+static int read_params(const struct gcase *c, const struct net *n, const char *prefix, void **out, struct errbuf *e)
+{
+    size_t es = eng_dtype_size(c->dtype);
+    char *outside = mem_array(n->param_count, es);
+    *out = mem_array(n->param_count, es);
+    int rc = outside && *out ? gather_params(c, n, prefix, outside, e)
+                             : err_set(e, ERR_NOMEM, "%llu parameters", (unsigned long long)n->param_count);
     if (rc == 0)
         eng_params_import(n, c->dtype, outside, *out);
     free(outside);
@@ -196,18 +205,23 @@ static int read_all(const struct gcase *c, struct work *k, struct errbuf *e)
     for (size_t i = 0; i < json_array_size(in); i++)
         if (!known_input(c, json_string_value(json_array_get(in, i))))
             return err_set(e, ERR_INPUT, "inputs: %s is no input of this case", json_string_value(json_array_get(in, i)));
+    const struct st_tensor *t;
+    /* The largest first without making room: what a case claims may be far larger than its file. */
+    int rc = c->generator_mode ? gather_params(c, &c->generator, "phi.", NULL, e) : input(c, "x", 5, x, true, &t, e);
+    if (rc < 0 || (rc = gather_params(c, &c->learner, "w0.", NULL, e)) < 0 ||
+        (rc = input(c, "X", 4, (int64_t[]){ c->meta_batch, c->c, c->h, c->w }, true, &t, e)) < 0)
+        return rc;
     k->x = mem_array(k->n_x, es);
     k->y = mem_array(k->n_y, es);
     k->label = mem_array((uint64_t)c->T * (uint64_t)c->B, sizeof *k->label);
     if (!k->x || !k->y || !k->label)
         return err_set(e, ERR_NOMEM, "x and y");
-    int rc = read_params(c, &c->learner, "w0.", &k->w0, e);
+    rc = read_params(c, &c->learner, "w0.", &k->w0, e);
     if (rc < 0 || (rc = read_labels(c, "y", 2, y, c->soft_labels, k->y, k->label, e)) < 0 ||
         (rc = read_vector(c, "lr", &k->lr, e)) < 0 || (rc = read_vector(c, "mu", &k->mu, e)) < 0 || (rc = read_meta(c, k, e)) < 0)
         return rc;
     if (!c->generator_mode)
         return read_images(c, "x", 5, x, k->x, e);
-    const struct st_tensor *t;
     if ((rc = read_params(c, &c->generator, "phi.", &k->phi, e)) < 0 || (rc = input(c, "z", 3, z, true, &t, e)) < 0)
         return rc;
     if (!(k->z = mem_array(t->count, es)))

@@ -528,9 +528,40 @@ static void running_statistics_follow_the_batches(void **state)
     net_fini(&n);
 }
 
+/* Sizes that overflow or fit no machine are refused by name before anything is allocated for them. */
+static void sizes_beyond_any_memory_are_refused_naming_the_layer(void **state)
+{
+    (void)state;
+    struct net n;
+    struct errbuf e = { 0 };
+    struct eng_plan *p;
+    uint64_t bytes;
+    assert_int_equal(net_init(&n, 1, 1024, 1024, NULL), 0);
+    int last = net_conv(&n, 0, 1024, 1, 1, 0, "wide", NULL);
+    for (int i = 0; i < 40; i++)
+        last = net_unary(&n, NET_TANH, last, i ? NULL : "deep", NULL);
+    last = net_linear(&n, net_unary(&n, NET_GAP, last, NULL, NULL), 10, NULL, NULL);
+    assert_true(last > 0);
+    assert_int_equal(eng_plan_predict(&n, 1 << 20, ENG_F64, ENG_TANGENT, &bytes, &e), -ERR_NOMEM);
+    assert_string_equal(e.text, "layer wide: the activations of 1048576 images take more than 70368744177664 bytes up to here");
+    assert_int_equal(eng_plan_new(&n, 1 << 14, ENG_F32, ENG_GRAD, &p, &e), -ERR_NOMEM);
+    assert_non_null(strstr(e.text, "layer deep: the activations of 16384 images"));
+    assert_int_equal(eng_plan_predict(&n, (1 << 20) + 1, ENG_F32, ENG_GRAD, &bytes, &e), -ERR_SHAPE);
+    assert_int_equal(eng_plan_predict(&n, 16, ENG_F32, ENG_TANGENT, &bytes, &e), 0); /* large, and honestly counted */
+    assert_true(bytes > UINT64_C(2) * 40 * 16 * (1 << 30) * 4);
+    struct unroll_cfg c = { .learner = &n, .dtype = ENG_F32, .B = 1, .meta_batch = 1, .inner = inner_default() };
+    struct unroll *u;
+    for (int bad = 0; bad < 3; bad++) {
+        c.T = bad == 0 ? 0 : bad == 1 ? -1 : 2147483647;
+        assert_int_equal(unroll_new(&c, &u, &e), -ERR_SHAPE);
+    }
+    net_fini(&n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sizes_beyond_any_memory_are_refused_naming_the_layer),
         cmocka_unit_test(an_unknown_instruction_set_is_a_usage_error),
         cmocka_unit_test(a_foreign_instruction_set_is_unavailable),
         cmocka_unit_test(portable_is_everywhere_and_the_cap_holds),

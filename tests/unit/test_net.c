@@ -143,6 +143,17 @@ static void what_cannot_be_is_refused_with_the_path_and_leaves_the_net_alone(voi
         { NET_CONV, { .out = 70000, .k = 3 }, ERR_SHAPE, "out must be" },
         { NET_CONV, { .out = 65536, .k = 65536, .pad = 65536 }, ERR_SHAPE, "too large" },
         { NET_CONV, { .out = 65536, .k = 100, .pad = 46 }, ERR_SHAPE, "more than" },
+        { NET_CONV, { .out = 4, .k = 3, .groups = -1 }, ERR_INPUT, "groups must be" },
+        { NET_CONV, { .out = 4, .k = 3, .dilation = -1 }, ERR_INPUT, "dilation must be" },
+        { NET_CONV, { .out = 4, .k = 3, .pad = 65537 }, ERR_SHAPE, "pad must be" },
+        { NET_CONV, { .out = 4, .k = 2147483647, .pad = 65536 }, ERR_SHAPE, "k must be" },
+        { NET_MAXPOOL, { .k = 9 }, ERR_SHAPE, "reaches over 9 places, the padded input has 8" },
+        { NET_AVGPOOL, { .k = 65536, .stride = 1, .pad = 65535 }, ERR_SHAPE, "too large" },
+        { NET_MAXPOOL, { .k = 2, .stride = -2 }, ERR_INPUT, "stride must be" },
+        { NET_RESHAPE, { .c = 0, .h = 8, .w = 8 }, ERR_INPUT, "c must be" },
+        { NET_RESHAPE, { .c = 3, .h = -8, .w = -8 }, ERR_INPUT, "h must be" },
+        { NET_REFLECTPAD, { .pad = -1 }, ERR_INPUT, "pad must be" },
+        { NET_BN, { .eps = NAN }, ERR_INPUT, "eps must be" },
         { NET_MAXPOOL, { .k = 2, .pad = 2 }, ERR_SHAPE, "must be smaller than k" },
         { NET_AVGPOOL, { .k = 0 }, ERR_INPUT, "k must be" },
         { NET_LINEAR, { .out = 4 }, ERR_SHAPE, "needs a flat vector" },
@@ -163,6 +174,43 @@ static void what_cannot_be_is_refused_with_the_path_and_leaves_the_net_alone(voi
         assert_int_equal(n.n_params, 0);
         assert_int_equal(n.param_count, 0);
     }
+    net_fini(&n);
+}
+
+/* Nodes stand in evaluation order: a later layer, or the layer itself, is no input, and so no cycle can be written. */
+static void references_forward_are_refused_with_the_path(void **state)
+{
+    (void)state;
+    struct net n;
+    struct errbuf e;
+    assert_int_equal(net_init(&n, 3, 8, 8, NULL), 0);
+    int a = net_conv(&n, 0, 3, 3, 1, 1, "a", &e);
+    for (int ahead = 0; ahead < 3; ahead++)
+        for (int op = NET_CONV; op < NET_OP_COUNT; op++) {
+            int in[2] = { a, n.n_nodes + ahead };
+            const bool merge = op == NET_ADD || op == NET_CONCAT;
+            e.text[0] = 0;
+            expect_refused(net_add(&n, (enum net_op)op, merge ? in : in + 1, merge ? 2 : 1, &(struct net_attr){ .out = 1, .k = 1 }, "loop", &e),
+                           ERR_INPUT, &e, "is not an earlier layer");
+            assert_memory_equal(e.text, "loop: ", 6);
+        }
+    assert_int_equal(n.n_nodes, 2);
+    net_fini(&n);
+}
+
+static void the_sum_of_the_parameters_is_bounded(void **state)
+{
+    (void)state;
+    struct net n;
+    struct errbuf e = { 0 };
+    int last = 0, rc = 0;
+    assert_int_equal(net_init(&n, 16384, 0, 0, NULL), 0);
+    for (int i = 0; i < 17 && rc >= 0; i++) { /* 2^30 weights each, and biases */
+        last = net_linear(&n, last, i % 2 ? 16384 : 65536, i % 2 ? "narrow" : "wide", &e);
+        rc = last;
+    }
+    expect_refused(rc, ERR_SHAPE, &e, "narrow: linear: the network would have 171");
+    assert_true(n.param_count <= NET_MAX_PARAMS && n.n_nodes < 18);
     net_fini(&n);
 }
 
@@ -247,6 +295,8 @@ int main(void)
         cmocka_unit_test(parameters_follow_the_layers_and_weight_norm_splits_a_weight),
         cmocka_unit_test(merging_needs_agreeing_shapes),
         cmocka_unit_test(what_cannot_be_is_refused_with_the_path_and_leaves_the_net_alone),
+        cmocka_unit_test(references_forward_are_refused_with_the_path),
+        cmocka_unit_test(the_sum_of_the_parameters_is_bounded),
         cmocka_unit_test(nested_calls_hand_the_first_error_through),
         cmocka_unit_test(inputs_and_flat_vectors_are_bounded),
         cmocka_unit_test(long_paths_and_endless_networks_are_refused),

@@ -415,6 +415,36 @@ static void cell_mistakes_name_the_edge(void **state)
     }
 }
 
+/* What an architecture is built for may be as wrong as the architecture: refused by the layer's path, and nothing is left behind. */
+static void impossible_images_and_classes_are_refused_with_the_path(void **state)
+{
+    (void)state;
+    static const struct { int c, h, w, classes; const char *say; } bad[] = {
+        { 0, 8, 8, 10, "input: input: the output would be empty" },
+        { 1, 8, -8, 10, "input: input: the output would be empty" },
+        { 3, 65537, 8, 10, "input: input: the output [3,65537,8] is too large" },
+        { 65536, 65536, 65536, 10, "input: input: the output [65536,65536,65536] is too large" },
+        { 3, 8, 8, 0, "head.linear: linear: out must be 1 to 65536, not 0" },
+        { 3, 8, 8, -3, "head.linear: linear: out must be" },
+        { 3, 8, 8, 65537, "head.linear: linear: out must be" },
+        { 3, 65536, 4096, 10, "stem.conv: conv: the output [8,65536,4096] is too large" },
+    };
+    const struct { const struct space *space; const char *text; } arch[] = {
+        { &space_chain, "bn relu | c8k3 | s16k3 | gap" },
+        { &space_nasbench201, "|skip_connect~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|" },
+    };
+    for (size_t s = 0; s < sizeof arch / sizeof *arch; s++)
+        for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+            struct errbuf e = { 0 };
+            struct net n;
+            int rc = arch[s].space->build(arch[s].text, bad[i].c, bad[i].h, bad[i].w, bad[i].classes, &n, &e);
+            assert_true(rc == -ERR_SHAPE || rc == -ERR_INPUT);
+            if (strncmp(e.text, bad[i].say, strlen(bad[i].say)) != 0)
+                fail_msg("%s, row %zu: %s", arch[s].space->name, i, e.text);
+            assert_null(n.node);
+        }
+}
+
 static void a_hash_names_space_and_text(void **state)
 {
     (void)state;
@@ -445,6 +475,7 @@ int main(void)
         cmocka_unit_test(cells_are_read_and_pruned),
         cmocka_unit_test(every_cell_keeps_its_cost_in_canonical_form),
         cmocka_unit_test(cell_mistakes_name_the_edge),
+        cmocka_unit_test(impossible_images_and_classes_are_refused_with_the_path),
         cmocka_unit_test(a_hash_names_space_and_text),
     };
     return cmocka_run_group_tests_name("space", tests, NULL, NULL);

@@ -199,6 +199,19 @@ done:
     return rc;
 }
 
+/* Far beyond any memory, but not yet where sums of places overflow. */
+static int check_sizes(const struct eng_plan *p, struct errbuf *e)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < p->n_nodes; i++) {
+        sum += p->tensor[p->node[i].out].elems * eng_dtype_size(p->dtype); /* each at most 2^30 * 2^20 * 8 */
+        if (sum > PLAN_MAX_BYTES)
+            return err_set(e, ERR_NOMEM, "layer %s: the activations of %d images take more than %llu bytes up to here",
+                           p->net.node[p->node[i].net_node].path, p->batch, (unsigned long long)PLAN_MAX_BYTES);
+    }
+    return 0;
+}
+
 /* ---- what flows where ---- */
 
 static int mark_flow(struct eng_plan *p, struct errbuf *e)
@@ -266,6 +279,8 @@ int plan_compile(const struct net *net, int batch, enum eng_dtype t, unsigned ne
     int rc = net_copy(&p->net, net, e);
     if (rc == 0)
         rc = build(p, e);
+    if (rc == 0)
+        rc = check_sizes(p, e);
     if (rc == 0)
         rc = mark_flow(p, e);
     if (rc == 0)

@@ -5,6 +5,7 @@
 #include "worker/engine/op.h"
 
 #define NO_PLACE UINT64_MAX
+#define PLAN_MAX_BYTES (UINT64_C(1) << 46) /* of all values in one direction: sums of a few such never overflow */
 
 enum buffer { VAL, DOT, ADJ, ADJ_DOT, N_BUFFERS };
 

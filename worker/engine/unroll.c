@@ -34,6 +34,9 @@ struct unroll {
     char *kept;                 /* [n_kept] of keeper's kept_bytes */
 };
 
+/* With at most NET_MAX_PARAMS numbers a row, no size of an unroll overflows. */
+#define MAX_STEPS (1 << 20)
+
 struct sizes { uint64_t arena, w, s, g, a, b, u, hu, ge, y, kept, total; };
 
 static uint64_t row_bytes(const struct unroll *u) { return (u->P * eng_dtype_size(u->cfg.dtype) + 63) & ~(uint64_t)63; }
@@ -117,7 +120,7 @@ static int plan_within(struct unroll *u, unsigned need, struct errbuf *e)
 static int compile(const struct unroll_cfg *c, struct unroll *u, struct errbuf *e)
 {
     *u = (struct unroll){ .cfg = *c, .k = eng_kernels(c->dtype), .P = c->learner->param_count };
-    if (c->T < 1 || c->B < 1 || c->meta_batch < 0)
+    if (c->T < 1 || c->T > MAX_STEPS || c->B < 1 || c->meta_batch < 0)
         return err_set(e, ERR_SHAPE, "an unroll of %d steps of %d images", c->T, c->B);
     if (c->inner.type < 0 || c->inner.type >= INNER_TYPE_COUNT)
         return err_set(e, ERR_INPUT, "inner optimiser %d is not known", (int)c->inner.type);

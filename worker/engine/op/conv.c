@@ -266,7 +266,7 @@ static void corr_task(void *arg, int task, int thread)
     const struct conv *v = &q->v;
     const struct geom *g = &v->g;
     const int cig = g->Ci / g->G, cog = g->Co / g->G, R = g->k * g->k * cig;
-    struct wprod p = { .n_seg = v->n_seg, .N = cog, .ldd = g->Co, .r0 = R * task / q->tasks, .r1 = R * (task + 1) / q->tasks,
+    struct wprod p = { .n_seg = v->n_seg, .N = cog, .ldd = g->Co, .r0 = (int)((int64_t)R * task / q->tasks), .r1 = (int)((int64_t)R * (task + 1) / q->tasks),
                        .run_off = v->taps.run, .run_len = v->taps.per_run * cig, .n_runs = v->taps.n / v->taps.per_run };
     if (p.r0 == p.r1)
         return;
