@@ -47,8 +47,14 @@ struct op_view {
     bool acc;
 };
 
+/* Which part of a rule that needs sums over all images (op_traits.gathers) a call is to do. */
+enum op_part { OP_WHOLE, OP_GATHER, OP_APPLY };
+
+/* A call may be for a block of the batch's images alone: batch of total, after `first` others that went before it, in order. What
+ * is summed over images then goes on from where the block before has left it; first = 0 begins, the last block ends it. */
 struct op_call {
-    int             batch;
+    int             batch, first, total;
+    enum op_part    part;
     struct net_attr at;
     int             n_in;
     struct op_view  in[OP_MAX_IN], out;

@@ -9,34 +9,67 @@
  *              gxdot = (gaindot r + gain rdot)(g - S1/M - h S2/M) + gain r (gdot - S1dot/M - hdot S2/M - h S2dot/M)
  * Mean-only is the same with r = 1, gain = 1, rdot = gaindot = 0 and S2 left out of gx.
  *
- * Sums: rows are cut into chunks of CHUNK; in a chunk row i belongs to chain i mod 4 of its channel, in `real`; chains
- * are added as (0+1)+(2+3) and chunks in order, in double. Neither vector width nor threads show. */
+ * A rule gathers sums over all images, then applies them to each: two parts that may run block by block of images (op.h).
+ *
+ * Sums are cut into chunks (cpu/cut.h). In a chunk row i belongs to chain i mod 4 of its channel, in `real`, and chains are
+ * added as (0+1)+(2+3). Chunks are joined in order, in double. A chunk's statistics are taken about its own mean s while it
+ * is in the nearest cache, d = x - s, so that memory is read once:
+ *   n c = n s + sum d                                          mean c (s is rounded)
+ *   q = sum d^2 - (sum d)^2 / n                                squared deviations from c;  with xdot, the same of d and xdot
+ *   m' = m + (c - m) n/(N+n)   Q' = Q + q + (c - m)^2 N n/(N+n)    joined to N rows of mean m and deviations Q (Chan et al. 1979)
+ * Neither vector width nor threads nor blocks show. */
+#include "worker/engine/cpu/cut.h"
 #include "worker/engine/cpu/simd.h"
 #include "worker/engine/op.h"
 
-#define CHUNK 256
-enum { M_, R_, GAIN, BIAS, MDOT, RDOT, GAINDOT, BIASDOT, S1, S2, S1DOT, S2DOT, N_COEF };
-enum { SUM_X, SUM_VAR, SUM_BACK, SUM_DUAL };
-#define MAX_SUMS 4
+enum { M_, R_, MDOT, RDOT, S1, S2, S1DOT, S2DOT, N_KEPT, GAIN = N_KEPT, BIAS, GAINDOT, BIASDOT, N_COEF };
+enum sum { SUM_STAT, SUM_BACK, SUM_DUAL };
+enum { MEAN, DEV, MEANDOT, CODEV };               /* what SUM_STAT adds up to; the others: S1 … S2DOT */
+enum { C_SHIFT, C_D, C_DD, C_XDOT, C_DXDOT, MAX_PARTS, MAX_SUMS = 4 }; /* a chunk's part in them */
 
 struct bn {
-    size_t M;
-    int    C, mode;
+    int    hw, batch, C, mode;
     real   slope;
     bool   back_acc;
     const real *x, *xdot, *g, *gdot;
     real  *y, *ydot, *gx, *gxdot;
-    real  *coef[N_COEF];  /* [C] each; in scratch, m r mdot rdot also kept in aux */
-    double *part;         /* [chunks][MAX_SUMS][C] */
+    real  *kept;               /* [N_KEPT][C], in aux */
+    const real *coef[N_COEF];  /* [C] each */
+    double *total;             /* [MAX_SUMS][C], in aux */
+    double *part;              /* [chunks][MAX_PARTS][C], in scratch */
 };
 
-static inline size_t n_chunks(size_t M) { return (M + CHUNK - 1) / CHUNK; }
-
-size_t KN(bn_aux)(const struct op_call *c) { return 4 * (size_t)c->out.s.c * sizeof(real); }
+size_t KN(bn_aux)(const struct op_call *c) { return (size_t)c->out.s.c * (MAX_SUMS * sizeof(double) + N_KEPT * sizeof(real)); }
 size_t KN(bn_scratch)(const struct op_call *c)
 {
-    size_t C = (size_t)c->out.s.c, M = (size_t)c->batch * (size_t)(c->out.s.h * c->out.s.w);
-    return N_COEF * C * sizeof(real) + 64 + n_chunks(M) * MAX_SUMS * C * sizeof(double) + MAX_SUMS * C * sizeof(double);
+    size_t C = (size_t)c->out.s.c;
+    return (size_t)cut_count(c->out.s.h * c->out.s.w, c->batch) * MAX_PARTS * C * sizeof(double) + 2 * C * sizeof(real);
+}
+
+static struct bn bn_of(const struct op_call *c)
+{
+    struct bn b = { .hw = c->out.s.h * c->out.s.w, .batch = c->batch, .C = c->out.s.c, .slope = (real)c->at.slope,
+                    .x = c->in[0].val, .xdot = c->in[0].dot, .y = c->out.val, .ydot = c->out.dot,
+                    .g = c->out.adj, .gdot = c->out.adj_dot, .gx = c->in[0].adj, .gxdot = c->in[0].adj_dot, .back_acc = c->in[0].acc };
+    const size_t C = (size_t)b.C;
+    const struct op_view *gain = c->at.mean_only ? NULL : &c->in[1], *bias = &c->in[c->at.mean_only ? 1 : 2];
+    real *zero, *one;
+    b.total = c->aux;
+    b.kept = (real *)(b.total + MAX_SUMS * C);
+    b.part = c->scratch;
+    zero = (real *)(b.part + (size_t)cut_count(b.hw, b.batch) * MAX_PARTS * C);
+    one = zero + C;
+    for (size_t i = 0; i < C; i++) {
+        zero[i] = 0;
+        one[i] = 1;
+    }
+    for (size_t i = 0; i < N_KEPT; i++)
+        b.coef[i] = b.kept + i * C;
+    b.coef[GAIN] = gain ? gain->val : one;
+    b.coef[GAINDOT] = gain && gain->dot ? gain->dot : zero;
+    b.coef[BIAS] = bias->val;
+    b.coef[BIASDOT] = bias->dot ? bias->dot : zero;
+    return b;
 }
 
 struct lanes { vr m, r, gain, bias, mdot, rdot, gaindot, biasdot, s1, s2, s1dot, s2dot; };
@@ -47,101 +80,192 @@ static inline struct lanes lanes_of(const struct bn *b, int c, int n)
                            vload(b->coef[S1] + c, n), vload(b->coef[S2] + c, n), vload(b->coef[S1DOT] + c, n), vload(b->coef[S2DOT] + c, n) };
 }
 
-/* The terms of one row (lanes of one channel block) of the wanted sums. */
-static inline __attribute__((always_inline)) void terms(const struct bn *b, const struct lanes *l, size_t at, int n, const int mode,
-                                                        const bool has_dot, vr out[MAX_SUMS])
+/* ---- sums ---- */
+
+#define ROWS4(body) /* the rows of a chunk: k is the chain, at the place */                              \
+    {                                                                                                    \
+        size_t r = rows.from;                                                                            \
+        for (; r + 4 <= rows.to; r += 4)                                                                 \
+            _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++) {                                        \
+                const size_t at = (r + (size_t)k) * (size_t)b->C + (size_t)c;                            \
+                body                                                                                     \
+            }                                                                                            \
+        for (int k = 0; r < rows.to; r++, k++) {                                                         \
+            const size_t at = r * (size_t)b->C + (size_t)c;                                              \
+            body                                                                                         \
+        }                                                                                                \
+    }
+
+static inline vr chains(const vr a[4]) { return vadd(vadd(a[0], a[1]), vadd(a[2], a[3])); }
+static inline void put(double *part, vr v, int n)
 {
-    vr x = vload(b->x + at, n), d = vsub(x, l->m);
-    if (mode == SUM_X) {
-        out[0] = x;
-        return;
-    }
-    if (mode == SUM_VAR) {
-        vr xd = has_dot ? vload(b->xdot + at, n) : vzero();
-        out[0] = vmul(d, d);
-        out[1] = vmul(d, xd);
-        out[2] = xd;
-        return;
-    }
-    vr h = vmul(d, l->r), p = vfma(h, l->gain, l->bias), mask = vpos(p, vset(1), vset(b->slope));
-    vr g = vmul(vload(b->g + at, n), mask);
-    out[0] = g;
-    out[1] = vmul(g, h);
-    if (mode == SUM_DUAL) {
-        vr gd = vmul(vload(b->gdot + at, n), mask);
-        vr hd = has_dot ? vfma(vsub(vload(b->xdot + at, n), l->mdot), l->r, vmul(d, l->rdot)) : vzero();
-        out[2] = gd;
-        out[3] = vfma(gd, h, vmul(g, hd));
+    real lane[VL];
+    vst(lane, v);
+    for (int j = 0; j < n; j++)
+        part[j] = (double)lane[j];
+}
+
+static inline __attribute__((always_inline)) void stat_block(const struct bn *b, struct cut_rows rows, int c, int n, double *part, const bool has_dot)
+{
+    vr sum[4], d1[4], d2[4], xd[4], dx[4];
+    for (int k = 0; k < 4; k++) sum[k] = d1[k] = d2[k] = xd[k] = dx[k] = vzero();
+    ROWS4(sum[k] = vadd(sum[k], vload(b->x + at, n));)
+    const vr shift = vmul(chains(sum), vset(1 / (real)(rows.to - rows.from)));
+    ROWS4(vr d = vsub(vload(b->x + at, n), shift);
+          d1[k] = vadd(d1[k], d);
+          d2[k] = vfma(d, d, d2[k]);
+          if (has_dot) {
+              vr t = vload(b->xdot + at, n);
+              xd[k] = vadd(xd[k], t);
+              dx[k] = vfma(d, t, dx[k]);
+          })
+    part += c;
+    put(part + C_SHIFT * b->C, shift, n);
+    put(part + C_D * b->C, chains(d1), n);
+    put(part + C_DD * b->C, chains(d2), n);
+    put(part + C_XDOT * b->C, chains(xd), n);
+    put(part + C_DXDOT * b->C, chains(dx), n);
+}
+
+static inline __attribute__((always_inline)) void back_block(const struct bn *b, struct cut_rows rows, int c, int n, double *part,
+                                                             const bool dual, const bool has_dot)
+{
+    const struct lanes l = lanes_of(b, c, n);
+    const vr one = vset(1), slope = vset(b->slope);
+    vr s1[4], s2[4], t1[4], t2[4];
+    for (int k = 0; k < 4; k++) s1[k] = s2[k] = t1[k] = t2[k] = vzero();
+    ROWS4(vr d = vsub(vload(b->x + at, n), l.m);
+          vr h = vmul(d, l.r);
+          vr mask = vpos(vfma(h, l.gain, l.bias), one, slope);
+          vr g = vmul(vload(b->g + at, n), mask);
+          s1[k] = vadd(s1[k], g);
+          s2[k] = vfma(g, h, s2[k]);
+          if (dual) {
+              vr gd = vmul(vload(b->gdot + at, n), mask);
+              t1[k] = vadd(t1[k], gd);
+              t2[k] = vfma(gd, h, t2[k]);
+              if (has_dot)
+                  t2[k] = vfma(g, vfma(vsub(vload(b->xdot + at, n), l.mdot), l.r, vmul(d, l.rdot)), t2[k]);
+          })
+    part += c;
+    put(part, chains(s1), n);
+    put(part + b->C, chains(s2), n);
+    if (dual) {
+        put(part + 2 * b->C, chains(t1), n);
+        put(part + 3 * b->C, chains(t2), n);
     }
 }
 
-static inline __attribute__((always_inline)) void sum_block(const struct bn *b, size_t r0, size_t r1, int c, int n, double *part,
-                                                            const int mode, const bool has_dot)
-{
-    const int ns = mode == SUM_X ? 1 : mode == SUM_VAR ? 3 : mode == SUM_BACK ? 2 : 4;
-    struct lanes l = lanes_of(b, c, n);
-    vr acc[4][MAX_SUMS];
-    for (int k = 0; k < 4; k++)
-        for (int s = 0; s < ns; s++) acc[k][s] = vzero();
-    size_t r = r0;
-    for (; r + 4 <= r1; r += 4)
-        _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++) {
-            vr t[MAX_SUMS];
-            terms(b, &l, (r + (size_t)k) * (size_t)b->C + (size_t)c, n, mode, has_dot, t);
-            for (int s = 0; s < ns; s++) acc[k][s] = vadd(acc[k][s], t[s]);
-        }
-    for (int k = 0; r < r1; r++, k++) {
-        vr t[MAX_SUMS];
-        terms(b, &l, r * (size_t)b->C + (size_t)c, n, mode, has_dot, t);
-        for (int s = 0; s < ns; s++) acc[k][s] = vadd(acc[k][s], t[s]);
+#define SUM_BLOCK(n)                                                                                          \
+    switch (b->mode) {                                                                                        \
+    case SUM_STAT: if (b->xdot) stat_block(b, rows, c, n, part, true); else stat_block(b, rows, c, n, part, false); break; \
+    case SUM_BACK: back_block(b, rows, c, n, part, false, false); break;                                      \
+    default: if (b->xdot) back_block(b, rows, c, n, part, true, true); else back_block(b, rows, c, n, part, true, false); \
     }
-    for (int s = 0; s < ns; s++) {
-        real lane[VL];
-        vst(lane, vadd(vadd(acc[0][s], acc[1][s]), vadd(acc[2][s], acc[3][s])));
-        for (int j = 0; j < n; j++)
-            part[s * b->C + c + j] = (double)lane[j];
-    }
-}
-
 static void sum_task(void *arg, int chunk, int thread)
 {
     (void)thread;
     const struct bn *b = arg;
-    size_t r0 = (size_t)chunk * CHUNK, r1 = r0 + CHUNK < b->M ? r0 + CHUNK : b->M;
-    double *part = b->part + (size_t)chunk * MAX_SUMS * (size_t)b->C;
+    const struct cut_rows rows = cut_at(b->hw, b->batch, chunk);
+    double *part = b->part + (size_t)chunk * MAX_PARTS * (size_t)b->C;
     for (int c = 0; c < b->C; c += VL) {
-        int n = lanes(b->C - c);
-        switch (b->mode) {
-        case SUM_X: sum_block(b, r0, r1, c, n, part, SUM_X, false); break;
-        case SUM_VAR: b->xdot ? sum_block(b, r0, r1, c, n, part, SUM_VAR, true) : sum_block(b, r0, r1, c, n, part, SUM_VAR, false); break;
-        case SUM_BACK: sum_block(b, r0, r1, c, n, part, SUM_BACK, false); break;
-        default: b->xdot ? sum_block(b, r0, r1, c, n, part, SUM_DUAL, true) : sum_block(b, r0, r1, c, n, part, SUM_DUAL, false); break;
-        }
+        const int n = lanes(b->C - c);
+        if (n == VL) SUM_BLOCK(VL) else SUM_BLOCK(n)
     }
 }
 
-/* total [MAX_SUMS][C] */
-static double *sums(struct bn *b, struct eng_pool *pool, int mode)
+/* Join n rows with these parts to the N before. */
+static void join_statistics(const struct bn *b, double N, double n, const double *part)
 {
-    size_t nc = n_chunks(b->M), row = MAX_SUMS * (size_t)b->C;
-    double *total = b->part + nc * row;
-    b->mode = mode;
-    eng_pool_for(pool, (int)nc, sum_task, b);
-    memset(total, 0, row * sizeof *total);
-    int ns = mode == SUM_X ? 1 : mode == SUM_VAR ? 3 : mode == SUM_BACK ? 2 : 4;
-    for (size_t k = 0; k < nc; k++)
-        for (size_t i = 0; i < (size_t)ns * (size_t)b->C; i++)
-            total[i] += b->part[k * row + i];
-    return total;
+    const int C = b->C;
+    const double f = n / (N + n), Nf = N * f;
+    double *restrict mean = b->total + MEAN * C, *restrict dev = b->total + DEV * C, *restrict meandot = b->total + MEANDOT * C,
+           *restrict codev = b->total + CODEV * C;
+    const double *shift = part + C_SHIFT * C, *d = part + C_D * C, *dd = part + C_DD * C, *xdot = part + C_XDOT * C, *dxdot = part + C_DXDOT * C;
+    for (int i = 0; i < C; i++) {
+        const double off = d[i] / n, step = shift[i] + off - mean[i], stepdot = xdot[i] / n - meandot[i];
+        dev[i] += dd[i] - d[i] * off + step * step * Nf;
+        codev[i] += dxdot[i] - off * xdot[i] + step * stepdot * Nf;
+        mean[i] += step * f;
+        meandot[i] += stepdot * f;
+    }
 }
+
+static void gather(struct bn *b, const struct op_call *c, enum sum mode)
+{
+    const int nc = cut_count(b->hw, b->batch), C = b->C, ns = mode == SUM_BACK ? 2 : 4;
+    b->mode = (int)mode;
+    eng_pool_for(c->pool, nc, sum_task, b);
+    if (c->first == 0)
+        memset(b->total, 0, MAX_SUMS * (size_t)C * sizeof *b->total);
+    for (int k = 0; k < nc; k++) {
+        const struct cut_rows rows = cut_at(b->hw, b->batch, k);
+        const double *part = b->part + (size_t)k * MAX_PARTS * (size_t)C;
+        if (mode == SUM_STAT)
+            join_statistics(b, (double)((size_t)c->first * (size_t)b->hw + rows.from), (double)(rows.to - rows.from), part);
+        else
+            for (int i = 0; i < ns * C; i++)
+                b->total[i] += part[i];
+    }
+}
+
+/* ---- from sums to coefficients ---- */
+
+static double rows_of(const struct op_call *c) { return (double)c->total * (double)c->out.s.h * (double)c->out.s.w; }
+
+static void update_running(const struct op_call *c, const struct bn *b)
+{
+    real *mean = c->running, *var = mean + b->C;
+    const double m = c->running_momentum, M = rows_of(c), unbias = M > 1 ? 1 / (M - 1) : 1;
+    for (int i = 0; i < b->C; i++) {
+        mean[i] = (real)((1 - m) * (double)mean[i] + m * (double)b->kept[M_ * b->C + i]);
+        var[i] = (real)((1 - m) * (double)var[i] + m * unbias * b->total[DEV * b->C + i]);
+    }
+}
+
+/* m, r (and tangents) of the batch at hand, or of the running statistics in evaluation. */
+static void settle_statistics(const struct op_call *c, const struct bn *b, bool dual)
+{
+    const int C = b->C;
+    const bool fixed = c->evaluation && c->running;
+    const real *run = c->running;
+    const double M = rows_of(c);
+    for (int i = 0; i < C; i++) {
+        const double dev = b->total[DEV * C + i], var = fixed ? (double)run[C + i] : dev < 0 ? 0 : dev / M; /* < 0: by rounding */
+        const double r = c->at.mean_only ? 1 : 1 / sqrt(var + c->at.eps), vdot = fixed ? 0 : 2 * b->total[CODEV * C + i] / M;
+        b->kept[M_ * C + i] = fixed ? run[i] : (real)b->total[MEAN * C + i];
+        b->kept[R_ * C + i] = (real)r;
+        b->kept[MDOT * C + i] = fixed ? 0 : (real)b->total[MEANDOT * C + i];
+        b->kept[RDOT * C + i] = c->at.mean_only ? 0 : (real)(-0.5 * r * r * r * vdot);
+    }
+    if (c->running && !fixed && !dual)
+        update_running(c, b);
+}
+
+static void settle_back(const struct op_call *c, const struct bn *b, bool dual)
+{
+    const int C = b->C;
+    const double M = rows_of(c);
+    const struct op_view *bias = &c->in[c->at.mean_only ? 1 : 2], *gain = c->at.mean_only ? NULL : &c->in[1];
+    void *into[MAX_SUMS] = { bias->adj, gain ? gain->adj : NULL, bias->adj_dot, gain ? gain->adj_dot : NULL };
+    for (int s = 0; s < (dual ? 4 : 2); s++)
+        for (int i = 0; i < C; i++) {
+            const double sum = b->total[s * C + i];
+            b->kept[(S1 + s) * C + i] = c->at.mean_only && s % 2 ? 0 : (real)(sum / M);
+            if (into[s])
+                ((real *)into[s])[i] = (real)sum;
+        }
+}
+
+/* ---- and to each image ---- */
 
 enum { APPLY_FORWARD, APPLY_DUAL_FORWARD, APPLY_BACK, APPLY_DUAL_BACK };
 
-static inline __attribute__((always_inline)) void apply_rows(const struct bn *b, size_t r0, size_t r1, int c, int n, const int mode, const bool has_dot)
+static inline __attribute__((always_inline)) void apply_rows(const struct bn *b, struct cut_rows rows, int c, int n, const int mode, const bool has_dot)
 {
     const struct lanes l = lanes_of(b, c, n);
     const vr one = vset(1), slope = vset(b->slope), gr = vmul(l.gain, l.r), grdot = vfma(l.gaindot, l.r, vmul(l.gain, l.rdot));
-    for (size_t r = r0; r < r1; r++) {
+    for (size_t r = rows.from; r < rows.to; r++) {
         const size_t at = r * (size_t)b->C + (size_t)c;
         vr d = vsub(vload(b->x + at, n), l.m), h = vmul(d, l.r), p = vfma(h, l.gain, l.bias), mask = vpos(p, one, slope);
         vr hd = vzero();
@@ -166,179 +290,67 @@ static inline __attribute__((always_inline)) void apply_rows(const struct bn *b,
     }
 }
 
-#define APPLY_CASE(m) case m: if (n == VL) apply_rows(b, r0, r1, c, VL, m, true); else apply_rows(b, r0, r1, c, n, m, true); break;
+#define APPLY_CASE(m, n) case m: if (b->xdot) apply_rows(b, rows, c, n, m, true); else apply_rows(b, rows, c, n, m, false); break;
+#define APPLY_ROWS(n)                                  \
+    switch (b->mode) {                                 \
+    APPLY_CASE(APPLY_FORWARD, n)                       \
+    APPLY_CASE(APPLY_DUAL_FORWARD, n)                  \
+    APPLY_CASE(APPLY_BACK, n)                          \
+    APPLY_CASE(APPLY_DUAL_BACK, n)                     \
+    }
 static void apply_task(void *arg, int chunk, int thread)
 {
     (void)thread;
     const struct bn *b = arg;
-    size_t r0 = (size_t)chunk * CHUNK, r1 = r0 + CHUNK < b->M ? r0 + CHUNK : b->M;
+    const struct cut_rows rows = cut_at(b->hw, b->batch, chunk);
     for (int c = 0; c < b->C; c += VL) {
-        int n = lanes(b->C - c);
-        if (!b->xdot && b->mode == APPLY_DUAL_FORWARD) {
-            apply_rows(b, r0, r1, c, n, APPLY_DUAL_FORWARD, false);
-            continue;
-        }
-        if (!b->xdot && b->mode == APPLY_DUAL_BACK) {
-            apply_rows(b, r0, r1, c, n, APPLY_DUAL_BACK, false);
-            continue;
-        }
-        switch (b->mode) {
-        APPLY_CASE(APPLY_FORWARD)
-        APPLY_CASE(APPLY_DUAL_FORWARD)
-        APPLY_CASE(APPLY_BACK)
-        APPLY_CASE(APPLY_DUAL_BACK)
-        }
+        const int n = lanes(b->C - c);
+        if (n == VL) APPLY_ROWS(VL) else APPLY_ROWS(n)
     }
 }
 
 static void apply(struct bn *b, struct eng_pool *pool, int mode)
 {
     b->mode = mode;
-    eng_pool_for(pool, (int)n_chunks(b->M), apply_task, b);
+    eng_pool_for(pool, cut_count(b->hw, b->batch), apply_task, b);
 }
 
-static struct bn bn_of(const struct op_call *c)
-{
-    struct bn b = { .M = (size_t)c->batch * (size_t)(c->out.s.h * c->out.s.w), .C = c->out.s.c, .slope = (real)c->at.slope,
-                    .x = c->in[0].val, .xdot = c->in[0].dot, .y = c->out.val, .ydot = c->out.dot };
-    size_t C = (size_t)b.C;
-    real *p = c->scratch;
-    for (int i = 0; i < N_COEF; i++)
-        b.coef[i] = p + (size_t)i * C;
-    memset(p, 0, N_COEF * C * sizeof(real));
-    b.part = (double *)(void *)((char *)c->scratch + ((N_COEF * C * sizeof(real) + 63) & ~(size_t)63));
-    const struct op_view *bias = &c->in[c->at.mean_only ? 1 : 2];
-    for (size_t i = 0; i < C; i++)
-        b.coef[R_][i] = b.coef[GAIN][i] = 1;
-    if (!c->at.mean_only) {
-        memcpy(b.coef[GAIN], c->in[1].val, C * sizeof(real));
-        if (c->in[1].dot)
-            memcpy(b.coef[GAINDOT], c->in[1].dot, C * sizeof(real));
-    }
-    memcpy(b.coef[BIAS], bias->val, C * sizeof(real));
-    if (bias->dot)
-        memcpy(b.coef[BIASDOT], bias->dot, C * sizeof(real));
-    return b;
-}
+/* ---- the rules ---- */
 
-static void keep(const struct op_call *c, const struct bn *b)
-{
-    static const int kept[4] = { M_, R_, MDOT, RDOT };
-    for (int i = 0; i < 4; i++)
-        memcpy((real *)c->aux + (size_t)i * (size_t)b->C, b->coef[kept[i]], (size_t)b->C * sizeof(real));
-}
-
-static void recall(const struct op_call *c, struct bn *b)
-{
-    static const int kept[4] = { M_, R_, MDOT, RDOT };
-    for (int i = 0; i < 4; i++)
-        memcpy(b->coef[kept[i]], (const real *)c->aux + (size_t)i * (size_t)b->C, (size_t)b->C * sizeof(real));
-}
-
-static void update_running(const struct op_call *c, const struct bn *b, const double *var)
-{
-    real *mean = c->running, *rvar = mean + b->C;
-    double m = c->running_momentum, unbias = b->M > 1 ? (double)b->M / (double)(b->M - 1) : 1;
-    for (int i = 0; i < b->C; i++) {
-        mean[i] = (real)((1 - m) * (double)mean[i] + m * (double)b->coef[M_][i]);
-        rvar[i] = (real)((1 - m) * (double)rvar[i] + m * unbias * var[i]);
-    }
-}
-
-/* m, r (and tangents) of the batch at hand, or of the running statistics in evaluation. */
-static void statistics(const struct op_call *c, struct bn *b, bool dual)
-{
-    const double n = (double)b->M;
-    if (c->evaluation && c->running) {
-        const real *mean = c->running, *var = mean + b->C;
-        for (int i = 0; i < b->C; i++) {
-            b->coef[M_][i] = mean[i];
-            if (!c->at.mean_only)
-                b->coef[R_][i] = (real)(1 / sqrt((double)var[i] + c->at.eps));
-        }
-        return;
-    }
-    const real *xdot = b->xdot;
-    if (!dual)
-        b->xdot = NULL;
-    double *s = c->kept ? NULL : sums(b, c->pool, SUM_X);
-    for (int i = 0; i < b->C; i++)
-        b->coef[M_][i] = c->kept ? ((const real *)c->aux)[i] : (real)(s[i] / n);
-    if (!c->at.mean_only || b->xdot || c->running) {
-        s = sums(b, c->pool, SUM_VAR);
-        for (int i = 0; i < b->C; i++) {
-            double var = s[i] / n, vdot = 2 * s[b->C + i] / n, r = 1 / sqrt(var + c->at.eps);
-            s[i] = var;
-            b->coef[MDOT][i] = (real)(s[2 * b->C + i] / n);
-            if (!c->at.mean_only) {
-                b->coef[R_][i] = (real)r;
-                b->coef[RDOT][i] = (real)(-0.5 * r * r * r * vdot);
-            }
-        }
-    }
-    if (c->running && !dual)
-        update_running(c, b, s);
-    b->xdot = xdot;
-}
-
-void KN(bn_forward)(const struct op_call *c)
+static void forward(const struct op_call *c, bool dual)
 {
     struct bn b = bn_of(c);
-    if (c->again)
-        recall(c, &b);
-    else {
-        statistics(c, &b, false);
-        keep(c, &b);
+    const real *xdot = b.xdot;
+    if (c->part != OP_APPLY && !c->again) {
+        if (!dual)
+            b.xdot = NULL;
+        if (!(c->evaluation && c->running))
+            gather(&b, c, SUM_STAT);
+        if (c->first + c->batch == c->total)
+            settle_statistics(c, &b, dual);
+        b.xdot = xdot;
     }
-    apply(&b, c->pool, APPLY_FORWARD);
-}
-
-void KN(bn_dual_forward)(const struct op_call *c)
-{
-    struct bn b = bn_of(c);
-    if (c->again)
-        recall(c, &b);
-    else {
-        statistics(c, &b, true);
-        keep(c, &b);
-    }
-    apply(&b, c->pool, APPLY_DUAL_FORWARD);
+    if (c->part != OP_GATHER)
+        apply(&b, c->pool, dual ? APPLY_DUAL_FORWARD : APPLY_FORWARD);
 }
 
 static void backward(const struct op_call *c, bool dual)
 {
     struct bn b = bn_of(c);
-    const int C = b.C;
-    const double n = (double)b.M;
-    recall(c, &b);
-    b.g = c->out.adj;
-    b.gdot = c->out.adj_dot;
-    b.gx = c->in[0].adj;
-    b.gxdot = c->in[0].adj_dot;
-    b.back_acc = c->in[0].acc;
-    const double *s = sums(&b, c->pool, dual ? SUM_DUAL : SUM_BACK);
-    const struct op_view *bias = &c->in[c->at.mean_only ? 1 : 2], *gain = &c->in[1];
-    for (int i = 0; i < C; i++) {
-        b.coef[S1][i] = (real)(s[i] / n);
-        if (bias->adj) ((real *)bias->adj)[i] = (real)s[i];
-        if (dual) {
-            b.coef[S1DOT][i] = (real)(s[2 * C + i] / n);
-            if (bias->adj_dot) ((real *)bias->adj_dot)[i] = (real)s[2 * C + i];
-        }
-        if (c->at.mean_only)
-            continue;
-        b.coef[S2][i] = (real)(s[C + i] / n);
-        if (gain->adj) ((real *)gain->adj)[i] = (real)s[C + i];
-        if (dual) {
-            b.coef[S2DOT][i] = (real)(s[3 * C + i] / n);
-            if (gain->adj_dot) ((real *)gain->adj_dot)[i] = (real)s[3 * C + i];
-        }
+    if (c->part != OP_APPLY) {
+        gather(&b, c, dual ? SUM_DUAL : SUM_BACK);
+        if (c->first + c->batch == c->total)
+            settle_back(c, &b, dual);
     }
-    if (dual && b.gxdot)
-        apply(&b, c->pool, APPLY_DUAL_BACK);
-    else if (b.gx)
-        apply(&b, c->pool, APPLY_BACK);
+    if (c->part != OP_GATHER) {
+        if (dual && b.gxdot)
+            apply(&b, c->pool, APPLY_DUAL_BACK);
+        else if (b.gx)
+            apply(&b, c->pool, APPLY_BACK);
+    }
 }
 
+void KN(bn_forward)(const struct op_call *c) { forward(c, false); }
+void KN(bn_dual_forward)(const struct op_call *c) { forward(c, true); }
 void KN(bn_backward)(const struct op_call *c) { backward(c, false); }
 void KN(bn_dual_backward)(const struct op_call *c) { backward(c, true); }
