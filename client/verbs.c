@@ -76,7 +76,8 @@ const struct verb cli_verbs[] = {
     { "jobs", LOOK, "", 0, 0, "List jobs, newest first",
       "didact jobs\ndidact jobs --state running --limit 20",
       F({ "state", 0, "STATE", "queued running paused stopping succeeded failed cancelled", false }, PAGED), verb_jobs },
-    { "show", LOOK, "JOB", 1, 1, "Show a job: state, counts, and its file with all defaults", "didact show 3\ndidact show 3 --json",
+    { "show", LOOK, "JOB[/TRIAL]", 1, 1, "Show a job: state, counts, and its file with all defaults; or a trial, drawn",
+      "didact show 3\ndidact show 3/17\ndidact show 3 --json",
       NULL, verb_show },
     { "trials", LOOK, "JOB", 1, 1, "List the trials of a job", "didact trials 3 --sort score --limit 20\ndidact trials 3 --state failed",
       F({ "state", 0, "STATE", "waiting running scored failed cancelled", false },
@@ -98,12 +99,16 @@ const struct verb cli_verbs[] = {
       F({ "pareto", 0, "LIST", "of score, valid_score, loss_sum, params, macs, seconds, mem_bytes", false }), verb_best },
     { "compare", TAKE, "A B", 2, 2, "Put two jobs beside each other: settings that differ, bests, rank correlation of what both scored",
       "didact compare 3 4\ndidact compare fm-search fm-longer --json", NULL, verb_compare },
-    { "export", TAKE, "JOB", 1, 1, "Write a trial as a file: network, weights, document; or all trials as a table",
+    { "draw", TAKE, "JOB[/TRIAL]", 1, 1, "Draw the network of a trial (default: the best) in the terminal", "didact draw 3\ndidact draw 3/17",
+      NULL, verb_draw },
+    { "export", TAKE, "JOB[/TRIAL]", 1, 1, "Write a trial as a file: network, weights, drawing, document; or all trials as a table",
       "didact export 4 -o best.onnx                       the best trained network\n"
+      "didact export 4 -o best.py                         the same for PyTorch, weights in best.safetensors\n"
+      "didact export 3/17 -o cell.svg                     a drawing; needs no weights\n"
       "didact export 4 --trial 2 --format safetensors -o net.safetensors\n"
       "didact export 3 --format csv -o trials.csv         every trial",
-      F({ "output", 'o', "FILE", "where to; - is standard output, for json and csv", false },
-        { "format", 0, "FORMAT", "onnx, safetensors, json or csv (default: the ending of FILE)", false },
+      F({ "output", 'o', "FILE", "where to; - is standard output, for text formats", false },
+        { "format", 0, "FORMAT", "onnx, safetensors, torch, dot, svg, json or csv (default: the ending of FILE)", false },
         { "trial", 0, "N", "this trial (default: the best)", false }), verb_export },
     { "replay", TAKE, "JOB", 1, 1, "Run the searcher again on the recorded results and compare every proposal",
       "didact replay 3", NULL, verb_replay },
