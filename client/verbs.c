@@ -183,8 +183,9 @@ const struct verb cli_verbs[] = {
         { "workers", 0, "N", "worker processes (default 2)", false },
         { "curriculum", 0, "FILE", "curriculum of the search (default: the one that is shipped)", false }), verb_demo },
 
-    { "completion", MORE, "bash|zsh", 1, 1, "Print shell completion", "source <(didact completion bash)\n"
-      "didact completion zsh > ~/.zfunc/_didact", NULL, cli_run_completion },
+    { "completion", MORE, "bash|zsh|fish", 1, 1, "Print shell completion (make install puts it in place)", "source <(didact completion bash)\n"
+      "didact completion zsh > ~/.zfunc/_didact\n"
+      "didact completion fish > ~/.config/fish/completions/didact.fish", NULL, cli_run_completion },
     { "help", MORE, "[VERB]", 0, 2, "Explain a verb, or list them all", "didact help submit\ndidact help dataset import\n"
       "didact help --man | man -l -", F({ "man", 0, NULL, "print a manual page", false }), cli_run_help },
     { "version", MORE, "", 0, 0, "Print the version", "didact version", NULL, cli_run_version },
