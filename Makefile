@@ -144,10 +144,16 @@ asan: ## unit and end-to-end tests under AddressSanitizer and UBSan
 	deploy/install-deps.sh --test
 	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=asan all unit
 	tests/run --variant asan unit prop fault e2e
-install: all ## into PREFIX (default /usr/local)
+install: SHARE = $(DESTDIR)$(PREFIX)/share
+install: all ## with manual page and shell completion, into PREFIX (default /usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/didact
 	install -m 755 $(PROGS:%=$(B)/%) $(DESTDIR)$(PREFIX)/bin
 	cp -r share/. $(DESTDIR)$(PREFIX)/share/didact/
+	install -d $(SHARE)/man/man1 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	$(B)/didact help --man > $(SHARE)/man/man1/didact.1
+	$(B)/didact completion bash > $(SHARE)/bash-completion/completions/didact
+	$(B)/didact completion zsh > $(SHARE)/zsh/site-functions/_didact
+	$(B)/didact completion fish > $(SHARE)/fish/vendor_completions.d/didact.fish
 clean: ## remove build/
 	rm -rf build
 help: ## this list

@@ -149,8 +149,14 @@ int verb_show(struct cli *c)
 {
     struct conn *conn;
     json_t *doc;
-    int rc = cli_conn(c, &conn);
-    if (rc < 0 || (rc = conn_query(conn, &doc, c->e, "jobs/%s", c->arg[0])) < 0)
+    name_str job;
+    int64_t trial;
+    int rc = job_and_trial(c->arg[0], job, &trial, c->e);
+    if (rc < 0 || (rc = cli_conn(c, &conn)) < 0)
+        return rc;
+    if (trial >= 0)
+        return show_trial(conn, job, trial, c->json, stdout, c->e);
+    if ((rc = conn_query(conn, &doc, c->e, "jobs/%s", c->arg[0])) < 0)
         return rc;
     if (c->json) {
         print_json(stdout, doc);

@@ -172,6 +172,11 @@ static int resolve(struct conn *conn, const char *list, const char *name_or_hash
         break;
     }
     json_decref(doc);
+    if (rc < 0 && blob_valid_hash(name_or_hash)) { /* its name may mean something else by now; the content is kept */
+        snprintf(name, sizeof(name_str), "%.12s", name_or_hash);
+        snprintf(hash, sizeof(hash_str), "%s", name_or_hash);
+        return 0;
+    }
     return rc < 0 ? err_set(e, ERR_NOTFOUND, "there is no %s '%s'", strcmp(list, "curricula") == 0 ? "curriculum" : "dataset",
                             name_or_hash)
                   : 0;

@@ -76,7 +76,8 @@ const struct verb cli_verbs[] = {
     { "jobs", LOOK, "", 0, 0, "List jobs, newest first",
       "didact jobs\ndidact jobs --state running --limit 20",
       F({ "state", 0, "STATE", "queued running paused stopping succeeded failed cancelled", false }, PAGED), verb_jobs },
-    { "show", LOOK, "JOB", 1, 1, "Show a job: state, counts, and its file with all defaults", "didact show 3\ndidact show 3 --json",
+    { "show", LOOK, "JOB[/TRIAL]", 1, 1, "Show a job: state, counts, and its file with all defaults; or a trial, drawn",
+      "didact show 3\ndidact show 3/17\ndidact show 3 --json",
       NULL, verb_show },
     { "trials", LOOK, "JOB", 1, 1, "List the trials of a job", "didact trials 3 --sort score --limit 20\ndidact trials 3 --state failed",
       F({ "state", 0, "STATE", "waiting running scored failed cancelled", false },
@@ -98,12 +99,16 @@ const struct verb cli_verbs[] = {
       F({ "pareto", 0, "LIST", "of score, valid_score, loss_sum, params, macs, seconds, mem_bytes", false }), verb_best },
     { "compare", TAKE, "A B", 2, 2, "Put two jobs beside each other: settings that differ, bests, rank correlation of what both scored",
       "didact compare 3 4\ndidact compare fm-search fm-longer --json", NULL, verb_compare },
-    { "export", TAKE, "JOB", 1, 1, "Write a trial as a file: network, weights, document; or all trials as a table",
+    { "draw", TAKE, "JOB[/TRIAL]", 1, 1, "Draw the network of a trial (default: the best) in the terminal", "didact draw 3\ndidact draw 3/17",
+      NULL, verb_draw },
+    { "export", TAKE, "JOB[/TRIAL]", 1, 1, "Write a trial as a file: network, weights, drawing, document; or all trials as a table",
       "didact export 4 -o best.onnx                       the best trained network\n"
+      "didact export 4 -o best.py                         the same for PyTorch, weights in best.safetensors\n"
+      "didact export 3/17 -o cell.svg                     a drawing; needs no weights\n"
       "didact export 4 --trial 2 --format safetensors -o net.safetensors\n"
       "didact export 3 --format csv -o trials.csv         every trial",
-      F({ "output", 'o', "FILE", "where to; - is standard output, for json and csv", false },
-        { "format", 0, "FORMAT", "onnx, safetensors, json or csv (default: the ending of FILE)", false },
+      F({ "output", 'o', "FILE", "where to; - is standard output, for text formats", false },
+        { "format", 0, "FORMAT", "onnx, safetensors, torch, dot, svg, json or csv (default: the ending of FILE)", false },
         { "trial", 0, "N", "this trial (default: the best)", false }), verb_export },
     { "simulate", TAKE, "FILE|JOB", 1, 1, "Run searchers on recorded scores: regret against evaluations, over many seeds",
       "didact simulate scores.csv --within 0.002                       a table with the columns arch and score\n"
@@ -204,8 +209,9 @@ const struct verb cli_verbs[] = {
         { "workers", 0, "N", "worker processes (default 2)", false },
         { "curriculum", 0, "FILE", "curriculum of the search (default: the one that is shipped)", false }), verb_demo },
 
-    { "completion", MORE, "bash|zsh", 1, 1, "Print shell completion", "source <(didact completion bash)\n"
-      "didact completion zsh > ~/.zfunc/_didact", NULL, cli_run_completion },
+    { "completion", MORE, "bash|zsh|fish", 1, 1, "Print shell completion (make install puts it in place)", "source <(didact completion bash)\n"
+      "didact completion zsh > ~/.zfunc/_didact\n"
+      "didact completion fish > ~/.config/fish/completions/didact.fish", NULL, cli_run_completion },
     { "help", MORE, "[VERB]", 0, 2, "Explain a verb, or list them all", "didact help submit\ndidact help dataset import\n"
       "didact help --man | man -l -", F({ "man", 0, NULL, "print a manual page", false }), cli_run_help },
     { "version", MORE, "", 0, 0, "Print the version", "didact version", NULL, cli_run_version },

@@ -103,7 +103,12 @@ int dataset_facts(struct conn *conn, const char *name_or_hash, struct dataset_fa
 
 /* export.c */
 int verb_export(struct cli *c);
-enum export_format { EXPORT_ONNX, EXPORT_SAFETENSORS, EXPORT_JSON, EXPORT_CSV, EXPORT_COUNT };
+int verb_draw(struct cli *c);
+enum export_format { EXPORT_ONNX, EXPORT_SAFETENSORS, EXPORT_TORCH, EXPORT_DOT, EXPORT_SVG, EXPORT_JSON, EXPORT_CSV, EXPORT_COUNT };
+/* The trial's network; a fresh net. -ERR_NOTFOUND where its space or dataset is not here, -ERR_INPUT where it is none. */
+int trial_net(struct conn *conn, const char *job, const json_t *trial, struct net *out, struct errbuf *e);
+/* A trial and its network, drawn or as JSON; trial < 0: the best one. */
+int show_trial(struct conn *conn, const char *job, int64_t trial, bool as_json, FILE *f, struct errbuf *e);
 /* trial < 0: the best one. */
 int export_trial(struct conn *conn, const char *job, int64_t trial, enum export_format format, const char *path, struct errbuf *e);
 
