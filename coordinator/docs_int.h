@@ -33,6 +33,7 @@ json_t *doc_seed(uint64_t v);
 json_t *doc_job(struct coord *c, const struct job_row *stored, bool with_spec);
 json_t *doc_trial(struct coord *c, const struct trial_row *t, const char *space);
 int doc_verify(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e);
+int doc_front(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e); /* front.c */
 int doc_teach(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e);
 
 #endif

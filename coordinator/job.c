@@ -135,6 +135,11 @@ double job_rate(const struct sched *s, const struct job *j)
     return seen > 0.05 ? j->decayed * exp(-(now - (double)j->decayed_ms) / 1000 / RATE_TAU_S) / seen : 0;
 }
 
+struct search_result job_told(const struct trial_row *row)
+{
+    return (struct search_result){ row->idx, row->r.state == TRIAL_SCORED ? row->r.score : -INFINITY, row->r.params, row->r.macs, row->arch };
+}
+
 /* ---- loading ---- */
 struct rows { struct sched *s; struct job *j; struct errbuf *e; int rc; };
 
@@ -188,9 +193,10 @@ static bool on_trial_row(void *arg, const struct trial_row *row)
     if (rs->rc < 0)
         return false;
     if (row->state == TRIAL_SCORED || row->state == TRIAL_FAILED || row->state == TRIAL_PRUNED) {
+        struct search_result told = job_told(row);
         job_count(rs->s, j, row, false);
         if (j->search)
-            rs->rc = search_finish(j->search, row->idx, row->state == TRIAL_SCORED, row->r.score, row->arch, rs->e);
+            rs->rc = search_finish(j->search, &told, rs->e);
         return rs->rc == 0;
     }
     struct trial *t = job_add_trial(j, row);

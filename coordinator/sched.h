@@ -150,6 +150,7 @@ bool sched_saved(struct sched *s, struct store_op *op); /* notes the store's hea
 struct job *job_new(struct sched *s, struct job_row *row, const struct job_spec *spec, struct errbuf *e); /* takes row's text */
 void job_free(struct sched *s, struct job *j);
 int  job_load(struct sched *s, struct job *j, struct errbuf *e);
+struct search_result job_told(const struct trial_row *row); /* what a searcher is told of an ended trial; borrows from row */
 struct trial *job_add_trial(struct job *j, const struct trial_row *row);
 void job_wait(struct job *j, struct trial *t);
 struct trial *job_take(struct sched *s, struct job *j); /* the next trial to give out; NULL: none now */
