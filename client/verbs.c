@@ -54,7 +54,7 @@ const struct verb cli_verbs[] = {
       "didact search --dataset fashion-mnist --curriculum fm --space chain --trials 200 -f",
       F(NAMED, { "curriculum", 0, "NAME", "imported or taught curriculum, by name or hash", false },
         { "space", 0, "NAME", "chain, nasbench201; didact space list", false },
-        { "searcher", 0, "NAME", "random, evolution or local", false }, { "population", 0, "N", "evolution: how many survive", false },
+        { "searcher", 0, "NAME", "random, evolution, local or nsga2", false }, { "population", 0, "N", "evolution: how many survive", false },
         { "sample", 0, "N", "evolution: tournament size", false }, { "trials", 0, "N", "candidates to score", false },
         { "fidelity-steps", 0, "N", "curriculum steps of a candidate (default: all)", false },
         { "inits", 0, "N", "initialisations of a candidate", false },

@@ -8,6 +8,7 @@ static const char *const kind_names[JOB_KIND_COUNT] = { "teach", "search", "veri
 static const char *const state_names[JOB_STATE_COUNT] = { "queued", "running", "paused", "stopping", "succeeded", "failed", "cancelled" };
 static const char *const trial_names[TRIAL_STATE_COUNT] = { "waiting", "running", "scored", "pruned", "failed", "cancelled" };
 static const char *const reason_names[FAIL_REASON_COUNT] = { "none", "nan", "oom", "timeout", "crash", "input" };
+static const char *const metric_names[METRIC_COUNT] = { "score", "params", "macs" };
 
 static const char *name_of(unsigned v, const char *const *names, unsigned n)
 {
@@ -26,6 +27,7 @@ const char *job_kind_name(enum job_kind k)       { return name_of(k, kind_names,
 const char *job_state_name(enum job_state s)     { return name_of(s, state_names, JOB_STATE_COUNT); }
 const char *trial_state_name(enum trial_state s) { return name_of(s, trial_names, TRIAL_STATE_COUNT); }
 const char *fail_reason_name(enum fail_reason r) { return name_of(r, reason_names, FAIL_REASON_COUNT); }
+const char *metric_name(enum metric m)           { return name_of(m, metric_names, METRIC_COUNT); }
 
 uint64_t trial_seed(uint64_t job_seed, const char *arch_hash)
 {
@@ -59,3 +61,4 @@ int job_kind_from(const char *s)    { return from(s, kind_names, JOB_KIND_COUNT)
 int job_state_from(const char *s)   { return from(s, state_names, JOB_STATE_COUNT); }
 int trial_state_from(const char *s) { return from(s, trial_names, TRIAL_STATE_COUNT); }
 int fail_reason_from(const char *s) { return from(s, reason_names, FAIL_REASON_COUNT); }
+int metric_from(const char *s)      { return from(s, metric_names, METRIC_COUNT); }

@@ -61,9 +61,16 @@ struct scores_cfg {
     int n_fuse, fuse[SCORE_COLUMNS];       /* columns of the fused score; none: there is none */
 };
 
+/* What a search is after: searcher nsga2 and the Pareto front of its results. */
+#define MAX_OBJECTIVES 4
+enum metric { METRIC_SCORE, METRIC_PARAMS, METRIC_MACS, METRIC_COUNT };
+struct objective { enum metric metric; bool max; };
+const char *metric_name(enum metric m); /* "score" …; -1 where none has this name */
+int metric_from(const char *s);
+
 struct searcher_cfg {
-    name_str name;              /* "random", "evolution" */
-    int      population;        /* evolution: how many of the newest survive */
+    name_str name;              /* common/search/search.c has the table */
+    int      population;        /* evolution: how many of the newest survive; nsga2: of the fittest */
     int      sample;            /* evolution: tournament size */
 };
 
@@ -122,6 +129,8 @@ struct job_spec {
     int      trials;            /* budget */
     double   seconds;           /* budget; 0: none. Ending by time is a recorded fact that replay reads */
     double   trial_timeout_s;
+    int      n_objectives;
+    struct objective objective[MAX_OBJECTIVES];
     struct searcher_cfg searcher;
     struct fidelity     fidelity;
     struct scores_cfg   scores;

@@ -103,6 +103,12 @@ static void check_search(const struct checker *c)
     if (strcmp(s->searcher.name, "evolution") == 0 && s->searcher.sample > s->searcher.population)
         problem(c->p, later(c, "searcher.sample", "searcher.population"), "'searcher.sample' is %d, more than the population of %d",
                 s->searcher.sample, s->searcher.population);
+    if (s->n_objectives < 1)
+        problem(c->p, line_of(c, "objectives"), "'objectives' is empty; [{metric: score}] asks for the score alone");
+    for (int i = 1; i < s->n_objectives; i++)
+        for (int j = 0; j < i; j++)
+            if (s->objective[i].metric == s->objective[j].metric)
+                problem(c->p, line_of(c, "objectives"), "'objectives' names %s twice", metric_name(s->objective[i].metric));
     for (int i = 0; i < f->n_checkpoints; i++) {
         if (i && f->checkpoint[i] <= f->checkpoint[i - 1]) {
             problem(c->p, line_of(c, "fidelity.checkpoints"), "'fidelity.checkpoints' must rise: %d follows %d", f->checkpoint[i],

@@ -37,8 +37,10 @@ static const struct job_key table[] = {
       "one trial (teach: the whole training) may take so long" },
     { "budget.trials", F_INT, S, AT(trials), 0, 0, 1, 10000000, SAME("200"), "candidates to score" },
     { "budget.time", F_TIME, S | V, AT(seconds), 0, 0, 0, 31536000, SAME("0"), "stop proposing after so long; 0: no limit" },
+    { "objectives", F_OBJECTIVES, S, AT(objective), AT(n_objectives), MAX_OBJECTIVES, 0, 0,
+      SAME("[{metric: score}, {metric: params}, {metric: macs}]"), "of nsga2, and of the Pareto front in the results" },
     { "searcher.name", F_SEARCHER, S, AT(searcher.name), 0, 0, 0, 0, SAME("random"), "the algorithm that proposes" },
-    { "searcher.population", F_INT, S, AT(searcher.population), 0, 0, 2, 100000, SAME("32"), "evolution: so many of the newest survive" },
+    { "searcher.population", F_INT, S, AT(searcher.population), 0, 0, 2, 100000, SAME("32"), "evolution: so many of the newest survive; nsga2: of the fittest" },
     { "searcher.sample", F_INT, S, AT(searcher.sample), 0, 0, 1, 100000, SAME("8"), "evolution: the parent is the best of so many drawn" },
     { "fidelity.steps", F_INT, S, AT(fidelity.steps), 0, 0, 0, 4096, SAME("0"), "curriculum steps; 0: all of them" },
     { "fidelity.inits", F_INT, S, AT(fidelity.inits), 0, 0, 1, MAX_INITS, SAME("2"), "independent initial weights; the score is the mean" },
@@ -110,7 +112,7 @@ static const struct job_key table[] = {
 #define N_KEYS ((int)(sizeof table / sizeof *table))
 _Static_assert(sizeof table / sizeof *table <= JOB_KEYS_MAX, "line numbers are kept for every key");
 
-static const char *const searchers[] = { "random", "evolution", "local" };
+static const char *const searchers[] = { "random", "evolution", "local", "nsga2" };
 #define N_SEARCHERS ((int)(sizeof searchers / sizeof *searchers))
 static const char *const teachers[] = { "gtn", "distilled", "real" };
 static const char *const inners[INNER_TYPE_COUNT] = { "sgd", "lars", "nesterov", "rmsprop", "adam" };
@@ -154,7 +156,7 @@ const char *job_key_type(const struct job_key *k)
     case F_REF:      snprintf(buf, sizeof buf, "name or hash"); break;
     case F_HASH:     snprintf(buf, sizeof buf, "hash"); break;
     case F_SPACE:    snprintf(buf, sizeof buf, "search space"); break;
-    case F_SEARCHER: snprintf(buf, sizeof buf, "random, evolution or local"); break;
+    case F_SEARCHER: snprintf(buf, sizeof buf, "random, evolution, local or nsga2"); break;
     case F_TEACHER:  snprintf(buf, sizeof buf, "gtn, distilled or real"); break;
     case F_INNER:    snprintf(buf, sizeof buf, "sgd, lars, nesterov, rmsprop or adam"); break;
     case F_INTS:     snprintf(buf, sizeof buf, "list of up to %d integers, %s", k->cap, range); break;
@@ -162,6 +164,7 @@ const char *job_key_type(const struct job_key *k)
     case F_ZERO_COST: snprintf(buf, sizeof buf, "list of zero-cost scores"); break;
     case F_COLUMNS:  snprintf(buf, sizeof buf, "list of columns"); break;
     case F_MIX:      snprintf(buf, sizeof buf, "list of up to %d {space, weight}", k->cap); break;
+    case F_OBJECTIVES: snprintf(buf, sizeof buf, "list of up to %d {metric, goal}", k->cap); break;
     case F_META:     snprintf(buf, sizeof buf, "list of up to %d {step, weight}", k->cap); break;
     default:         snprintf(buf, sizeof buf, "list of up to %d architectures", k->cap); break;
     }
@@ -325,19 +328,20 @@ static void read_space(const struct reader *r, const struct jnode *v, char *out)
 
 /* ---- lists ---- */
 
-/* One item {first: …, weight: …}: the two values, NULL where absent. */
-static bool read_pair(const struct reader *r, const struct jnode *item, const char *first, const struct jnode **a, const struct jnode **w)
+/* One item {first: …, second: …}: the two values, NULL where absent; the first must be there. */
+static bool read_pair(const struct reader *r, const struct jnode *item, const char *first, const char *second, const struct jnode **a,
+                      const struct jnode **w)
 {
-    const char *known[] = { first, "weight" };
+    const char *known[] = { first, second };
     char near[96];
     *a = *w = NULL;
     if (item->kind != J_MAP) {
-        problem(r->p, item->line, "'%s': each item must be {%s: …, weight: …}", r->k->path, first);
+        problem(r->p, item->line, "'%s': each item must be {%s: …, %s: …}", r->k->path, first, second);
         return false;
     }
     for (int i = item->first; i; i = r->t->node[i].next) {
         const struct jnode  *m = &r->t->node[i];
-        const struct jnode **to = strcmp(m->key, first) == 0 ? a : strcmp(m->key, "weight") == 0 ? w : NULL;
+        const struct jnode **to = strcmp(m->key, first) == 0 ? a : strcmp(m->key, second) == 0 ? w : NULL;
         if (!to || *to) {
             problem(r->p, m->line, "'%s': %s key '%.40s'%s", r->k->path, to ? "repeated" : "unknown", m->key,
                     to ? "" : suggest_text(near, sizeof near, m->key, known, 2));
@@ -368,6 +372,23 @@ static int read_column(const struct reader *r, const struct jnode *v)
     return read_word(r, v, names, SCORE_COLUMNS - skip);
 }
 
+/* {metric: …, goal: …}; without a goal a score is to be high and a cost low. */
+static bool read_objective(const struct reader *r, const struct jnode *item, struct objective *to)
+{
+    static const char *const goals[] = { "min", "max" };
+    const struct jnode *metric, *goal;
+    const char *names[METRIC_COUNT];
+    for (int i = 0; i < METRIC_COUNT; i++)
+        names[i] = metric_name((enum metric)i);
+    if (!read_pair(r, item, "metric", "goal", &metric, &goal))
+        return false;
+    int m = read_word(r, metric, names, METRIC_COUNT), max = goal ? read_word(r, goal, goals, 2) : m == METRIC_SCORE;
+    if (m < 0 || max < 0)
+        return false;
+    *to = (struct objective){ (enum metric)m, max };
+    return true;
+}
+
 static bool read_item(const struct reader *r, const struct jnode *v, struct job_spec *s, char *base, int i)
 {
     const struct jnode *a, *w;
@@ -384,12 +405,14 @@ static bool read_item(const struct reader *r, const struct jnode *v, struct job_
     case F_COLUMNS:
         return (((int *)base)[i] = read_column(r, v)) >= 0;
     case F_MIX:
-        if (!read_pair(r, v, "space", &a, &w) || !read_weight(r, w, &s->teach.mix_weight[i]))
+        if (!read_pair(r, v, "space", "weight", &a, &w) || !read_weight(r, w, &s->teach.mix_weight[i]))
             return false;
         read_space(r, a, s->teach.mix_space[i]);
         return s->teach.mix_space[i][0] != 0;
+    case F_OBJECTIVES:
+        return read_objective(r, v, &s->objective[i]);
     case F_META:
-        if (!read_pair(r, v, "step", &a, &w) || !read_weight(r, w, &s->teach.meta_weight[i]) || !read_int(r, a, &n))
+        if (!read_pair(r, v, "step", "weight", &a, &w) || !read_weight(r, w, &s->teach.meta_weight[i]) || !read_int(r, a, &n))
             return false;
         s->teach.meta_at[i] = (int)n;
         return true;
@@ -498,6 +521,8 @@ void job_defaults(struct job_spec *s, enum job_kind kind)
     if (kind == JOB_SEARCH) { /* the lists that do not start empty */
         s->fidelity.n_lr_scales = 1;
         s->fidelity.lr_scale[0] = 1;
+        for (int i = 0; i < METRIC_COUNT; i++)
+            s->objective[s->n_objectives++] = (struct objective){ (enum metric)i, i == METRIC_SCORE };
     } else if (kind == JOB_TEACH) {
         s->teach.n_mix = 1;
         strcpy(s->teach.mix_space[0], "chain");
@@ -520,6 +545,9 @@ static json_t *list_json(const struct job_key *k, const struct job_spec *s)
         case F_ZERO_COST: v = json_string(zero_cost_table[((const int *)base)[i]].name); break;
         case F_COLUMNS: v = json_string(score_columns[((const int *)base)[i]].name); break;
         case F_MIX:   v = json_pack("{s:s, s:f}", "space", s->teach.mix_space[i], "weight", s->teach.mix_weight[i]); break;
+        case F_OBJECTIVES:
+            v = json_pack("{s:s, s:s}", "metric", metric_name(s->objective[i].metric), "goal", s->objective[i].max ? "max" : "min");
+            break;
         case F_META:  v = json_pack("{s:i, s:f}", "step", s->teach.meta_at[i], "weight", s->teach.meta_weight[i]); break;
         default:      v = json_string(s->verify.arch[i]); break;
         }

@@ -320,6 +320,8 @@ static int results_doc(struct coord *c, const struct job_row *row, const struct 
         rc = doc_verify(c, row, d, e);
     else if (row->kind == JOB_TEACH)
         rc = doc_teach(c, row, d, e);
+    else
+        rc = doc_front(c, row, d, e);
     if (rc < 0) {
         json_decref(d);
         return rc;

@@ -38,6 +38,7 @@ int doc_why(struct coord *c, const struct job_row *stored, int64_t trial, json_t
 void arch_change(const char *parent, const char *child, char *out, size_t cap); /* in words; "" where nothing changed */
 json_t *doc_history(const struct trial_row *t); /* the deterministic fields of a trial; touches nothing else */
 int doc_verify(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e);
+int doc_front(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e); /* front.c */
 int doc_teach(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e);
 /* In the pool. */
 int doc_replay(struct coord *c, struct reader *reader, const struct job_row *row, json_t **out, struct errbuf *e);

@@ -197,6 +197,13 @@ double job_rate(const struct sched *s, const struct job *j)
     return seen > 0.05 ? j->decayed * exp(-(now - (double)j->decayed_ms) / 1000 / RATE_TAU_S) / seen : 0;
 }
 
+struct search_result job_told(const struct trial_row *row)
+{
+    if (row->r.state != TRIAL_SCORED || row->told_failed)
+        return (struct search_result){ .idx = row->idx, .score = -INFINITY, .arch = row->arch };
+    return (struct search_result){ row->idx, row->r.score, row->r.params, row->r.macs, row->arch };
+}
+
 /* ---- loading ---- */
 struct rows { struct sched *s; struct job *j; struct errbuf *e; int rc; };
 
@@ -250,8 +257,9 @@ static bool on_trial_row(void *arg, const struct trial_row *row)
     if (rs->rc < 0)
         return false;
     bool ended = row->state == TRIAL_SCORED || row->state == TRIAL_FAILED || row->state == TRIAL_PRUNED;
+    struct search_result told = job_told(row);
     if (j->search && (ended || row->told_failed))
-        rs->rc = search_finish(j->search, row->idx, row->state == TRIAL_SCORED && !row->told_failed, row->r.score, row->arch, rs->e);
+        rs->rc = search_finish(j->search, &told, rs->e);
     if (ended)
         job_count(rs->s, j, row, false);
     if (ended || rs->rc < 0)

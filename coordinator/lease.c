@@ -232,7 +232,9 @@ static void finish(struct sched *s, struct trial *t, const struct trial_row *row
     if (t->phase != PHASE_WAITING)
         j->n_running--;
     job_count(s, j, row, true);
-    if (j->search && !t->row.told_failed && search_finish(j->search, row->idx, row->r.state == TRIAL_SCORED, row->r.score, t->row.arch, &e) < 0)
+    struct search_result told = job_told(row);
+    told.arch = t->row.arch; /* a result's row has none */
+    if (j->search && !t->row.told_failed && search_finish(j->search, &told, &e) < 0)
         log_error("searcher", "job=%llu trial=%llu error=\"%s\"", (ull)row->job, (ull)row->idx, e.text);
     job_drop_trial(j, t);
     job_maybe_end(s, j);

@@ -36,8 +36,9 @@ static bool on_trial(void *arg, const struct trial_row *t)
                                   side(p.arch, p.parent, p.seed));
         return false;
     }
+    struct search_result told = job_told(t);
     if (t->state == TRIAL_SCORED || t->state == TRIAL_FAILED || t->state == TRIAL_PRUNED || t->told_failed)
-        r->rc = search_finish(r->search, t->idx, t->state == TRIAL_SCORED && !t->told_failed, t->r.score, t->arch, r->e);
+        r->rc = search_finish(r->search, &told, r->e);
     return r->rc == 0;
 }
 

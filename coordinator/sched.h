@@ -158,6 +158,7 @@ bool sched_saved(struct sched *s, struct store_op *op); /* notes the store's hea
 struct job *job_new(struct sched *s, struct job_row *row, const struct job_spec *spec, struct errbuf *e); /* takes row's text */
 void job_free(struct sched *s, struct job *j);
 int  job_load(struct sched *s, struct job *j, struct errbuf *e);
+struct search_result job_told(const struct trial_row *row); /* what a searcher is told of an ended trial; borrows from row */
 struct trial *job_add_trial(struct job *j, const struct trial_row *row); /* NULL: no memory */
 void job_drop_trial(struct job *j, struct trial *t); /* it has ended */
 char *job_spec_text(const struct job_spec *spec);    /* as stored; malloc'ed, NULL: no memory */

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct searcher *const table[] = { &searcher_random, &searcher_evolution, &searcher_local };
+static const struct searcher *const table[] = { &searcher_random, &searcher_evolution, &searcher_local, &searcher_nsga2 };
 
 const struct searcher *searcher_at(int i)
 {
@@ -23,9 +23,9 @@ const struct searcher *searcher_find(const char *name)
 }
 
 struct early { /* a result that may not be seen yet */
-    bool   done, scored;
-    double score;
-    char  *arch; /* owned */
+    bool   done;
+    struct search_result r; /* r.arch is `arch` */
+    char  *arch;            /* owned */
 };
 
 struct seen { uint64_t *key; size_t cap, n; }; /* open addressing; 0 marks an empty place */
@@ -189,8 +189,7 @@ static void observe_due(struct search *s)
 {
     while (sees(s) && s->ring[s->observed % s->window].done) {
         struct early *r = &s->ring[s->observed % s->window];
-        s->ops->observe(s->st, &(struct search_result){ .idx = s->observed, .score = r->scored ? r->score : -INFINITY,
-                                                        .arch = r->arch });
+        s->ops->observe(s->st, &r->r);
         free(r->arch);
         *r = (struct early){ 0 };
         s->observed++;
@@ -242,16 +241,19 @@ int search_recall(struct search *s, const struct proposal *p, struct errbuf *e)
     return accept(s, p, e);
 }
 
-int search_finish(struct search *s, uint64_t idx, bool scored, double score, const char *arch, struct errbuf *e)
+int search_finish(struct search *s, const struct search_result *r, struct errbuf *e)
 {
-    if (idx < s->observed || idx >= s->next)
-        return err_set(e, ERR_STATE, "trial %llu is not under way", (unsigned long long)idx);
-    struct early *r = &s->ring[idx % s->window];
-    if (r->done)
-        return err_set(e, ERR_STATE, "trial %llu has ended before", (unsigned long long)idx);
-    char *copy = strdup(arch);
+    if (r->idx < s->observed || r->idx >= s->next)
+        return err_set(e, ERR_STATE, "trial %llu is not under way", (unsigned long long)r->idx);
+    struct early *to = &s->ring[r->idx % s->window];
+    if (to->done)
+        return err_set(e, ERR_STATE, "trial %llu has ended before", (unsigned long long)r->idx);
+    char *copy = strdup(r->arch);
     if (!copy)
         return err_set(e, ERR_NOMEM, "search");
-    *r = (struct early){ .done = true, .scored = scored && isfinite(score), .score = score, .arch = copy };
+    *to = (struct early){ .done = true, .r = *r, .arch = copy };
+    to->r.arch = copy;
+    if (!isfinite(r->score))
+        to->r.score = -INFINITY;
     return 0;
 }

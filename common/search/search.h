@@ -22,17 +22,18 @@
 #define SEARCH_MAX_DRAWS   10000 /* draws for one proposal before the constraints are called impossible */
 #define SEARCH_MAX_REPEATS 200   /* of them, draws that may be given up only because this job has had them */
 
-/* What a searcher is told of one finished trial, in index order, each exactly once. */
+/* What is known of a finished trial. A searcher is told of each exactly once, in index order. */
 struct search_result {
     uint64_t idx;
     double   score; /* -INFINITY for a trial that failed */
+    uint64_t params, macs; /* as recorded; 0 may stand for a failed one */
     const char *arch;
 };
 
 struct searcher {
     const char *name;
     int  (*check)(const struct searcher_cfg *cfg, struct errbuf *e);
-    void *(*open)(const struct job_spec *spec, const struct space *space);
+    void *(*open)(const struct job_spec *spec, const struct space *space); /* spec lives as long as the state */
     void (*close)(void *st);
     void (*observe)(void *st, const struct search_result *r);
     /* One draw for proposal i: canonical text, and the index of its parent or -1. */
@@ -42,7 +43,7 @@ struct searcher {
 };
 const struct searcher *searcher_find(const char *name); /* NULL: none */
 const struct searcher *searcher_at(int i);              /* the table; NULL past its end */
-extern const struct searcher searcher_random, searcher_evolution, searcher_local;
+extern const struct searcher searcher_random, searcher_evolution, searcher_local, searcher_nsga2;
 
 struct proposal {
     uint64_t idx, seed, params, macs;
@@ -71,8 +72,8 @@ bool     search_ready(const struct search *s); /* all results that the next prop
 int  search_propose(struct search *s, struct proposal *out, struct errbuf *e);
 /* Instead of search_propose: the proposal was made before, in an earlier life. Reads idx, hash and parent. */
 int  search_recall(struct search *s, const struct proposal *p, struct errbuf *e);
-/* A proposed trial has ended. Any order. */
-int  search_finish(struct search *s, uint64_t idx, bool scored, double score, const char *arch, struct errbuf *e);
+/* A proposed trial has ended. Any order. A score that is not finite is a failure. */
+int  search_finish(struct search *s, const struct search_result *r, struct errbuf *e);
 
 bool search_within(const struct constraints *c, uint64_t params, uint64_t macs);
 /* Does `text` hold the constraints? 1, 0, or an error (it cannot be built on these images). params, macs may be NULL. */

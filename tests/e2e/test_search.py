@@ -97,7 +97,7 @@ def test_another_seed_gives_another_history(box, load, submit):
 
 
 @pytest.mark.parametrize("space", ["chain", "nasbench201"])
-@pytest.mark.parametrize("searcher", ["random", "evolution", "local"])
+@pytest.mark.parametrize("searcher", ["random", "evolution", "local", "nsga2"])
 def test_every_space_with_every_searcher(box, load, submit, space, searcher):
     d = load(box.coordinator())
     box.worker(d, slots=2)
@@ -105,6 +105,22 @@ def test_every_space_with_every_searcher(box, load, submit, space, searcher):
                  fidelity={"steps": 3, "inits": 1, "valid_images": 32})
     assert d.wait_end(job)["state"] == "succeeded"
     assert d.get(f"jobs/{job}/replay")["ok"] is True
+
+
+def test_the_front_is_what_no_trial_beats(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, slots=2)
+    job = submit(d, searcher={"name": "nsga2", "population": 8}, objectives=[{"metric": "score"}, {"metric": "params"}])
+    assert d.wait_end(job)["state"] == "succeeded"
+    doc = d.get(f"jobs/{job}/results")
+    assert doc["objectives"] == [{"metric": "score", "goal": "max"}, {"metric": "params", "goal": "min"}]
+    scored = [t for t in d.trials(job) if t["state"] == "scored"]
+
+    def beats(a, b):
+        return a["score"] >= b["score"] and a["params"] <= b["params"] and (a["score"], a["params"]) != (b["score"], b["params"])
+    best = sorted(t["trial"] for t in scored if not any(beats(o, t) for o in scored))
+    assert sorted(t["trial"] for t in doc["front"]) == best and best
+    assert any(t["parent"] is not None for t in scored), "later generations have parents"
 
 
 def test_constraints_hold_before_a_trial_exists(box, load, submit):

@@ -175,6 +175,11 @@ static void mistakes_are_told_with_their_line(void **state)
         { SEARCH "scores: {zero_cost: [snip, snip]}\n", "'scores.zero_cost' names snip twice" },
         { SEARCH "scores: {fuse: [score, naswot]}\n", "'scores.fuse' has naswot, which 'scores.zero_cost' does not compute" },
         { SEARCH "scores: {fuse: [score, score]}\n", "'scores.fuse' names score twice" },
+        { SEARCH "objectives: []\n", "'objectives' is empty" },
+        { SEARCH "objectives: [{metric: latency}]\n", "must be one of score, params, macs, not 'latency'" },
+        { SEARCH "objectives: [{metric: score, goal: most}]\n", "must be one of min, max" },
+        { SEARCH "objectives: [{goal: max}]\n", "an item has no 'metric'" },
+        { SEARCH "objectives: [{metric: params}, {metric: params, goal: max}]\n", "names params twice" },
         { SEARCH "fidelity: {lr_scales: []}\n", "'fidelity.lr_scales' is empty" },
         { SEARCH "fidelity:\n  steps: 8\n  checkpoints: [4, 9]\n", "line 6: 'fidelity.checkpoints' has 9, beyond 'fidelity.steps' (8)" },
         { SEARCH "window: 0\n", "line 4: 'window' must be an integer, 1 to 4096, not 0" },
@@ -356,6 +361,7 @@ static void specs_survive_json(void **state)
 {
     (void)state;
     expect_round_trip(SEARCH "scores: {zero_cost: [zico, synflow], fuse: [score, loss_sum, params, synflow]}\n");
+    expect_round_trip(SEARCH "objectives: [{metric: macs}, {metric: score, goal: min}]\n");
     expect_round_trip(SEARCH "seed: 9007199254740993\nfidelity: {checkpoints: [3, 5], lr_scales: [0.1, 1, 0.3333333333333333]}\nbudget: {time: 1h}\n");
     expect_round_trip(TEACH "teach: {meta_at: [{step: 3, weight: 0.1}], lr: 0.123456789012345678, clip: 0, mu: 0.7}\n");
     expect_round_trip(VERIFY);

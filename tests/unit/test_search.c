@@ -1,4 +1,5 @@
 /* Searchers: a history is a function of the seed and the results, whoever computed them and in whatever order. */
+#include "common/search/pareto.h"
 #include "common/search/search.h"
 
 #include <math.h>
@@ -44,7 +45,8 @@ static double score_of(const char *hash)
 
 static void finish(struct search *s, const struct proposal *p)
 {
-    assert_int_equal(search_finish(s, p->idx, !fails(p->hash), score_of(p->hash), p->arch, NULL), 0);
+    const struct search_result r = { p->idx, fails(p->hash) ? NAN : score_of(p->hash), p->params, p->macs, p->arch };
+    assert_int_equal(search_finish(s, &r, NULL), 0);
 }
 
 /* Propose whenever allowed, finish outstanding trials in a random order: what many workers look like from here. */
@@ -174,8 +176,8 @@ static void a_proposal_waits_for_the_results_that_it_may_see(void **state)
     assert_false(search_ready(s)); /* it needs trial 0, and no other */
     finish(s, &p[0]);
     assert_true(search_ready(s));
-    assert_int_equal(search_finish(s, 0, true, 0.5, p[0].arch, &e), -ERR_STATE); /* twice */
-    assert_int_equal(search_finish(s, 9, true, 0.5, p[0].arch, &e), -ERR_STATE); /* never proposed */
+    assert_int_equal(search_finish(s, &(struct search_result){ .idx = 0, .arch = p[0].arch }, &e), -ERR_STATE); /* twice */
+    assert_int_equal(search_finish(s, &(struct search_result){ .idx = 9, .arch = p[0].arch }, &e), -ERR_STATE); /* never proposed */
     search_close(s);
 }
 
@@ -249,6 +251,80 @@ static void local_search_climbs_and_restarts(void **state)
             centre = i;
     }
     assert_true(restarts >= 3);
+    free(a);
+}
+
+/* The front of the front, by definition: rank r is what only ranks below r dominate. */
+static void fronts_and_crowding_are_those_of_the_definition(void **state)
+{
+    (void)state;
+    enum { N = 60, M = 3 };
+    double v[N * M], crowd[N];
+    int rank[N], work[2 * N];
+    struct rng r;
+    rng_init(&r, 9, RNG_TEST, 0);
+    for (int i = 0; i < N * M; i++)
+        v[i] = rng_below(&r, 8); /* ties, too */
+    pareto_rank(v, N, M, rank, crowd, work);
+    for (int i = 0; i < N; i++) {
+        int least = 0, ends = 0;
+        for (int j = 0; j < N; j++)
+            if (pareto_dominates(v + j * M, v + i * M, M) && rank[j] + 1 > least)
+                least = rank[j] + 1;
+        assert_int_equal(rank[i], least);
+        assert_true(crowd[i] >= 0 && crowd[i] <= INFINITY);
+        for (int j = 0; j < N; j++)
+            ends += rank[j] == rank[i] && isinf(crowd[j]);
+        assert_true(ends >= 1);
+    }
+    const double line[] = { 0, 10, 1, 9, 4, 6, 10, 0 }; /* one front of four; crowding by hand: (4 + 4) / 10 and (9 + 9) / 10 */
+    pareto_rank(line, 4, 2, rank, crowd, work);
+    assert_true(isinf(crowd[0]) && isinf(crowd[3]) && fabs(crowd[1] - 0.8) < 1e-12 && fabs(crowd[2] - 1.8) < 1e-12);
+}
+
+/* The area that n points (score up, params down) dominate, params counted in shares of 20,000. */
+static double area(const struct run *a, double (*score)(const char *arch))
+{
+    double sum = 0, last = 0;
+    for (int share = 1; share <= 400; share++) {
+        for (int i = 0; i < a->n; i++)
+            if (a->p[i].params <= (uint64_t)share * 50 && score(a->p[i].arch) > last)
+                last = score(a->p[i].arch);
+        sum += last / 400;
+    }
+    return sum;
+}
+
+static double convolutions(const char *arch) /* a smooth score: wide kernels count most */
+{
+    double s = 0;
+    for (const char *p = arch; *p; p++)
+        s += strncmp(p, "3x3", 3) == 0 ? 2 : strncmp(p, "1x1", 3) == 0 ? 1.5 : strncmp(p, "skip", 4) == 0 ? 1 : 0;
+    return s;
+}
+
+static void nsga2_covers_more_than_random_search(void **state)
+{
+    (void)state;
+    double sum[2] = { 0, 0 };
+    struct run *a = malloc(sizeof *a);
+    for (uint64_t seed = 1; seed <= 6; seed++)
+        for (int k = 0; k < 2; k++) {
+            struct job_spec spec = spec_of(k ? "nsga2" : "random", 4, seed);
+            struct search *s;
+            snprintf(spec.space, sizeof spec.space, "nasbench201");
+            spec.n_objectives = 2; /* score and params */
+            spec.searcher.population = 20;
+            assert_int_equal(search_open(&s, &spec, &IMG, NULL), 0);
+            for (a->n = 0; a->n < 200; a->n++) {
+                struct proposal *p = &a->p[a->n];
+                assert_int_equal(search_propose(s, p, NULL), 0);
+                assert_int_equal(search_finish(s, &(struct search_result){ p->idx, convolutions(p->arch), p->params, p->macs, p->arch }, NULL), 0);
+            }
+            search_close(s);
+            sum[k] += area(a, convolutions);
+        }
+    assert_true(sum[1] > 1.03 * sum[0]);
     free(a);
 }
 
@@ -328,6 +404,8 @@ int main(void)
         cmocka_unit_test(a_proposal_waits_for_the_results_that_it_may_see),
         cmocka_unit_test(a_recalled_search_goes_on_as_if_nothing_had_happened),
         cmocka_unit_test(local_search_climbs_and_restarts),
+        cmocka_unit_test(fronts_and_crowding_are_those_of_the_definition),
+        cmocka_unit_test(nsga2_covers_more_than_random_search),
         cmocka_unit_test(constraints_hold_for_every_proposal),
         cmocka_unit_test(impossible_constraints_say_so),
         cmocka_unit_test(no_architecture_is_proposed_twice_while_there_are_others),

@@ -1,0 +1,66 @@
+/* front.c - the Pareto front of a search: the scored trials that no other beats in every objective of the job. It is looked for
+ * among the FRONT_SCAN trials with the best scores, so that an answer costs the same however large the job; with fewer scored
+ * trials, which is usual, it is exact. */
+#include "coordinator/docs_int.h"
+#include "common/search/pareto.h"
+
+#include <stdlib.h>
+
+#define FRONT_SCAN 5000
+
+struct point { double v[MAX_OBJECTIVES]; json_t *doc; /* owned */ };
+struct front {
+    struct job_spec *spec; /* owned */
+    struct point     at[DOC_MAX_LIMIT];
+    int              n;
+};
+
+static bool on_trial(void *arg, const struct trial_row *t) /* best score first: what came before stays unless it is dominated */
+{
+    struct front *f = arg;
+    struct point p;
+    int m = f->spec->n_objectives, kept = 0;
+    pareto_values(f->spec, t->r.score, t->r.params, t->r.macs, p.v);
+    for (int i = 0; i < f->n; i++)
+        if (pareto_dominates(f->at[i].v, p.v, m))
+            return true;
+    for (int i = 0; i < f->n; i++) {
+        if (pareto_dominates(p.v, f->at[i].v, m))
+            json_decref(f->at[i].doc);
+        else
+            f->at[kept++] = f->at[i];
+    }
+    f->n = kept;
+    if (f->n == DOC_MAX_LIMIT)
+        return false;
+    p.doc = json_pack("{s:I,s:f,s:o,s:I,s:I,s:s}", "trial", (json_int_t)t->idx, "score", t->r.score, "score_se", doc_real(t->r.score_se),
+                      "params", (json_int_t)t->r.params, "macs", (json_int_t)t->r.macs, "arch", t->arch);
+    f->at[f->n++] = p;
+    return p.doc != NULL;
+}
+
+int doc_front(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e)
+{
+    struct front *f = calloc(1, sizeof *f);
+    json_t *spec = json_loads(row->spec_json, 0, NULL), *list = json_array(), *whole = NULL;
+    if (f)
+        f->spec = calloc(1, sizeof *f->spec);
+    int rc = f && f->spec && spec && list ? job_from_json(f->spec, spec, e) : err_set(e, ERR_NOMEM, "front");
+    if (rc == 0 && reader_trials(c->reader, row->id, -1, SORT_SCORE, 0, FRONT_SCAN, on_trial, f) < 0)
+        rc = err_set(e, ERR_IO, "the store cannot be read");
+    for (int i = 0; f && i < f->n; i++)
+        json_array_append_new(list, f->at[i].doc);
+    if (rc == 0 && !(whole = job_to_json(f->spec))) /* with the defaults of keys that are younger than the job */
+        rc = err_set(e, ERR_NOMEM, "front");
+    if (rc == 0) {
+        json_object_set(into, "objectives", json_object_get(whole, "objectives"));
+        json_object_set(into, "front", list);
+    }
+    json_decref(whole);
+    json_decref(list);
+    json_decref(spec);
+    if (f)
+        free(f->spec);
+    free(f);
+    return rc;
+}
