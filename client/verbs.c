@@ -90,7 +90,10 @@ const struct verb cli_verbs[] = {
       F({ "for", 0, "S", "give up after so many seconds (status 75)", false }), verb_wait },
 
     { "results", TAKE, "JOB", 1, 1, "What came out: the best candidates; proxy beside real accuracy; a teacher's history",
-      "didact results 3\ndidact results 3 --top 50 --json", F({ "top", 0, "N", "so many candidates (default 10)", false }), verb_results },
+      "didact results 3\ndidact results 3 --top 50 --json\ndidact results 3 --by fused --columns loss_sum,synflow",
+      F({ "top", 0, "N", "so many candidates (default 10)", false },
+        { "by", 0, "COLUMN", "a search's best by fused, loss_sum, params, macs or a zero-cost score instead of the score", false },
+        { "columns", 0, "LIST", "these columns too, as loss_sum,synflow", false }), verb_results },
     { "best", TAKE, "JOB", 1, 1, "Print the best architecture", "didact best 3\ndidact best 3 --json", NULL, verb_best },
     { "export", TAKE, "JOB", 1, 1, "Write a trial as a file: network, weights, document; or all trials as a table",
       "didact export 4 -o best.onnx                       the best trained network\n"

@@ -88,6 +88,9 @@ int docs_get(struct coord *c, const char *path, struct json_t **out, struct errb
 bool docs_is_replay(const char *path);
 typedef void (*docs_done)(void *arg, int rc, struct json_t *doc, const struct errbuf *e);
 int docs_replay(struct coord *c, const char *path, docs_done done, void *arg, struct errbuf *e);
+/* That, and whatever else reads a whole job: made in the pool. */
+bool docs_is_slow(const char *path);
+int  docs_slow(struct coord *c, const char *path, docs_done done, void *arg, struct errbuf *e);
 
 /* http.c */
 int  http_open(struct coord *c, struct errbuf *e);

@@ -432,6 +432,8 @@ static int parameter(struct query *q, const char *key, const char *v, struct err
         snprintf(q->state, sizeof q->state, "%.20s", v);
     } else if (strcmp(key, "sort") == 0) {
         snprintf(q->sort, sizeof q->sort, "%.20s", v);
+    } else if (strcmp(key, "by") == 0) {
+        snprintf(q->by, sizeof q->by, "%.20s", v);
     } else if (strcmp(key, "offset") == 0) {
         rc = number(key, v, 0, INT64_MAX, &q->offset, e);
     } else if (strcmp(key, "limit") == 0) {
@@ -442,7 +444,7 @@ static int parameter(struct query *q, const char *key, const char *v, struct err
         rc = number(key, v, 1, DOC_MAX_LIMIT, &n, e);
         q->top = (int)n;
     } else {
-        rc = err_set(e, ERR_INPUT, "there is no parameter \"%.40s\"; there are state, sort, offset, limit and top", key);
+        rc = err_set(e, ERR_INPUT, "there is no parameter \"%.40s\"; there are state, sort, by, offset, limit and top", key);
     }
     return rc;
 }

@@ -226,11 +226,11 @@ static void on_query(struct request *r)
     json_t *doc = NULL;
     const char *path = r->m.query.path;
     int rc;
-    if (docs_is_replay(path)) {
+    if (docs_is_slow(path)) {
         struct pending *p = pend(r);
         if (!p)
             return;
-        rc = docs_replay(r->c, path, on_replayed, p, &e);
+        rc = docs_slow(r->c, path, on_replayed, p, &e);
         if (rc == 0)
             return;
         free(p);

@@ -113,11 +113,11 @@ static enum MHD_Result answer_api(struct ask *a, const char *path)
 {
     struct errbuf e = { 0 };
     json_t *doc = NULL;
-    if (docs_is_replay(path)) {
+    if (docs_is_slow(path)) {
         MHD_suspend_connection(a->conn);
         a->waiting = true;
         a->h->n_waiting++;
-        int rc = docs_replay(a->h->c, path, on_replayed, a, &e);
+        int rc = docs_slow(a->h->c, path, on_replayed, a, &e);
         if (rc == 0)
             return MHD_YES;
         a->h->n_waiting--;
