@@ -12,13 +12,14 @@
 #ifndef DIDACT_COORDINATOR_STORE_H
 #define DIDACT_COORDINATOR_STORE_H
 
+#include "common/book.h"
 #include "common/err.h"
 #include "common/job.h"
 #include "common/wire.h"
 
 #include <stdint.h>
 
-#define STORE_VERSION 4 /* of the schema; PRAGMA user_version */
+#define STORE_VERSION 5 /* of the schema; PRAGMA user_version */
 
 enum trial_group { GROUP_NONE, GROUP_TOP, GROUP_RANDOM, GROUP_LIST, GROUP_COUNT };
 const char *trial_group_name(enum trial_group g); /* "" "top" "random" "list" */
@@ -54,6 +55,7 @@ struct trial_row {
     enum trial_group    group;      /* verify */
     double              proxy;      /* verify: the score that the search gave; NaN: none */
     int64_t             created_ms, ended_ms;
+    bool                from_book;  /* answered by the score book, without a worker */
     hash_str            checkpoint; /* teach: the newest checkpoint that a worker has uploaded */
     struct trial_result r;          /* valid in the states scored and failed */
 };
@@ -70,6 +72,8 @@ enum store_kind {
     OP_TRIAL_LEASE,      /* trial: inserts or updates; state running */
     OP_TRIAL_REWAIT,     /* trial: waiting again, deaths */
     OP_TRIAL_RESULT,     /* trial.job, idx, attempt, r, ended_ms; `outcome` says what came of it */
+    OP_TRIAL_BOOKED,     /* trial: a new one that the score book answers, with r and ended_ms */
+    OP_BOOK_ADD,         /* book: rows of another book, all or none; a row of the same key with other numbers is -ERR_STATE and named */
     OP_TRIAL_CHECKPOINT, /* trial.job, idx, attempt, checkpoint */
     OP_TEACH_POINT,
     OP_BLOB_NAME,
@@ -84,12 +88,15 @@ struct store_op {
     uint64_t tag;
     int   rc;                          /* 0 or a negative error, once done */
     enum ack_outcome outcome;          /* OP_TRIAL_RESULT */
+    struct book_row *filed;            /* OP_TRIAL_RESULT: goes into the book with the result; owned, NULL: does not */
+    bool conflict;                     /* of that: the book has other numbers under this key, and keeps them */
     struct errbuf err;
     struct store_op *next;
     union {
         struct { struct job_row row; struct trial_row *trials; size_t n_trials; } job; /* spec_json, trials: owned */
         struct trial_row trial;
         struct teach_point point;
+        struct { struct book_row *row; size_t n, first, added; bool check_only; } book; /* row: owned; first: its number, for messages */
         struct { name_str kind, name; hash_str hash; uint64_t bytes; int64_t added_ms; } blob;
     };
 };
@@ -138,6 +145,13 @@ struct blob_name { name_str kind, name; hash_str hash; uint64_t bytes; int64_t a
 /* By name, else by hash or its first 12 or more characters. */
 int reader_blob(struct reader *r, const char *kind, const char *name_or_hash, struct blob_name *out); /* 1, 0 */
 int reader_blobs(struct reader *r, const char *kind, int limit, bool (*on)(void *arg, const struct blob_name *b), void *arg);
+
+/* The score book. Rows come in the order of their keys. */
+int reader_book(struct reader *r, const char *key, struct book_row *out);                  /* 1, 0 */
+/* Is there any row of this dataset, curriculum, fidelity and engine? 1, 0 */
+int reader_book_any(struct reader *r, const char *dataset, const char *curriculum, const char *fidelity, const char *engine);
+int reader_book_rows(struct reader *r, const char *after_key, int limit, bool (*on)(void *arg, const char *key, const struct book_row *b), void *arg);
+int reader_book_count(struct reader *r, uint64_t *n);
 uint64_t reader_db_bytes(struct reader *r);
 
 #endif
