@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct objective objectives[] = {
+static const struct pareto_axis objectives[] = {
     { "score", "SCORE", true },   { "valid_score", "VALIDATION", true }, { "loss_sum", "LOSS", false }, { "params", "PARAMS", false },
     { "macs", "MACS", false },    { "seconds", "SECONDS", false },       { "mem_bytes", "MEMORY", false },
 };
 #define N_OBJECTIVES (sizeof objectives / sizeof objectives[0])
 
-static const struct objective *objective_find(const char *word, size_t len)
+static const struct pareto_axis *objective_find(const char *word, size_t len)
 {
     for (size_t i = 0; i < N_OBJECTIVES; i++)
         if (strlen(objectives[i].key) == len && strncmp(objectives[i].key, word, len) == 0)
@@ -33,7 +33,7 @@ int front_init(struct front *f, const char *list, struct errbuf *e)
     *f = (struct front){ 0 };
     for (const char *p = list;; p++) {
         size_t len = strcspn(p, ",");
-        const struct objective *o = objective_find(p, len);
+        const struct pareto_axis *o = objective_find(p, len);
         if (!o)
             return no_objective(p, len, e);
         for (int i = 0; i < f->n_objectives; i++)
@@ -45,7 +45,7 @@ int front_init(struct front *f, const char *list, struct errbuf *e)
             return 0;
     }
 }
-_Static_assert(N_OBJECTIVES <= MAX_OBJECTIVES, "a front has room for every objective");
+_Static_assert(N_OBJECTIVES <= MAX_PARETO_AXES, "a front has room for every objective");
 
 void front_fini(struct front *f)
 {
@@ -110,7 +110,7 @@ int front_add(struct front *f, const json_t *trial, struct errbuf *e)
 static int by_values(const void *a, const void *b)
 {
     const struct front_row *x = a, *y = b;
-    for (int k = 0; k < MAX_OBJECTIVES; k++)
+    for (int k = 0; k < MAX_PARETO_AXES; k++)
         if (x->v[k] != y->v[k])
             return x->v[k] < y->v[k] ? -1 : 1;
     double i = doc_num(x->trial, "trial"), j = doc_num(y->trial, "trial");

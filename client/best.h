@@ -8,18 +8,18 @@
 #include <jansson.h>
 #include <stddef.h>
 
-#define MAX_OBJECTIVES 8
+#define MAX_PARETO_AXES 8
 
-struct objective {
+struct pareto_axis {
     const char *key, *title; /* of a TRIAL document; heading of its column */
     bool        more;        /* more is better; otherwise less */
 };
 
 struct front {
     int     n_objectives;
-    const struct objective *objective[MAX_OBJECTIVES];
+    const struct pareto_axis *objective[MAX_PARETO_AXES];
     size_t  n, cap;
-    struct front_row { double v[MAX_OBJECTIVES]; json_t *trial; } *row; /* owned; v: less is better */
+    struct front_row { double v[MAX_PARETO_AXES]; json_t *trial; } *row; /* owned; v: less is better */
 };
 
 /* "score,params,macs". -ERR_USAGE names a word that is none, or stands twice. */

@@ -1,37 +1,74 @@
 /* results.c - what came out of a job: the ten best of a search, proxy beside real accuracy of a verify, a teacher's history. */
 #include "client/verbs.h"
 
+#include "client/ties.h"
+#include "common/score_column.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+struct shown { const char *by, *columns; }; /* "" where not asked for */
 
 static double or_zero(double v) { return isfinite(v) ? v : 0; }
 
 /* ---- search ---- */
 
-/* The first of the best whose score is clearly below the first one's: by more than both standard errors together. */
-static size_t ties_with_first(const json_t *best)
+/* Columns that were asked for beside the usual ones: "loss_sum,synflow", or what the list is ranked by. */
+static int extra_columns(const char *list, const char *by, struct table_col *col, const char **key, int n, struct errbuf *e)
 {
-    const json_t *first = json_array_get(best, 0);
-    size_t n = json_array_size(best), i;
-    for (i = 1; i < n; i++) {
-        const json_t *t = json_array_get(best, i);
-        double spread = hypot(or_zero(doc_num(first, "score_se")), or_zero(doc_num(t, "score_se")));
-        if (!(doc_num(first, "score") - doc_num(t, "score") <= spread))
-            break;
+    char copy[256], *save = NULL;
+    snprintf(copy, sizeof copy, "%s%s%s", by, *by && *list ? "," : "", list);
+    for (char *name = strtok_r(copy, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
+        const int c = score_column_from(name);
+        const bool fused = strcmp(name, FUSED_NAME) == 0;
+        bool shown = c == COLUMN_SCORE || c == COLUMN_PARAMS || c == COLUMN_MACS;
+        if (c < 0 && !(fused && strcmp(by, FUSED_NAME) == 0))
+            return err_set(e, ERR_USAGE, "--columns: \"%.40s\" is no column; there are loss_sum, fused (with --by fused), synflow, naswot, jacob_cov,"
+                           " zico, snip, grad_norm", name);
+        for (int i = 0; i < n; i++)
+            shown |= strcmp(key[i], fused ? FUSED_NAME : score_columns[c].name) == 0;
+        if (shown)
+            continue;
+        key[n] = fused ? FUSED_NAME : score_columns[c].name;
+        col[n] = (struct table_col){ key[n], true, false };
+        n++;
     }
-    return i;
+    return n;
 }
 
-static void search_table(const json_t *best, FILE *f)
+static double extra_value(const json_t *trial, const char *key)
 {
-    static const struct table_col cols[] = { { "RANK", true, false }, { "TRIAL", true, false }, { "SCORE", false, false },
-        { "PARAMS", true, false }, { "MACS", true, false }, { "FLOPS", true, false }, { "SECONDS", true, false },
-        { "ARCHITECTURE", false, true } };
+    const int c = score_column_from(key);
+    return strcmp(key, FUSED_NAME) == 0 ? doc_num(trial, "by_value")
+         : doc_num(c >= COLUMN_ZERO_COST ? json_object_get(trial, "zero_cost") : trial, key);
+}
+
+static void tie_sentence(const json_t *best, FILE *f)
+{
+    int df;
+    const size_t ties = ties_with_first(best, &df);
+    if (ties > 1)
+        fprintf(f, "The first %zu cannot be told apart: none of them is below the first by more than chance would do (95 %%, spread over"
+                " initialisations pooled).\n", ties);
+    else if (df == 0 && json_array_size(best) > 1)
+        fprintf(f, "One initialisation each: nothing is known of the scores' spread (fidelity.inits).\n");
+}
+
+static int search_table(const json_t *best, const struct shown *shown, FILE *f, struct errbuf *e)
+{
+    struct table_col cols[TABLE_MAX_COLS] = { { "RANK", true, false }, { "TRIAL", true, false }, { "SCORE", false, false },
+        { "PARAMS", true, false }, { "MACS", true, false }, { "FLOPS", true, false }, { "SECONDS", true, false } };
+    enum { USUAL = 7 };
+    const char *key[SCORE_COLUMNS + 1];
+    int n = extra_columns(shown->columns, shown->by, cols + USUAL, key, 0, e);
     struct table t;
     size_t i;
     json_t *r;
-    table_init(&t, sizeof cols / sizeof cols[0], cols);
+    if (n < 0)
+        return n;
+    cols[USUAL + n] = (struct table_col){ "ARCHITECTURE", false, true };
+    table_init(&t, USUAL + n + 1, cols);
     json_array_foreach(best, i, r) {
         short_str s;
         table_cell(&t, "%zu", i + 1);
@@ -41,26 +78,31 @@ static void search_table(const json_t *best, FILE *f)
         table_cell(&t, "%s", fmt_count(s, doc_num(r, "macs")));
         table_cell(&t, "%s", fmt_count(s, 2 * doc_num(r, "macs")));
         table_cell(&t, "%.2f", or_zero(doc_num(r, "seconds")));
+        for (int k = 0; k < n; k++) {
+            const double v = extra_value(r, key[k]);
+            isfinite(v) ? table_cell(&t, "%.5g", v) : table_cell(&t, "%s", "");
+        }
         table_cell(&t, "%s", doc_str(r, "arch"));
     }
     table_print(&t, f, print_width(f));
     table_fini(&t);
-    size_t ties = ties_with_first(best);
-    if (ties > 1)
-        fprintf(f, "The first %zu cannot be told apart: their scores lie within each other's spread (standard error over"
-                " initialisations).\n", ties);
+    if (!*shown->by || strcmp(shown->by, score_columns[COLUMN_SCORE].name) == 0)
+        tie_sentence(best, f);
+    return 0;
 }
 
-static void show_search(const json_t *doc, FILE *f)
+static int show_search(const json_t *doc, const struct shown *shown, FILE *f, struct errbuf *e)
 {
     const json_t *best = json_object_get(doc, "best"), *job = json_object_get(doc, "job");
     if (json_array_size(best) == 0) {
         fprintf(f, "no candidate has a score yet (job %.0f is %s)\n", doc_num(job, "id"), doc_str(job, "state"));
-        return;
+        return 0;
     }
     fprintf(f, "job %.0f %s: %.0f scored, %.0f failed; score = accuracy on held-out real images after training on the curriculum\n",
             doc_num(job, "id"), doc_str(job, "state"), or_zero(doc_num(job, "trials.scored")), or_zero(doc_num(job, "trials.failed")));
-    search_table(best, f);
+    if (*shown->by)
+        fprintf(f, "ranked by %s\n", shown->by);
+    return search_table(best, shown, f, e);
 }
 
 /* ---- verify ---- */
@@ -165,7 +207,7 @@ static void show_teach(const json_t *doc, FILE *f)
         fprintf(f, "no curriculum yet\n");
 }
 
-void show_results(const json_t *doc, FILE *f)
+static int show(const json_t *doc, const struct shown *shown, FILE *f, struct errbuf *e)
 {
     int kind = job_kind_from(doc_str(doc, "job.kind"));
     if (kind == JOB_TEACH)
@@ -173,23 +215,27 @@ void show_results(const json_t *doc, FILE *f)
     else if (kind == JOB_VERIFY)
         show_verify(doc, f);
     else
-        show_search(doc, f);
+        return show_search(doc, shown, f, e);
+    return 0;
 }
+
+void show_results(const json_t *doc, FILE *f) { show(doc, &(struct shown){ "", "" }, f, NULL); }
 
 int verb_results(struct cli *c)
 {
+    struct shown shown = { cli_str(c, "by", ""), cli_str(c, "columns", "") };
     struct conn *conn;
     json_t *doc;
     int64_t top = 10;
     int rc = cli_int(c, "top", 1, 1000, &top);
     if (rc < 0 || (rc = cli_conn(c, &conn)) < 0)
         return rc;
-    if ((rc = conn_query(conn, &doc, c->e, "jobs/%s/results?top=%lld", c->arg[0], (long long)top)) < 0)
+    if ((rc = conn_query(conn, &doc, c->e, "jobs/%s/results?top=%lld%s%.40s", c->arg[0], (long long)top, *shown.by ? "&by=" : "", shown.by)) < 0)
         return rc;
     if (c->json)
         print_json(stdout, doc);
     else
-        show_results(doc, stdout);
+        rc = show(doc, &shown, stdout, c->e);
     json_decref(doc);
-    return 0;
+    return rc;
 }

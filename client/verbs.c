@@ -93,7 +93,10 @@ const struct verb cli_verbs[] = {
       "didact why 3\ndidact why 3/17\ndidact why fm-search/17 --json", NULL, verb_why },
 
     { "results", TAKE, "JOB", 1, 1, "What came out: the best candidates; proxy beside real accuracy; a teacher's history",
-      "didact results 3\ndidact results 3 --top 50 --json", F({ "top", 0, "N", "so many candidates (default 10)", false }), verb_results },
+      "didact results 3\ndidact results 3 --top 50 --json\ndidact results 3 --by fused --columns loss_sum,synflow",
+      F({ "top", 0, "N", "so many candidates (default 10)", false },
+        { "by", 0, "COLUMN", "a search's best by fused, loss_sum, params, macs or a zero-cost score instead of the score", false },
+        { "columns", 0, "LIST", "these columns too, as loss_sum,synflow", false }), verb_results },
     { "best", TAKE, "JOB", 1, 1, "Print the best architecture, or the trials that no other beats in everything",
       "didact best 3\ndidact best 3 --pareto score,params,macs",
       F({ "pareto", 0, "LIST", "of score, valid_score, loss_sum, params, macs, seconds, mem_bytes", false }), verb_best },

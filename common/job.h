@@ -134,6 +134,7 @@ struct job_spec {
     struct searcher_cfg searcher;
     struct fidelity     fidelity;
     struct scores_cfg   scores;
+    bool     use_book;          /* search: the score book may answer a trial, and gets its results */
     struct constraints  constraints;
     struct teach_cfg    teach;
     struct verify_cfg   verify;

@@ -53,6 +53,7 @@ static const struct job_key table[] = {
       "scores without training, taken beside it: synflow, naswot, jacob_cov, zico, snip, grad_norm" },
     { "scores.fuse", F_COLUMNS, S, AT(scores.fuse), AT(scores.n_fuse), SCORE_COLUMNS, 0, 0, SAME("[]"),
       "the fused score is the sum of log ranks in these: score, loss_sum, params, macs, and what `scores.zero_cost` names" },
+    { "scores.book", F_BOOL, S, AT(use_book), 0, 0, 0, 0, SAME("true"), "take what the score book knows, and file results there; false: compute everything" },
     { "constraints.min_params", F_COUNT, S, AT(constraints.min_params), 0, 0, 0, 1e15, SAME("0"), "parameters, at least" },
     { "constraints.max_params", F_COUNT, S, AT(constraints.max_params), 0, 0, 0, 1e15, SAME("0"), "parameters, at most; 0: no limit" },
     { "constraints.min_macs", F_COUNT, S, AT(constraints.min_macs), 0, 0, 0, 1e15, SAME("0"), "multiply-adds an image, at least" },

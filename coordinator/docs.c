@@ -91,6 +91,7 @@ json_t *doc_trial(struct coord *c, const struct trial_row *t, const char *space)
     struct trial *live = j && !ended(t) ? job_trial(j, t->idx) : NULL;
     json_object_set_new(d, "space", doc_text(space));
     json_object_set_new(d, "detail", ended(t) ? doc_text(r->detail) : json_null());
+    json_object_set_new(d, "from_book", json_boolean(t->from_book));
     json_object_set_new(d, "attempt", doc_int(t->attempt));
     json_object_set_new(d, "deaths", doc_int(t->deaths));
     json_object_set_new(d, "meta_steps", r->meta_steps ? json_integer(r->meta_steps) : json_null());
@@ -440,6 +441,8 @@ static int parameter(struct query *q, const char *key, const char *v, struct err
         snprintf(q->state, sizeof q->state, "%.20s", v);
     } else if (strcmp(key, "sort") == 0) {
         snprintf(q->sort, sizeof q->sort, "%.20s", v);
+    } else if (strcmp(key, "by") == 0) {
+        snprintf(q->by, sizeof q->by, "%.20s", v);
     } else if (strcmp(key, "offset") == 0) {
         rc = number(key, v, 0, INT64_MAX, &q->offset, e);
     } else if (strcmp(key, "limit") == 0) {
@@ -453,7 +456,7 @@ static int parameter(struct query *q, const char *key, const char *v, struct err
         rc = number(key, v, 0, INT64_MAX, &n, e);
         q->trial = (int64_t)n;
     } else {
-        rc = err_set(e, ERR_INPUT, "there is no parameter \"%.40s\"; there are state, sort, offset, limit, top and trial", key);
+        rc = err_set(e, ERR_INPUT, "there is no parameter \"%.40s\"; there are state, sort, by, offset, limit, top and trial", key);
     }
     return rc;
 }

@@ -11,7 +11,7 @@
 struct query { /* jobs/7/trials?state=scored&limit=10, taken apart */
     int      n_part;
     char     part[3][96];
-    char     state[24], sort[24];
+    char     state[24], sort[24], by[24];
     uint64_t offset;
     int      limit, top;
     int64_t  trial; /* -1: none given */
@@ -24,6 +24,10 @@ struct totals {
     struct job_counts trials;
     uint64_t waiting, running, online, slots, busy;
 };
+/* rank.c: jobs/ID/results?by=COLUMN */
+bool docs_is_ranking(const char *path);
+int  docs_ranking(struct coord *c, const char *path, docs_done done, void *arg, struct errbuf *e);
+
 void docs_totals(struct coord *c, struct totals *t);
 
 json_t *doc_real(double v);      /* null where not finite */

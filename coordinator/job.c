@@ -284,6 +284,7 @@ int job_load(struct sched *s, struct job *j, struct errbuf *e)
         if (rc < 0)
             return rc;
     }
+    j->book_likely = book_may_have(s, j);
     struct rows rs = { s, j, e, 0 };
     rc = reader_trials(s->cfg.reader, j->row.id, -1, SORT_INDEX, 0, 0, on_trial_row, &rs);
     return rs.rc < 0 ? rs.rc : rc < 0 ? err_set(e, (enum err)-rc, "cannot read its trials") : 0;
@@ -301,33 +302,61 @@ bool job_has_work(const struct sched *s, const struct job *j)
            (j->search && !j->no_more && search_next_index(j->search) < j->total && search_ready(j->search));
 }
 
-struct trial *job_take(struct sched *s, struct job *j)
+/* The next proposal, or NULL where there is none: then the job ends once what runs has ended. */
+static struct trial *next_proposal(struct sched *s, struct job *j)
 {
     struct trial *t = NULL;
+    struct errbuf e = { 0 };
+    int rc = propose(s, j, &t, &e);
+    if (rc == 0)
+        return t;
+    j->no_more = true; /* what runs may end; then the job fails */
+    snprintf(j->fail_text, sizeof j->fail_text, "%.250s", err_message(&e, rc));
+    log_error("no_proposal", "job=%llu error=\"%s\"", (unsigned long long)j->row.id, j->fail_text);
+    job_maybe_end(s, j);
+    return NULL;
+}
+
+static void mark_started(struct sched *s, struct job *j)
+{
+    if (j->row.state != JOB_QUEUED)
+        return;
+    j->row.state = JOB_RUNNING;
+    if (!j->row.started_ms)
+        j->row.started_ms = sched_now(s);
+    j->since_ms = j->decayed_ms = sched_now(s);
+    log_info("job_started", "job=%llu name=\"%s\" kind=%s", (unsigned long long)j->row.id, j->row.name, job_kind_name(j->row.kind));
+    job_save_state(s, j);
+}
+
+struct trial *job_take(struct sched *s, struct job *j)
+{
+    struct trial *t;
     if (j->n_waiting > 0) {
         t = list_entry(j->waiting.next, struct trial, wait);
         list_remove(&t->wait);
         j->n_waiting--;
-    } else {
-        struct errbuf e = { 0 };
-        int rc = propose(s, j, &t, &e);
-        if (rc < 0) {
-            j->no_more = true; /* what runs may end; then the job fails */
-            snprintf(j->fail_text, sizeof j->fail_text, "%.250s", err_message(&e, rc));
-            log_error("no_proposal", "job=%llu error=\"%s\"", (unsigned long long)j->row.id, j->fail_text);
-            job_maybe_end(s, j);
-            return NULL;
-        }
+    } else if (!(t = next_proposal(s, j))) {
+        return NULL;
+    } else if (book_serve(s, t)) {
+        t = NULL; /* nothing to give out; the job may have more */
     }
-    if (j->row.state == JOB_QUEUED) {
-        j->row.state = JOB_RUNNING;
-        if (!j->row.started_ms)
-            j->row.started_ms = sched_now(s);
-        j->since_ms = j->decayed_ms = sched_now(s);
-        log_info("job_started", "job=%llu name=\"%s\" kind=%s", (unsigned long long)j->row.id, j->row.name, job_kind_name(j->row.kind));
-        job_save_state(s, j);
-    }
+    mark_started(s, j);
     return t;
+}
+
+void job_serve_book(struct sched *s, struct job *j)
+{
+    while (j->book_likely && j->n_waiting == 0 && job_has_work(s, j)) {
+        struct trial *t = next_proposal(s, j);
+        if (!t)
+            return;
+        if (!book_serve(s, t)) {
+            job_wait(j, t);
+            return;
+        }
+        mark_started(s, j);
+    }
 }
 
 /* ---- states ---- */

@@ -224,7 +224,7 @@ static void account(struct sched *s, struct worker *w, const struct trial_row *r
 }
 
 /* The store has it: count, tell the searcher, forget. */
-static void finish(struct sched *s, struct trial *t, const struct trial_row *row)
+void lease_finish(struct sched *s, struct trial *t, const struct trial_row *row)
 {
     struct job *j = t->job;
     struct errbuf e = { 0 };
@@ -248,10 +248,13 @@ static void on_result_saved(struct store_op *op)
     bool ok = sched_saved(s, op);
     if (t && t->phase == PHASE_SAVING && t->row.attempt == op->trial.attempt) {
         if (ok && op->outcome != ACK_STALE)
-            finish(s, t, &op->trial);
+            lease_finish(s, t, &op->trial);
         else
             set_running(s, t, s->cfg.lease_ms); /* not saved: the worker keeps its result and sends it again */
     }
+    if (ok && op->conflict)
+        log_error("book_conflict", "job=%llu trial=%llu worker=%s why=\"the score book has other numbers for this trial: one of two machines is wrong\""
+                  " next=\"the book keeps its own\"", (ull)op->trial.job, (ull)op->trial.idx, op->trial.worker);
     if (ok) {
         uint64_t *n[] = { [ACK_RECORDED] = &s->count.recorded, [ACK_DUPLICATE] = &s->count.duplicate, [ACK_STALE] = &s->count.stale };
         (*n[op->outcome])++;
@@ -314,6 +317,7 @@ void sched_result(struct sched *s, struct worker *w, struct lease_ref ref, const
         t->phase = PHASE_SAVING;
         list_remove(&t->running);
         name_curriculum(s, j, r);
+        op->filed = book_entry(t, r);
     }
     /* In all other cases the store alone can tell a repeat from a stale one; it will not change a thing. */
     op->trial.r = *r;

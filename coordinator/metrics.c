@@ -45,6 +45,7 @@ char *metrics_text(struct coord *c)
     gauge(f, "didact_worker_slots", "Leases that they can hold together.", (double)t.slots);
     gauge(f, "didact_leases_held", "Leases that they hold.", (double)t.busy);
     counter(f, "didact_leases_granted", "Leases given out since the start.", c->sched->count.leases);
+    counter(f, "didact_trials_from_book", "Trials that the score book answered since the start.", c->sched->count.from_book);
     counter(f, "didact_leases_expired", "Leases that ran out.", c->sched->count.expired);
     counter(f, "didact_worker_deaths", "Leases lost with their worker.", c->sched->count.deaths);
     head(f, "didact_results", "counter", "Results by what came of them.");

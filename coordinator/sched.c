@@ -147,7 +147,7 @@ void sched_dispatch(struct sched *s)
     while (!list_empty(&s->hungry) && (j = pick_job(s))) {
         struct trial *t = job_take(s, j);
         if (!t)
-            continue; /* the job found that it has nothing more; it does not offer itself again */
+            continue; /* it found that it has nothing more, and does not offer itself again; or the score book had it */
         struct worker *w = list_entry(s->hungry.next, struct worker, hungry);
         j->served = ++s->served;
         lease_grant(s, t, w);
@@ -155,6 +155,8 @@ void sched_dispatch(struct sched *s)
         if (w->credit > 0)
             list_append(&s->hungry, &w->hungry);
     }
+    list_each(l, &s->jobs)
+        job_serve_book(s, list_entry(l, struct job, all));
     s->dispatching = false;
 }
 

@@ -78,6 +78,7 @@ struct job {
     uint64_t           served;      /* round-robin stamp */
     bool               have_best;
     struct trial_row   best;        /* the best so far: its index, score, architecture */
+    bool               book_likely; /* when it was loaded the score book had rows of its dataset, curriculum and fidelity */
     bool               no_more;     /* nothing more is proposed: `fail_text` says why */
     char               fail_text[256];
     bool               ending, state_dirty, changing; /* an end, or a state, is being saved or waits to be */
@@ -87,7 +88,7 @@ struct job {
 };
 
 /* Totals since the start, for /metrics. */
-struct sched_counters { uint64_t leases, expired, deaths, recorded, duplicate, stale, refused, proposals; };
+struct sched_counters { uint64_t from_book, leases, expired, deaths, recorded, duplicate, stale, refused, proposals; };
 
 struct sched_cfg {
     struct store  *store;     /* borrowed */
@@ -173,6 +174,11 @@ void job_end(struct sched *s, struct job *j, enum job_state state, const char *r
 void job_save_state(struct sched *s, struct job *j);
 void job_tick(struct sched *s, struct job *j);
 void trial_free(struct trial *t);
+void job_serve_book(struct sched *s, struct job *j); /* proposals that the score book answers, as far as it does: they need no worker */
+struct book_row *book_entry(const struct trial *t, const struct trial_result *r); /* malloc'ed; NULL: not for the book */
+bool book_may_have(struct sched *s, const struct job *j);
+bool book_serve(struct sched *s, struct trial *t);   /* true: the book has it, and it is being recorded */
+void lease_finish(struct sched *s, struct trial *t, const struct trial_row *row); /* the store has it: count, tell the searcher, forget */
 void lease_grant(struct sched *s, struct trial *t, struct worker *w);
 void lease_resume(struct sched *s, struct trial *t); /* after a restart */
 bool lease_renew(struct sched *s, struct worker *w, struct lease_ref ref); /* false: not its lease any more */

@@ -1,5 +1,5 @@
-/* slow.c - documents that cost more than the loop can wait for: a job's replay and its audit. They are made in libuv's pool, each with a
- * reader of its own; their functions touch nothing of the scheduler. */
+/* slow.c - documents that cost more than the loop can wait for: a job's replay and its audit (and rankings, rank.c). They are made in
+ * libuv's pool, each with a reader of its own; their functions touch nothing of the scheduler. */
 #include "coordinator/docs_int.h"
 
 #include <stdlib.h>
@@ -31,7 +31,7 @@ static slow_fn find(const struct query *q)
 bool docs_is_slow(const char *path)
 {
     struct query q;
-    return query_parse(path, &q, NULL) == 0 && find(&q);
+    return (query_parse(path, &q, NULL) == 0 && find(&q)) || docs_is_ranking(path);
 }
 
 static void slow_work(uv_work_t *w)
@@ -62,6 +62,8 @@ static void on_made(uv_work_t *w, int status)
 int docs_slow(struct coord *c, const char *path, docs_done done, void *arg, struct errbuf *e)
 {
     struct query q;
+    if (docs_is_ranking(path))
+        return docs_ranking(c, path, done, arg, e);
     int rc = query_parse(path, &q, e);
     struct slow *s = rc == 0 ? calloc(1, sizeof *s) : NULL;
     if (rc == 0)

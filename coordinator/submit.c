@@ -1,6 +1,7 @@
 /* submit.c - from the text of a job file to a job that can run: names become hashes, the data is looked at (headers only),
  * the candidates of `verify` are chosen, impossible constraints are found out before a trial exists. Changes nothing. */
 #include "coordinator/coord.h"
+#include "coordinator/rank.h"
 
 #include "common/net.h"
 #include "common/rng.h"
@@ -239,52 +240,37 @@ static int prepare_search(struct coord *c, struct submission *sub, bool dry, str
 }
 
 /* ---- verify ---- */
-struct candidate { uint64_t idx; double score; char hash[ARCH_HASH_LEN + 1]; };
-struct candidates { struct candidate *v; size_t n, cap; bool nomem; };
+struct standing { struct ranked r; size_t rank; };
+struct candidates { struct standing *v; size_t n; };
 
-static bool on_candidate(void *arg, const struct trial_row *t) /* best first */
+static int by_hash(const void *a, const void *b) /* the better ranked of one architecture first */
 {
-    struct candidates *k = arg;
-    if (k->n == k->cap) {
-        size_t cap = k->cap ? 2 * k->cap : 256;
-        struct candidate *bigger = realloc(k->v, cap * sizeof *bigger);
-        if (!bigger) {
-            k->nomem = true;
-            return false;
-        }
-        k->v = bigger;
-        k->cap = cap;
-    }
-    k->v[k->n].idx = t->idx;
-    k->v[k->n].score = t->r.score;
-    memcpy(k->v[k->n].hash, t->arch_hash, sizeof t->arch_hash);
-    k->n++;
-    return true;
+    const struct standing *x = a, *y = b;
+    int d = strcmp(x->r.hash, y->r.hash);
+    return d ? d : (x->rank > y->rank) - (x->rank < y->rank);
 }
 
-static int by_hash(const void *a, const void *b)
+static int by_rank(const void *a, const void *b)
 {
-    const struct candidate *x = a, *y = b;
-    int d = strcmp(x->hash, y->hash);
-    return d ? d : (x->idx > y->idx) - (x->idx < y->idx);
+    const struct standing *x = a, *y = b;
+    return (x->rank > y->rank) - (x->rank < y->rank);
 }
 
-static int by_score(const void *a, const void *b)
+/* A repeated architecture counts once: its first trial stands for it (they all have the same numbers). */
+static int unique(const struct ranked *r, size_t n, struct candidates *k, struct errbuf *e)
 {
-    const struct candidate *x = a, *y = b;
-    return x->score != y->score ? (x->score < y->score) - (x->score > y->score) : (x->idx > y->idx) - (x->idx < y->idx);
-}
-
-/* A repeated architecture counts once: its first trial stands for it (they all have the same score). */
-static void unique(struct candidates *k)
-{
-    size_t n = 0;
-    qsort(k->v, k->n, sizeof *k->v, by_hash);
-    for (size_t i = 0; i < k->n; i++)
-        if (i == 0 || strcmp(k->v[i].hash, k->v[n - 1].hash) != 0)
-            k->v[n++] = k->v[i];
-    k->n = n;
-    qsort(k->v, k->n, sizeof *k->v, by_score);
+    struct standing *v = malloc((n + 1) * sizeof *v);
+    if (!v)
+        return err_set(e, ERR_NOMEM, "verify");
+    for (size_t i = 0; i < n; i++)
+        v[i] = (struct standing){ r[i], i };
+    qsort(v, n, sizeof *v, by_hash);
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || strcmp(v[i].r.hash, v[k->n - 1].r.hash) != 0)
+            v[k->n++] = v[i];
+    qsort(v, k->n, sizeof *v, by_rank);
+    k->v = v;
+    return 0;
 }
 
 /* Behind the `top` best: `random` others, drawn without replacement, moved to follow them. */
@@ -294,7 +280,7 @@ static void choose(struct candidates *k, size_t top, size_t random, uint64_t see
     rng_init(&r, seed, RNG_SAMPLE, 0);
     for (size_t i = 0; i < random && top + i < k->n; i++) {
         size_t j = top + i + rng_below(&r, (uint32_t)(k->n - top - i));
-        struct candidate t = k->v[top + i];
+        struct standing t = k->v[top + i];
         k->v[top + i] = k->v[j];
         k->v[j] = t;
     }
@@ -352,18 +338,20 @@ static int from_list(struct submission *sub, const struct image_shape *img, stru
     return rc;
 }
 
-static int from_search(struct coord *c, struct submission *sub, uint64_t of, const struct image_shape *img, struct errbuf *e)
+static int from_search(struct coord *c, struct submission *sub, uint64_t of, const struct rank_by *by, const struct image_shape *img,
+                       struct errbuf *e)
 {
     struct candidates k = { 0 };
+    struct ranked *all = NULL;
+    size_t n_all = 0;
     size_t top = sub->spec.verify.top > 0 ? (size_t)sub->spec.verify.top : 0;
     size_t random = sub->spec.verify.random > 0 ? (size_t)sub->spec.verify.random : 0;
-    int rc = reader_trials(c->reader, of, -1, SORT_SCORE, 0, 0, on_candidate, &k);
-    rc = k.nomem ? err_set(e, ERR_NOMEM, "verify") : rc < 0 ? err_set(e, (enum err)-rc, "cannot read the trials of job %llu", (ull)of) : 0;
-    if (rc == 0) {
-        unique(&k);
-        if (k.n == 0)
-            rc = err_set(e, ERR_STATE, "job %llu has no scored trial to verify", (ull)of);
-    }
+    int rc = rank_scored(c->reader, of, by, &all, &n_all, e);
+    if (rc == 0)
+        rc = unique(all, n_all, &k, e);
+    if (rc == 0 && k.n == 0)
+        rc = err_set(e, ERR_STATE, "job %llu has no scored trial to verify", (ull)of);
+    free(all);
     top = top < k.n ? top : k.n;
     random = random < k.n - top ? random : k.n - top;
     if (rc == 0)
@@ -372,17 +360,18 @@ static int from_search(struct coord *c, struct submission *sub, uint64_t of, con
         choose(&k, top, random, sub->spec.seed);
     struct trial_row *t = malloc(sizeof *t);
     for (size_t i = 0; i < top + random && rc == 0; i++) {
-        if (!t || reader_trial(c->reader, of, k.v[i].idx, t) != 1)
-            rc = err_set(e, ERR_IO, "cannot read trial %llu of job %llu", (ull)k.v[i].idx, (ull)of);
+        if (!t || reader_trial(c->reader, of, k.v[i].r.idx, t) != 1)
+            rc = err_set(e, ERR_IO, "cannot read trial %llu of job %llu", (ull)k.v[i].r.idx, (ull)of);
         else
-            rc = add_arch(sub, img, t->arch, i < top ? GROUP_TOP : GROUP_RANDOM, k.v[i].score, e);
+            rc = add_arch(sub, img, t->arch, i < top ? GROUP_TOP : GROUP_RANDOM, k.v[i].r.value, e);
     }
     free(t);
     free(k.v);
     return rc;
 }
 
-static int searched_job(struct coord *c, struct job_spec *s, uint64_t *of, struct errbuf *e)
+/* The search, and what its candidates are ranked by: the fused score where its file has one. */
+static int searched_job(struct coord *c, struct job_spec *s, uint64_t *of, struct rank_by *by, struct errbuf *e)
 {
     struct job_row row;
     struct job_spec *base = NULL;
@@ -401,6 +390,8 @@ static int searched_job(struct coord *c, struct job_spec *s, uint64_t *of, struc
         rc = err_set(e, ERR_NOMEM, "verify");
     else
         rc = job_from_json(base, doc, e);
+    if (rc == 0 && base)
+        rc = rank_by_name(base, base->scores.n_fuse ? FUSED_NAME : score_columns[COLUMN_SCORE].name, by, e);
     if (rc == 0 && base) { /* what the file leaves out is as the search had it; the architectures are of its space */
         memcpy(s->space, base->space, sizeof s->space);
         if (!s->dataset[0]) {
@@ -420,14 +411,15 @@ static int prepare_verify(struct coord *c, struct submission *sub, bool dry, str
 {
     struct job_spec *s = &sub->spec;
     struct image_shape img;
+    struct rank_by by;
     uint64_t of = 0;
-    int rc = s->verify.of[0] ? searched_job(c, s, &of, e) : 0;
+    int rc = s->verify.of[0] ? searched_job(c, s, &of, &by, e) : 0;
     if (rc == 0 && !s->dataset_hash[0])
         rc = resolve(c, "dataset", s->dataset, s->dataset_hash, e);
     if (rc == 0)
         rc = coord_image_shape(c, s->dataset_hash, &img, e);
     if (rc == 0)
-        rc = s->verify.of[0] ? from_search(c, sub, of, &img, e) : from_list(sub, &img, e);
+        rc = s->verify.of[0] ? from_search(c, sub, of, &by, &img, e) : from_list(sub, &img, e);
     if (rc < 0 || !dry)
         return rc;
     json_t *list = json_array();

@@ -10,7 +10,7 @@
                  "f_crash,f_input,best_trial,spec,idle_ms"
 #define TRIAL_COLS "job,idx,state,arch,arch_hash,parent,seed,attempt,deaths,worker,worker_pid,grp,proxy,created_ms,ended_ms,"    \
                    "checkpoint,reason,detail,score,score_se,init_scores,checkpoint_steps,checkpoint_scores,loss_sum,lr_scale,"   \
-                   "valid_score,params,macs,meta_steps,artifact,result_checkpoint,seconds,mem_bytes,told_failed,zero_cost"
+                   "valid_score,params,macs,meta_steps,artifact,result_checkpoint,seconds,mem_bytes,told_failed,zero_cost,from_book"
 
 #define STMTS(X)                                                                                                             \
     X(LAST_JOB, "SELECT max(id) FROM job")                                                                                   \
@@ -37,6 +37,10 @@
     X(BLOB_BY_HASH, "SELECT kind,name,hash,bytes,added_ms FROM blob_name WHERE kind=?1 AND hash>=?2 AND hash<?2||'g'"         \
                     " AND length(?2)>=12 LIMIT 1")                                                                           \
     X(BLOBS, "SELECT kind,name,hash,bytes,added_ms FROM blob_name WHERE kind=?1 ORDER BY name LIMIT ?2")                     \
+    X(BOOK, "SELECT " DB_BOOK_COLS " FROM book WHERE key=?1")                                                                \
+    X(BOOK_ANY, "SELECT 1 FROM book WHERE dataset=?1 AND curriculum=?2 AND fidelity=?3 AND engine=?4 LIMIT 1")               \
+    X(BOOK_ROWS, "SELECT " DB_BOOK_COLS " FROM book WHERE key>?1 ORDER BY key LIMIT ?2")                                     \
+    X(BOOK_COUNT, "SELECT count(*) FROM book")                                                                               \
     X(BYTES, "SELECT page_count*page_size FROM pragma_page_count, pragma_page_size")
 
 #define STMT_ENUM(name, sql) R_##name,
@@ -185,6 +189,23 @@ static void trial_from(sqlite3_stmt *s, struct trial_row *t)
     db_text(s, 15, t->checkpoint, sizeof t->checkpoint);
     result_from(s, t);
     t->told_failed = sqlite3_column_int(s, 33) != 0;
+    t->from_book = sqlite3_column_int(s, 35);
+}
+
+void db_book_row(sqlite3_stmt *s, struct book_row *out)
+{
+    static _Thread_local struct trial_row t; /* large, and read for every row */
+    struct { char *to; size_t cap; } own[] = { { out->space, sizeof out->space }, { out->dataset, sizeof out->dataset },
+                                               { out->curriculum, sizeof out->curriculum }, { out->fidelity, sizeof out->fidelity },
+                                               { out->engine, sizeof out->engine } };
+    trial_from(s, &t);
+    memset(out, 0, sizeof *out);
+    memcpy(out->arch, t.arch, sizeof out->arch);
+    memcpy(out->arch_hash, t.arch_hash, sizeof out->arch_hash);
+    out->seed = t.seed;
+    out->r = t.r;
+    for (int i = 0; i < 5; i++)
+        db_text(s, DB_BOOK_SPACE + i, own[i].to, own[i].cap);
 }
 
 uint64_t reader_last_job(struct reader *r)
@@ -403,6 +424,55 @@ int reader_blobs(struct reader *r, const char *kind, int limit, bool (*on)(void 
     }
     sqlite3_reset(s);
     return rc < 0 ? rc : n;
+}
+
+int reader_book(struct reader *r, const char *key, struct book_row *out)
+{
+    sqlite3_stmt *s = start(r, R_BOOK);
+    sqlite3_bind_text(s, 1, key, -1, SQLITE_TRANSIENT);
+    int rc = next(r, s);
+    if (rc == 1)
+        db_book_row(s, out);
+    sqlite3_reset(s);
+    return rc;
+}
+
+int reader_book_any(struct reader *r, const char *dataset, const char *curriculum, const char *fidelity, const char *engine)
+{
+    const char *text[] = { dataset, curriculum, fidelity, engine };
+    sqlite3_stmt *s = start(r, R_BOOK_ANY);
+    for (int i = 0; i < 4; i++)
+        sqlite3_bind_text(s, i + 1, text[i], -1, SQLITE_TRANSIENT);
+    int rc = next(r, s);
+    sqlite3_reset(s);
+    return rc;
+}
+
+int reader_book_rows(struct reader *r, const char *after_key, int limit, bool (*on)(void *arg, const char *key, const struct book_row *b), void *arg)
+{
+    struct book_row *b = malloc(sizeof *b);
+    sqlite3_stmt *s = start(r, R_BOOK_ROWS);
+    int rc = -ERR_NOMEM, n = 0;
+    sqlite3_bind_text(s, 1, after_key, -1, SQLITE_TRANSIENT);
+    sqlite3_bind_int(s, 2, limit);
+    while (b && (rc = next(r, s)) == 1) {
+        db_book_row(s, b);
+        n++;
+        if (!on(arg, (const char *)sqlite3_column_text(s, DB_BOOK_SPACE + 5), b))
+            break;
+    }
+    sqlite3_reset(s);
+    free(b);
+    return rc < 0 ? rc : n;
+}
+
+int reader_book_count(struct reader *r, uint64_t *n)
+{
+    sqlite3_stmt *s = start(r, R_BOOK_COUNT);
+    int rc = next(r, s);
+    *n = rc == 1 ? (uint64_t)sqlite3_column_int64(s, 0) : 0;
+    sqlite3_reset(s);
+    return rc < 0 ? rc : 0;
 }
 
 uint64_t reader_db_bytes(struct reader *r)

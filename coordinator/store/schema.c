@@ -39,6 +39,15 @@ const char *const db_migration[STORE_VERSION] = {
     /* 3 -> 4: scores without training, "synflow=12.5 naswot=210.25" */
     [3] =
     "ALTER TABLE trial ADD COLUMN zero_cost TEXT NOT NULL DEFAULT '';",
+    /* 4 -> 5: the score book; key is the digest of the columns space to engine (common/book.h) */
+    [4] =
+    "ALTER TABLE trial ADD COLUMN from_book INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE book("
+    " key TEXT PRIMARY KEY, space TEXT NOT NULL, arch TEXT NOT NULL, arch_hash TEXT NOT NULL, dataset TEXT NOT NULL, curriculum TEXT NOT NULL,"
+    " fidelity TEXT NOT NULL, seed INTEGER NOT NULL, engine TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL,"
+    " score REAL, score_se REAL, init_scores TEXT NOT NULL, checkpoint_steps TEXT NOT NULL, checkpoint_scores TEXT NOT NULL,"
+    " loss_sum REAL, lr_scale REAL, params INTEGER NOT NULL, macs INTEGER NOT NULL, zero_cost TEXT NOT NULL, seconds REAL) WITHOUT ROWID, STRICT;"
+    "CREATE INDEX book_by_task ON book(dataset, curriculum, fidelity, engine);",
     /* 6 -> 7: jobs that are changed, and live again after their end. idle_ms: between ends and reopenings, so that budgets in time count
      * the rest. told_failed: the searcher was told that this trial failed, whatever a later attempt brings. */
     [6] =

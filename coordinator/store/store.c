@@ -68,6 +68,9 @@ static void op_free(struct store_op *op)
         job_row_fini(&op->job.row);
         free(op->job.trials);
     }
+    if (op->kind == OP_BOOK_ADD)
+        free(op->book.row);
+    free(op->filed);
     free(op);
 }
 

@@ -12,6 +12,7 @@
 #ifndef DIDACT_COORDINATOR_STORE_H
 #define DIDACT_COORDINATOR_STORE_H
 
+#include "common/book.h"
 #include "common/err.h"
 #include "common/job.h"
 #include "common/wire.h"
@@ -55,6 +56,7 @@ struct trial_row {
     enum trial_group    group;      /* verify */
     double              proxy;      /* verify: the score that the search gave; NaN: none */
     int64_t             created_ms, ended_ms;
+    bool                from_book;  /* answered by the score book, without a worker */
     hash_str            checkpoint; /* teach: the newest checkpoint that a worker has uploaded */
     bool                told_failed; /* the searcher knows it as failed: it did, before it was tried again */
     struct trial_result r;          /* valid in the states scored and failed; a trial that waits to be tried again keeps its reason */
@@ -84,6 +86,8 @@ enum store_kind {
     OP_TRIAL_LEASE,      /* trial: inserts or updates; state running */
     OP_TRIAL_REWAIT,     /* trial: waiting again, deaths */
     OP_TRIAL_RESULT,     /* trial.job, idx, attempt, r, ended_ms; `outcome` says what came of it */
+    OP_TRIAL_BOOKED,     /* trial: a new one that the score book answers, with r and ended_ms */
+    OP_BOOK_ADD,         /* book: rows of another book, all or none; a row of the same key with other numbers is -ERR_STATE and named */
     OP_TRIAL_CHECKPOINT, /* trial.job, idx, attempt, checkpoint */
     OP_TEACH_POINT,
     OP_BLOB_NAME,
@@ -101,12 +105,15 @@ struct store_op {
     struct event_row event;            /* OP_JOB_SPEC, _REOPEN, OP_TRIAL_RETRY; kind "": none */
     bool  retry;                       /* OP_JOB_REOPEN: OP_TRIAL_RETRY too */
     uint64_t n_retried;
+    struct book_row *filed;            /* OP_TRIAL_RESULT: goes into the book with the result; owned, NULL: does not */
+    bool conflict;                     /* of that: the book has other numbers under this key, and keeps them */
     struct errbuf err;
     struct store_op *next;
     union {
         struct { struct job_row row; struct trial_row *trials; size_t n_trials; } job; /* spec_json, trials: owned */
         struct trial_row trial;
         struct teach_point point;
+        struct { struct book_row *row; size_t n, first, added; bool check_only; } book; /* row: owned; first: its number, for messages */
         struct { name_str kind, name; hash_str hash; uint64_t bytes; int64_t added_ms; } blob;
     };
 };
@@ -157,6 +164,13 @@ struct blob_name { name_str kind, name; hash_str hash; uint64_t bytes; int64_t a
 /* By name, else by hash or its first 12 or more characters. */
 int reader_blob(struct reader *r, const char *kind, const char *name_or_hash, struct blob_name *out); /* 1, 0 */
 int reader_blobs(struct reader *r, const char *kind, int limit, bool (*on)(void *arg, const struct blob_name *b), void *arg);
+
+/* The score book. Rows come in the order of their keys. */
+int reader_book(struct reader *r, const char *key, struct book_row *out);                  /* 1, 0 */
+/* Is there any row of this dataset, curriculum, fidelity and engine? 1, 0 */
+int reader_book_any(struct reader *r, const char *dataset, const char *curriculum, const char *fidelity, const char *engine);
+int reader_book_rows(struct reader *r, const char *after_key, int limit, bool (*on)(void *arg, const char *key, const struct book_row *b), void *arg);
+int reader_book_count(struct reader *r, uint64_t *n);
 uint64_t reader_db_bytes(struct reader *r);
 
 #endif

@@ -41,6 +41,12 @@
                     " checkpoint_steps=?10, checkpoint_scores=?11, loss_sum=?12, lr_scale=?13, valid_score=?14, params=?15," \
                     " macs=?16, meta_steps=?17, artifact=?18, result_checkpoint=?19, seconds=?20, mem_bytes=?21, ended_ms=?22," \
                     " deaths=max(deaths,?23), zero_cost=?24 WHERE job=?1 AND idx=?2 AND attempt=?3 AND state='running'")                   \
+    X(TRIAL_FROM_BOOK, "UPDATE trial SET from_book=1 WHERE job=?1 AND idx=?2")                                              \
+    /* From ?4 on the numbers are those of TRIAL_RESULT. */                                                                \
+    X(BOOK_INSERT, "INSERT INTO book(key,state,reason,detail,score,score_se,init_scores,checkpoint_steps,checkpoint_scores,loss_sum," \
+                   "lr_scale,params,macs,seconds,zero_cost,space,arch,arch_hash,dataset,curriculum,fidelity,seed,engine)"   \
+                   " VALUES(?1,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?15,?16,?20,?24,?25,?26,?27,?28,?29,?30,?31,?32)")         \
+    X(BOOK_LOOK, "SELECT " DB_BOOK_COLS " FROM book WHERE key=?1")                                                          \
     X(TRIAL_LOOK, "SELECT state, attempt FROM trial WHERE job=?1 AND idx=?2")                                               \
     X(TRIAL_CHECKPOINT, "UPDATE trial SET checkpoint=?4 WHERE job=?1 AND idx=?2 AND attempt=?3 AND state='running'")        \
     X(TEACH_POINT, "INSERT OR REPLACE INTO teach_history(job,meta_step,seconds,meta_loss,accuracy,held_out) VALUES(?1,?2,?3,?4,?5,?6)") \
@@ -301,6 +307,8 @@ static void bind_result(sqlite3_stmt *s, const struct trial_result *r)
     bind_text(s, 19, r->checkpoint_blob);
     bind_real(s, 20, r->seconds);
     bind_int(s, 21, (int64_t)r->mem_bytes);
+    db_zero_cost_text(list, sizeof list, &r->zero_cost);
+    bind_text(s, 24, list);
 }
 
 /* Zero rows touched: recorded before by this very attempt, or not this attempt's to record (STYLE.md, section 8). */
@@ -323,21 +331,93 @@ static int look_outcome(struct writer *w, struct store_op *op)
     return rc;
 }
 
+/* ---- the score book ---- */
+
+static int book_insert(struct writer *w, const struct book_row *b, struct errbuf *e)
+{
+    sqlite3_stmt *s = w->st[S_BOOK_INSERT];
+    const char *text[] = { b->space, b->arch, b->arch_hash, b->dataset, b->curriculum, b->fidelity };
+    char key[BOOK_KEY_LEN + 1];
+    book_key(b, key);
+    bind_text(s, 1, key);
+    bind_result(s, &b->r);
+    for (int i = 0; i < 6; i++)
+        bind_text(s, 25 + i, text[i]);
+    bind_int(s, 31, (int64_t)b->seed);
+    bind_text(s, 32, b->engine);
+    return run(w, S_BOOK_INSERT, e);
+}
+
+enum { BOOK_NEW, BOOK_SAME, BOOK_OTHER };
+
+static int book_look(struct writer *w, const struct book_row *b, struct errbuf *e)
+{
+    sqlite3_stmt *s = w->st[S_BOOK_LOOK];
+    char key[BOOK_KEY_LEN + 1];
+    struct book_row *have = malloc(sizeof *have);
+    int step, rc = BOOK_NEW;
+    if (!have)
+        return err_set(e, ERR_NOMEM, "store");
+    book_key(b, key);
+    bind_text(s, 1, key);
+    step = sqlite3_step(s);
+    if (step == SQLITE_ROW) {
+        db_book_row(s, have);
+        rc = book_same(&have->r, &b->r) ? BOOK_SAME : BOOK_OTHER;
+    } else if (step != SQLITE_DONE) {
+        rc = db_error(w->db, e, "store");
+    }
+    sqlite3_reset(s);
+    free(have);
+    return rc;
+}
+
 static int trial_result(struct writer *w, struct store_op *op)
 {
-    char list[DB_LIST_TEXT];
     sqlite3_stmt *s = w->st[S_TRIAL_RESULT];
     bind_ref(s, &op->trial);
     bind_result(s, &op->trial.r);
     bind_int(s, 22, op->trial.ended_ms);
     bind_int(s, 23, op->trial.deaths);
-    db_zero_cost_text(list, sizeof list, &op->trial.r.zero_cost);
-    bind_text(s, 24, list);
     int rc = run(w, S_TRIAL_RESULT, &op->err);
     if (rc < 0)
         return rc;
     op->outcome = ACK_RECORDED;
-    return sqlite3_changes(w->db) ? 0 : look_outcome(w, op);
+    if (!sqlite3_changes(w->db))
+        return look_outcome(w, op);
+    if (!op->filed)
+        return 0;
+    rc = book_look(w, op->filed, &op->err);
+    op->conflict = rc == BOOK_OTHER;
+    return rc == BOOK_NEW ? book_insert(w, op->filed, &op->err) : rc < 0 ? rc : 0;
+}
+
+static int trial_booked(struct writer *w, struct store_op *op)
+{
+    sqlite3_stmt *s = w->st[S_TRIAL_FROM_BOOK];
+    int rc = trial_insert(w, &op->trial, &op->err);
+    if (rc == 0 && (rc = trial_result(w, op)) == 0) {
+        bind_int(s, 1, (int64_t)op->trial.job);
+        bind_int(s, 2, (int64_t)op->trial.idx);
+        rc = run(w, S_TRIAL_FROM_BOOK, &op->err);
+    }
+    return rc;
+}
+
+static int book_add(struct writer *w, struct store_op *op)
+{
+    int rc = 0;
+    for (size_t i = 0; rc >= 0 && i < op->book.n; i++) {
+        const struct book_row *b = &op->book.row[i];
+        rc = book_look(w, b, &op->err);
+        if (rc == BOOK_OTHER)
+            rc = err_set(&op->err, ERR_STATE, "row %zu: the book has other numbers for %.120s (seed %llu, %.200s)", op->book.first + i, b->arch,
+                         (unsigned long long)b->seed, b->fidelity);
+        op->book.added += rc == BOOK_NEW;
+        if (rc == BOOK_NEW && !op->book.check_only)
+            rc = book_insert(w, b, &op->err);
+    }
+    return rc < 0 ? rc : 0;
 }
 
 static int trial_checkpoint(struct writer *w, struct store_op *op)
@@ -385,7 +465,8 @@ int writer_apply(struct writer *w, struct store_op *op)
         [OP_JOB_END] = { job_end, true },              [OP_TRIAL_LEASE] = { trial_lease, false },
         [OP_JOB_SPEC] = { job_spec, true },
         [OP_JOB_REOPEN] = { job_reopen, true },        [OP_TRIAL_RETRY] = { trial_retry, true },
-        [OP_TRIAL_REWAIT] = { trial_rewait, false },   [OP_TRIAL_RESULT] = { trial_result, false },
+        [OP_TRIAL_REWAIT] = { trial_rewait, false },   [OP_TRIAL_RESULT] = { trial_result, true },
+        [OP_TRIAL_BOOKED] = { trial_booked, true },    [OP_BOOK_ADD] = { book_add, true },
         [OP_TRIAL_CHECKPOINT] = { trial_checkpoint, false }, [OP_TEACH_POINT] = { teach_point, false },
         [OP_BLOB_NAME] = { blob_name, false },         [OP_PROBE] = { probe, false },
     };

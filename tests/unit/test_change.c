@@ -124,6 +124,7 @@ static uint64_t submit(struct sim *s, int trials, int window)
     struct answer a = { 1, 0, "" };
     job_defaults(&spec, JOB_SEARCH);
     spec.seed = 9;
+    spec.use_book = false; /* two jobs here ask for the same networks, and both shall compute them */
     spec.trials = trials;
     spec.window = window;
     spec.searcher.population = 6;

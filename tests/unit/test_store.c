@@ -51,13 +51,13 @@ static int teardown(void **state)
     return tmp_teardown(&tmp);
 }
 
-struct outcome { int rc; enum ack_outcome ack; int order; };
+struct outcome { int rc; enum ack_outcome ack; int order; bool conflict; };
 static int order;
 
 static void on_done(struct store_op *op)
 {
     struct outcome *o = op->arg;
-    *o = (struct outcome){ op->rc, op->outcome, ++order };
+    *o = (struct outcome){ op->rc, op->outcome, ++order, op->conflict };
 }
 
 static void put(struct fixture *f, struct store_op *op, struct outcome *o)
@@ -100,7 +100,7 @@ static struct store_op *result_op(uint64_t job, uint64_t idx, uint32_t attempt, 
 
 static void do_ok(struct fixture *f, struct store_op *op)
 {
-    struct outcome o = { 1, 0, 0 };
+    struct outcome o = { .rc = 1 };
     put(f, op, &o);
     store_flush(f->s);
     assert_int_equal(o.rc, 0);
@@ -230,6 +230,90 @@ static void one_bad_operation_does_not_hurt_its_group(void **state)
     assert_int_equal(reader_job(f->r, 3, &row), 1);
     job_row_fini(&row);
     free(t);
+}
+
+static struct book_row *filed(double score)
+{
+    struct book_row *b = calloc(1, sizeof *b);
+    snprintf(b->space, sizeof b->space, "chain");
+    snprintf(b->arch, sizeof b->arch, "k3 relu");
+    snprintf(b->arch_hash, sizeof b->arch_hash, "abcd");
+    snprintf(b->fidelity, sizeof b->fidelity, "steps=3");
+    snprintf(b->engine, sizeof b->engine, "1");
+    memset(b->dataset, 'a', HASH_HEX_LEN);
+    memset(b->curriculum, 'b', HASH_HEX_LEN);
+    b->seed = UINT64_MAX - 5;
+    struct store_op *op = result_op(1, 0, 1, score);
+    b->r = op->trial.r;
+    free(op);
+    return b;
+}
+
+/* A result goes into the book with its commit; the first numbers under a key stay, and others are noticed. */
+static void the_book_keeps_the_first_result_of_a_key_and_notices_another(void **state)
+{
+    struct fixture *f = *state;
+    struct book_row got, *b = filed(0.1 + 0.2);
+    char key[BOOK_KEY_LEN + 1];
+    uint64_t n;
+    book_key(b, key);
+    do_ok(f, job_op(1, "one", 0));
+    for (int i = 0; i < 3; i++) {
+        struct outcome o = { .rc = 1 };
+        do_ok(f, lease_op(1, (uint64_t)i, 1));
+        struct store_op *op = result_op(1, (uint64_t)i, 1, 0.5);
+        op->filed = filed(i < 2 ? 0.1 + 0.2 : 0.3);
+        put(f, op, &o);
+        store_flush(f->s);
+        assert_int_equal(o.rc, 0);
+        assert_int_equal(o.conflict, i == 2);
+    }
+    assert_int_equal(reader_book_count(f->r, &n), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(reader_book(f->r, key, &got), 1);
+    assert_true(book_same(&got.r, &b->r));
+    book_key(&got, key);
+    assert_int_equal(reader_book(f->r, key, &got), 1);
+    assert_int_equal(got.seed, UINT64_MAX - 5);
+    assert_int_equal(reader_book_any(f->r, b->dataset, b->curriculum, "steps=3", "1"), 1);
+    assert_int_equal(reader_book_any(f->r, b->dataset, b->curriculum, "steps=4", "1"), 0);
+    free(b);
+}
+
+static struct store_op *add_op(const double *score, size_t n, bool check_only)
+{
+    struct store_op *op = store_op_new(OP_BOOK_ADD);
+    op->book.row = calloc(n, sizeof *op->book.row);
+    for (size_t i = 0; i < n; i++) {
+        struct book_row *b = filed(score[i]);
+        op->book.row[i] = *b;
+        op->book.row[i].seed = i;
+        free(b);
+    }
+    op->book.n = n;
+    op->book.first = 2;
+    op->book.check_only = check_only;
+    return op;
+}
+
+static void rows_of_another_book_are_added_all_or_none(void **state)
+{
+    struct fixture *f = *state;
+    const double first[] = { 0.1, 0.2 }, other[] = { 0.1, 0.2, 0.3, 0.4 }, wrong[] = { 0.1, 0.2, 0.3, 0.5, 0.6 };
+    struct outcome o = { .rc = 1 };
+    uint64_t n;
+    do_ok(f, add_op(first, 2, false));
+    do_ok(f, add_op(other, 4, true));
+    reader_book_count(f->r, &n);
+    assert_int_equal(n, 2); /* looked at alone */
+    do_ok(f, add_op(other, 4, false));
+    reader_book_count(f->r, &n);
+    assert_int_equal(n, 4);
+    put(f, add_op(wrong, 5, false), &o);
+    store_flush(f->s);
+    assert_int_equal(o.rc, -ERR_STATE);
+    reader_book_count(f->r, &n);
+    assert_int_equal(n, 4); /* the fifth, new one was undone with the fourth, which differs */
 }
 
 static void exec(const char *path, const char *sql)
@@ -396,6 +480,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(results_come_back_exactly_as_they_were), T(a_trial_ends_once), T(acknowledgements_follow_the_commit_in_order),
         T(a_failed_commit_changes_nothing_and_the_next_one_works), T(one_bad_operation_does_not_hurt_its_group),
+        T(the_book_keeps_the_first_result_of_a_key_and_notices_another), T(rows_of_another_book_are_added_all_or_none),
         T(a_database_of_the_first_version_is_taken_along),
         T(a_newer_database_is_refused_and_left_alone), T(a_damaged_database_is_refused_by_name),
         T(the_end_of_a_job_cancels_what_is_open), T(trials_are_listed_by_state_and_score),

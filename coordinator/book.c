@@ -1,0 +1,92 @@
+/* book.c - the score book in the scheduler: what a search's results are filed under, and trials that it answers.
+ *
+ * A trial whose key is in the book is recorded at once, with the numbers of the one that was computed: no lease, no worker, the same
+ * history. It is looked up when it is proposed and costs a read of one row. */
+#include "coordinator/sched.h"
+
+#include "common/engine_version.h"
+#include "common/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef unsigned long long ull;
+
+static bool uses_book(const struct job *j) { return j->spec.kind == JOB_SEARCH && j->spec.use_book; }
+
+static void key_of(const struct job_spec *sp, const struct trial_row *t, struct book_row *b)
+{
+    memset(b, 0, sizeof *b);
+    memcpy(b->space, sp->space, sizeof b->space);
+    memcpy(b->arch, t->arch, sizeof b->arch);
+    memcpy(b->arch_hash, t->arch_hash, sizeof b->arch_hash);
+    memcpy(b->dataset, sp->dataset_hash, sizeof b->dataset);
+    memcpy(b->curriculum, sp->curriculum_hash, sizeof b->curriculum);
+    book_fidelity(&sp->fidelity, job_zero_cost(sp), b->fidelity);
+    b->seed = t->seed;
+    strcpy(b->engine, ENGINE_VERSION);
+}
+
+struct book_row *book_entry(const struct trial *t, const struct trial_result *r)
+{
+    struct book_row *b = uses_book(t->job) && book_keeps(r) ? malloc(sizeof *b) : NULL; /* without memory: one row the less */
+    if (!b)
+        return NULL;
+    key_of(&t->job->spec, &t->row, b);
+    b->r = *r;
+    return b;
+}
+
+bool book_may_have(struct sched *s, const struct job *j)
+{
+    const struct trial_row none = { 0 };
+    struct book_row b;
+    if (!uses_book(j))
+        return false;
+    key_of(&j->spec, &none, &b);
+    return reader_book_any(s->cfg.reader, b.dataset, b.curriculum, b.fidelity, b.engine) == 1;
+}
+
+static void on_served(struct store_op *op)
+{
+    struct sched *s = op->arg;
+    struct job *j = sched_job(s, op->trial.job);
+    struct trial *t = j ? job_trial(j, op->trial.idx) : NULL;
+    bool ok = sched_saved(s, op);
+    if (t && t->phase == PHASE_SAVING && ok) {
+        s->count.from_book++;
+        lease_finish(s, t, &op->trial);
+    } else if (t && t->phase == PHASE_SAVING) { /* not saved: it is a trial like others again */
+        j->n_running--;
+        t->row.state = TRIAL_WAITING;
+        job_wait(j, t);
+    }
+    sched_dispatch(s);
+}
+
+bool book_serve(struct sched *s, struct trial *t)
+{
+    char key[BOOK_KEY_LEN + 1];
+    struct book_row *b = uses_book(t->job) ? malloc(sizeof *b) : NULL;
+    struct store_op *op = NULL;
+    if (!b)
+        return false;
+    key_of(&t->job->spec, &t->row, b);
+    book_key(b, key);
+    if (reader_book(s->cfg.reader, key, b) == 1 && (op = store_op_new(OP_TRIAL_BOOKED))) {
+        t->job->n_running++;
+        t->phase = PHASE_SAVING;
+        t->row.state = TRIAL_RUNNING;
+        op->trial = t->row;
+        op->trial.from_book = true;
+        op->trial.r = b->r;
+        op->trial.r.seconds = 0; /* nothing was computed */
+        op->trial.ended_ms = sched_now(s);
+        op->arg = s;
+        op->done = on_served;
+        sched_put(s, op);
+        log_debug("from_book", "job=%llu trial=%llu", (ull)t->row.job, (ull)t->row.idx);
+    }
+    free(b);
+    return op != NULL;
+}
