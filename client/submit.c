@@ -150,10 +150,24 @@ static int follow(struct cli *c, struct conn *conn, const char *id)
     return status;
 }
 
+static void show_largest(const json_t *doc)
+{
+    const json_t *largest = json_object_get(doc, "largest");
+    const double need = doc_num(largest, "mem_bytes"), room = doc_num(doc, "largest_worker_bytes");
+    short_str a, b, f;
+    if (!largest)
+        return;
+    printf("the largest of %.0f takes %s of memory and %s operations: %s\n", doc_num(doc, "sampled"), fmt_bytes(a, need),
+           fmt_count(f, doc_num(largest, "flops")), doc_str(largest, "arch"));
+    if (need > room)
+        printf("that is more than the largest worker gives a trial (%s): such trials are recorded as failed (oom)\n", fmt_bytes(b, room));
+}
+
 /* What a job would do, before it exists. */
 static void show_dry(const json_t *doc)
 {
-    static const struct table_col cols[] = { { "PARAMS", true, false }, { "MACS", true, false }, { "ARCHITECTURE", false, true } };
+    static const struct table_col cols[] = { { "PARAMS", true, false }, { "MACS", true, false }, { "MEMORY", true, false }, { "FLOPS", true, false },
+                                             { "ARCHITECTURE", false, true } };
     const json_t *sample = json_object_get(doc, "sample"), *estimate = json_object_get(doc, "estimate");
     short_str s;
     size_t i;
@@ -168,12 +182,15 @@ static void show_dry(const json_t *doc)
         json_array_foreach(sample, i, v) {
             table_cell(&t, "%s", fmt_count(s, doc_num(v, "params")));
             table_cell(&t, "%s", fmt_count(s, doc_num(v, "macs")));
+            table_cell(&t, "%s", fmt_bytes(s, doc_num(v, "mem_bytes")));
+            table_cell(&t, "%s", fmt_count(s, doc_num(v, "flops")));
             table_cell(&t, "%s", doc_str(v, "arch"));
         }
         printf("for example:\n");
         table_print(&t, stdout, print_width(stdout));
         table_fini(&t);
     }
+    show_largest(doc);
     if (isfinite(doc_num(estimate, "macs_median")))
         printf("a typical candidate costs %s multiply-adds an image\n", fmt_count(s, doc_num(estimate, "macs_median")));
     if (isfinite(doc_num(estimate, "trials")))

@@ -53,6 +53,7 @@ int64_t clock_ms(void);
 /* loop.c: everything from opening the folder to closing the last handle. Returns an exit status. */
 int coord_run(const struct opts *o);
 int coord_image_shape(void *arg, const char *hash, struct image_shape *out, struct errbuf *e);
+int coord_job_data(void *arg, const struct job_spec *spec, struct job_data *out, struct errbuf *e);
 
 /* session.c */
 struct session { struct peer peer; struct worker *worker; struct session *next; };

@@ -285,6 +285,12 @@ int job_load(struct sched *s, struct job *j, struct errbuf *e)
             return rc;
     }
     j->book_likely = book_may_have(s, j);
+    if (s->cfg.job_data && j->spec.kind != JOB_TEACH) {
+        struct errbuf why = { 0 };
+        j->have_data = s->cfg.job_data(s->cfg.arg, &j->spec, &j->data, &why) == 0;
+        if (!j->have_data)
+            log_warn("no_demand", "job=%llu error=\"%s\" next=\"its trials go to any worker\"", (unsigned long long)j->row.id, why.text);
+    }
     struct rows rs = { s, j, e, 0 };
     rc = reader_trials(s->cfg.reader, j->row.id, -1, SORT_INDEX, 0, 0, on_trial_row, &rs);
     return rs.rc < 0 ? rs.rc : rc < 0 ? err_set(e, (enum err)-rc, "cannot read its trials") : 0;
@@ -293,12 +299,23 @@ int job_load(struct sched *s, struct job *j, struct errbuf *e)
 /* ---- giving out ---- */
 static bool gives(const struct job *j) { return (j->row.state == JOB_QUEUED || j->row.state == JOB_RUNNING) && !j->ending; }
 
-bool job_has_work(const struct sched *s, const struct job *j)
+static struct trial *first_that_fits(struct sched *s, const struct job *j, const struct worker *w)
 {
-    (void)s;
+    list_each(l, &j->waiting) {
+        struct trial *t = list_entry(l, struct trial, wait);
+        if (w && !t->need_known && s->n_sized++ >= FIT_AT_ONCE)
+            return NULL;
+        if (!w || fit_worker(t, w))
+            return t;
+    }
+    return NULL;
+}
+
+bool job_has_work(struct sched *s, const struct job *j, const struct worker *w)
+{
     if (!gives(j) || (j->spec.parallel > 0 && j->n_running >= (uint64_t)j->spec.parallel))
         return false;
-    return j->n_waiting > 0 ||
+    return first_that_fits(s, j, w) ||
            (j->search && !j->no_more && search_next_index(j->search) < j->total && search_ready(j->search));
 }
 
@@ -329,11 +346,10 @@ static void mark_started(struct sched *s, struct job *j)
     job_save_state(s, j);
 }
 
-struct trial *job_take(struct sched *s, struct job *j)
+struct trial *job_take(struct sched *s, struct job *j, const struct worker *w)
 {
-    struct trial *t;
-    if (j->n_waiting > 0) {
-        t = list_entry(j->waiting.next, struct trial, wait);
+    struct trial *t = first_that_fits(s, j, w);
+    if (t) {
         list_remove(&t->wait);
         j->n_waiting--;
     } else if (!(t = next_proposal(s, j))) {
@@ -347,7 +363,7 @@ struct trial *job_take(struct sched *s, struct job *j)
 
 void job_serve_book(struct sched *s, struct job *j)
 {
-    while (j->book_likely && j->n_waiting == 0 && job_has_work(s, j)) {
+    while (j->book_likely && j->n_waiting == 0 && job_has_work(s, j, NULL)) {
         struct trial *t = next_proposal(s, j);
         if (!t)
             return;

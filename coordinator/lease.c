@@ -47,6 +47,33 @@ static struct trial *trial_of(struct sched *s, const struct trial_row *row)
     return j ? job_trial(j, row->idx) : NULL;
 }
 
+/* ---- refusing ---- */
+static void on_refusal_acked(void *arg, struct lease_ref ref, int rc, enum ack_outcome outcome, const struct errbuf *e)
+{
+    (void)arg;
+    (void)outcome;
+    (void)e;
+    if (rc == 0)
+        log_warn("trial_too_large", "job=%llu trial=%llu next=\"recorded as failed(oom)\"", (ull)ref.job, (ull)ref.trial);
+}
+
+static void record_refusal(struct sched *s, struct trial *t)
+{
+    struct trial_result *r = calloc(1, sizeof *r);
+    if (!r)
+        return; /* its deadline passes, and it is looked at again */
+    r->state = TRIAL_FAILED;
+    r->reason = FAIL_OOM;
+    r->params = t->row.r.params;
+    r->macs = t->row.r.macs;
+    r->mem_bytes = t->need_bytes;
+    /* rounded up and down: the two never look equal */
+    snprintf(r->detail, sizeof r->detail, "needs %llu MiB, the largest worker has %llu MiB", (ull)((t->need_bytes + 1048575) >> 20),
+             (ull)(t->refused_by >> 20));
+    sched_result(s, NULL, (struct lease_ref){ t->row.job, t->row.idx, t->row.attempt }, r, on_refusal_acked, NULL);
+    free(r);
+}
+
 /* ---- granting ---- */
 static void make_task(const struct trial *t, struct task *k)
 {
@@ -155,13 +182,18 @@ static void on_granted(struct store_op *op)
         }
         return;
     }
-    s->count.leases++;
     set_running(s, t, s->cfg.lease_ms);
+    if (t->refused_by) {
+        record_refusal(s, t);
+        return;
+    }
+    s->count.leases++;
     send_lease(s, t);
     log_debug("lease", "job=%llu trial=%llu attempt=%u worker=%s", (ull)t->row.job, (ull)t->row.idx, t->row.attempt, t->row.worker);
 }
 
-void lease_grant(struct sched *s, struct trial *t, struct worker *w)
+/* w NULL: to nobody, so that a result can be recorded under an attempt of its own. */
+static void grant(struct sched *s, struct trial *t, struct worker *w)
 {
     struct store_op *op = store_op_new(OP_TRIAL_LEASE);
     struct job *j = t->job;
@@ -171,17 +203,33 @@ void lease_grant(struct sched *s, struct trial *t, struct worker *w)
         return;
     }
     j->n_running++;
-    w->credit--;
-    bind_to(t, w);
+    if (w) {
+        w->credit--;
+        bind_to(t, w);
+    }
     t->phase = PHASE_LEASING;
     t->row.attempt++;
     t->row.state = TRIAL_RUNNING;
-    t->row.worker_pid = w->pid;
-    memcpy(t->row.worker, w->id, sizeof t->row.worker);
+    t->row.worker_pid = w ? w->pid : 0;
+    memset(t->row.worker, 0, sizeof t->row.worker);
+    if (w)
+        memcpy(t->row.worker, w->id, sizeof t->row.worker);
     op->trial = t->row;
     op->arg = s;
     op->done = on_granted;
     sched_put(s, op);
+}
+
+void lease_grant(struct sched *s, struct trial *t, struct worker *w)
+{
+    t->refused_by = 0;
+    grant(s, t, w);
+}
+
+void lease_refuse(struct sched *s, struct trial *t, uint64_t largest)
+{
+    t->refused_by = largest;
+    grant(s, t, NULL);
 }
 
 void lease_resume(struct sched *s, struct trial *t)

@@ -98,6 +98,7 @@ int sched_open(struct sched **out, const struct sched_cfg *cfg, struct errbuf *e
     list_init(&s->hungry);
     list_init(&s->running);
     s->second = sched_now(s) / 1000;
+    s->opened_ms = sched_now(s);
     s->next_job = reader_last_job(cfg->reader) + 1;
     struct load ld = { .s = s, .e = e };
     int rc = reader_active_jobs(cfg->reader, on_active_job, &ld);
@@ -124,12 +125,12 @@ void sched_close(struct sched *s)
 }
 
 /* Higher priority first; among equals the one that waited longest. */
-static struct job *pick_job(struct sched *s)
+static struct job *pick_job(struct sched *s, const struct worker *w)
 {
     struct job *best = NULL;
     list_each(l, &s->jobs) {
         struct job *j = list_entry(l, struct job, all);
-        if (!job_has_work(s, j))
+        if (!job_has_work(s, j, w))
             continue;
         if (!best || j->spec.priority > best->spec.priority ||
             (j->spec.priority == best->spec.priority && j->served < best->served))
@@ -138,22 +139,45 @@ static struct job *pick_job(struct sched *s)
     return best;
 }
 
+/* One trial for a worker; false: there is none for it now. */
+static bool serve(struct sched *s, struct worker *w)
+{
+    struct job *j;
+    uint64_t largest;
+    while (!s->store_down && (j = pick_job(s, w))) {
+        struct trial *t = job_take(s, j, w);
+        if (!t)
+            continue; /* the job found that it has nothing more; it does not offer itself again */
+        if (fit_worker(t, w)) {
+            j->served = ++s->served;
+            lease_grant(s, t, w);
+            return true;
+        }
+        if (fit_nobody(s, t, &largest))
+            lease_refuse(s, t, largest);
+        else
+            job_wait(j, t); /* for a larger worker */
+    }
+    return false;
+}
+
 void sched_dispatch(struct sched *s)
 {
     if (s->store_down || s->dispatching || s->stopped)
         return;
     s->dispatching = true; /* giving out may end a job, which asks for a dispatch */
-    struct job *j;
-    while (!list_empty(&s->hungry) && (j = pick_job(s))) {
-        struct trial *t = job_take(s, j);
-        if (!t)
-            continue; /* it found that it has nothing more, and does not offer itself again; or the score book had it */
-        struct worker *w = list_entry(s->hungry.next, struct worker, hungry);
-        j->served = ++s->served;
-        lease_grant(s, t, w);
-        list_remove(&w->hungry);
-        if (w->credit > 0)
-            list_append(&s->hungry, &w->hungry);
+    s->n_sized = 0;
+    for (bool any = true; any && pick_job(s, NULL);) {
+        any = false;
+        list_each(l, &s->hungry) {
+            struct worker *w = list_entry(l, struct worker, hungry);
+            if (!serve(s, w))
+                continue;
+            any = true;
+            list_remove(&w->hungry);
+            if (w->credit > 0)
+                list_append(&s->hungry, &w->hungry);
+        }
     }
     list_each(l, &s->jobs)
         job_serve_book(s, list_entry(l, struct job, all));
@@ -171,6 +195,8 @@ void sched_tick(struct sched *s)
         job_tick(s, list_entry(l, struct job, all));
     if (s->store_down && now - s->probe_ms >= PROBE_MS)
         probe(s);
+    if (!s->store_down && !s->stopped)
+        fit_sweep(s);
     sched_dispatch(s);
 }
 
@@ -181,6 +207,7 @@ void sched_slept(struct sched *s, int64_t ms)
     list_each(l, &s->workers)
         list_entry(l, struct worker, all)->last_seen_ms += ms;
     s->probe_ms += ms;
+    s->opened_ms += ms;
 }
 
 /* Finished trials of the last minute, in whole seconds. */

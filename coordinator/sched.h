@@ -26,9 +26,11 @@
 #include "coordinator/list.h"
 #include "common/search/search.h"
 #include "coordinator/store/store.h"
+#include "worker/engine/demand.h"
 
 #define LEASE_MAX_DEATHS 3    /* workers that one trial may take with it before it is recorded as failed(crash) */
 #define MISSED_BEATS     3    /* silence of so many heartbeats ends a session */
+#define FIT_AT_ONCE      64   /* waiting trials whose memory is found out in one dispatch: a plan takes about a millisecond */
 #define MAX_IDLE_WORKERS 4096 /* offline workers that are remembered, for people */
 
 enum phase { PHASE_WAITING, PHASE_LEASING, PHASE_RUNNING, PHASE_SAVING, PHASE_LOSING };
@@ -46,12 +48,23 @@ struct worker {
     void       *peer;               /* the transport's; NULL while offline */
 };
 
+/* What the headers of a job's files say, and its trials' memory depends on. */
+struct job_data {
+    struct image_shape img;
+    int                T, B;        /* of the curriculum: steps, images of each (search) */
+    struct inner_cfg   inner;
+    uint64_t           n_train, n_valid;
+};
+
 struct trial {
     struct job          *job;
     enum phase           phase;
     struct trial_row     row;       /* what the store holds, or will once the operation under way is saved */
     struct worker       *worker;    /* NULL: waiting, or not heard of since a restart */
     int64_t              deadline_ms;
+    bool                 need_known;
+    uint64_t             need_bytes;  /* memory that it takes; 0: not known */
+    uint64_t             refused_by;  /* the largest worker's memory: no worker has room for it; 0: not so */
     bool                 undelivered; /* RUNNING: its worker has not got the lease; sent again when it asks for work */
     bool                 has_progress;
     struct task_progress progress;
@@ -67,6 +80,8 @@ struct job {
     struct job_row     row;         /* counts kept up to date; spec_json owned */
     struct job_spec    spec;
     struct image_shape img;
+    struct job_data    data;
+    bool               have_data;
     struct search     *search;      /* search jobs */
     struct trial     **slot;        /* open trials: trial i at i % n_slots */
     uint64_t           n_slots;
@@ -99,6 +114,8 @@ struct sched_cfg {
     void (*send_lease)(void *arg, struct worker *w, const struct task *t);
     /* Shape of a dataset's images, by hash. */
     int (*image_shape)(void *arg, const char *hash, struct image_shape *out, struct errbuf *e);
+    /* What the files of a search or verify job say. NULL: trials go to any worker, whatever they take. */
+    int (*job_data)(void *arg, const struct job_spec *spec, struct job_data *out, struct errbuf *e);
     void *arg;
 };
 
@@ -109,8 +126,9 @@ struct sched {
     uint64_t         next_job, served;
     int              n_jobs, n_workers;
     bool             store_down;  /* the last write failed; nothing is given out until a probe succeeds */
+    int              n_sized;     /* of FIT_AT_ONCE */
     bool             probing, dispatching, stopped;
-    int64_t          probe_ms;
+    int64_t          probe_ms, opened_ms;
     struct sched_counters count;
     uint32_t         per_second[RATE_RING];
     int64_t          second;      /* of the newest place in per_second */
@@ -166,8 +184,9 @@ char *job_spec_text(const struct job_spec *spec);    /* as stored; malloc'ed, NU
 int  job_spec_from(const char *text, struct job_spec *out, struct errbuf *e);
 double job_seconds(const struct sched *s, const struct job_row *r); /* that it has lived */
 void job_wait(struct job *j, struct trial *t);
-struct trial *job_take(struct sched *s, struct job *j); /* the next trial to give out; NULL: none now */
-bool job_has_work(const struct sched *s, const struct job *j);
+/* The first waiting trial that fits w, or else a new one, which may not; NULL: none now. */
+struct trial *job_take(struct sched *s, struct job *j, const struct worker *w);
+bool job_has_work(struct sched *s, const struct job *j, const struct worker *w); /* w NULL: for anyone */
 void job_count(struct sched *s, struct job *j, const struct trial_row *row, bool live);
 void job_maybe_end(struct sched *s, struct job *j);
 void job_end(struct sched *s, struct job *j, enum job_state state, const char *reason, sched_done done, void *arg);
@@ -180,6 +199,7 @@ bool book_may_have(struct sched *s, const struct job *j);
 bool book_serve(struct sched *s, struct trial *t);   /* true: the book has it, and it is being recorded */
 void lease_finish(struct sched *s, struct trial *t, const struct trial_row *row); /* the store has it: count, tell the searcher, forget */
 void lease_grant(struct sched *s, struct trial *t, struct worker *w);
+void lease_refuse(struct sched *s, struct trial *t, uint64_t largest); /* no worker has room: failed(oom) */
 void lease_resume(struct sched *s, struct trial *t); /* after a restart */
 bool lease_renew(struct sched *s, struct worker *w, struct lease_ref ref); /* false: not its lease any more */
 void lease_lose(struct sched *s, struct trial *t, bool death);
@@ -188,5 +208,10 @@ bool lease_deliver_again(struct sched *s, struct trial *t); /* false: it was del
 void lease_expire_due(struct sched *s);
 void lease_progress(struct sched *s, struct worker *w, const struct task_progress *p);
 void worker_tick(struct sched *s);
+/* Memory and operations of a trial of this architecture; all 0 for a teach job. */
+int  fit_demand(const struct job_spec *spec, const struct job_data *data, const char *arch, struct demand *out, struct errbuf *e);
+bool fit_worker(struct trial *t, const struct worker *w);
+bool fit_nobody(struct sched *s, struct trial *t, uint64_t *largest); /* of the workers that are here; the largest's memory */
+void fit_sweep(struct sched *s);
 
 #endif

@@ -18,7 +18,7 @@
 
 typedef unsigned long long ull;
 
-struct curriculum_shape { int T, B, c, h, w, K; };
+struct curriculum_shape { int T, B, c, h, w, K; struct inner_cfg inner; };
 
 /* ---- what the files say ---- */
 int coord_image_shape(void *arg, const char *hash, struct image_shape *out, struct errbuf *e)
@@ -45,8 +45,8 @@ int coord_image_shape(void *arg, const char *hash, struct image_shape *out, stru
     return rc;
 }
 
-/* Images of the validation split, as common/dataset.c cuts it. */
-static int valid_images(struct coord *c, const char *hash, uint64_t *out, struct errbuf *e)
+/* Images of the splits, as common/dataset.c cuts them. */
+static int split_sizes(struct coord *c, const char *hash, uint64_t *n_train, uint64_t *n_valid, struct errbuf *e)
 {
     char path[4200];
     struct st_file f;
@@ -56,7 +56,8 @@ static int valid_images(struct coord *c, const char *hash, uint64_t *out, struct
         return rc;
     const struct st_tensor *train = st_find(&f, "train.images"), *test = st_find(&f, "test.images");
     uint64_t n = train ? train->dim[0] : 0, own_test = test && test->dim[0] ? 0 : n < 20 ? 1 : n / 10, rest = n - own_test;
-    *out = rest < 20 ? 1 : rest / 10 < 5000 ? rest / 10 : 5000;
+    *n_valid = rest < 20 ? 1 : rest / 10 < 5000 ? rest / 10 : 5000;
+    *n_train = rest - *n_valid;
     st_close(&f);
     return 0;
 }
@@ -77,8 +78,28 @@ static int curriculum_shape(struct coord *c, const char *name, const char *hash,
     if (rc == 0)
         rc = st_need(&f, "labels", ST_F32, 3, any, &y, e);
     if (rc == 0)
-        *out = (struct curriculum_shape){ (int)t->dim[0], (int)t->dim[1], (int)t->dim[2], (int)t->dim[3], (int)t->dim[4], (int)y->dim[2] };
+        *out = (struct curriculum_shape){ (int)t->dim[0], (int)t->dim[1], (int)t->dim[2], (int)t->dim[3], (int)t->dim[4], (int)y->dim[2], inner_default() };
+    json_t *inner = rc == 0 && st_meta(&f, "inner") ? json_loads(st_meta(&f, "inner"), 0, NULL) : NULL;
+    if (inner)
+        rc = inner_from_json(&out->inner, inner, "inner", e);
+    json_decref(inner);
     st_close(&f);
+    return rc;
+}
+
+int coord_job_data(void *arg, const struct job_spec *spec, struct job_data *out, struct errbuf *e)
+{
+    struct coord *c = arg;
+    struct curriculum_shape cur = { 0 };
+    *out = (struct job_data){ .T = 0 };
+    int rc = coord_image_shape(c, spec->dataset_hash, &out->img, e);
+    if (rc == 0)
+        rc = split_sizes(c, spec->dataset_hash, &out->n_train, &out->n_valid, e);
+    if (rc == 0 && spec->kind == JOB_SEARCH)
+        rc = curriculum_shape(c, spec->curriculum, spec->curriculum_hash, &cur, e);
+    out->T = cur.T;
+    out->B = cur.B;
+    out->inner = cur.inner;
     return rc;
 }
 
@@ -169,14 +190,55 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* ---- what a trial takes ---- */
+
+/* Operations of a whole trial. */
+static double trial_flops(const struct job_spec *s, const struct job_data *data, const struct demand *d)
+{
+    if (s->kind == JOB_VERIFY)
+        return (double)d->train_flops * fmax(1, round(s->verify.epochs * (double)(data->n_train / (uint64_t)s->verify.batch)));
+    int learners = s->fidelity.inits * (s->fidelity.n_lr_scales > 0 ? s->fidelity.n_lr_scales : 1), evals = 1;
+    for (int i = 0; i < s->fidelity.n_checkpoints; i++)
+        evals += s->fidelity.checkpoint[i] != (s->fidelity.steps ? s->fidelity.steps : data->T);
+    return (double)learners * ((double)d->train_flops + (double)evals * (double)d->eval_flops);
+}
+
+/* An architecture as the dry run shows it. Memory of the largest so far in *largest, and it in dry's "largest". */
+static json_t *sized(const struct job_spec *s, const struct job_data *data, const char *arch, uint64_t params, uint64_t macs, uint64_t *largest,
+                     json_t *dry)
+{
+    struct demand d;
+    struct errbuf e;
+    bool known = fit_demand(s, data, arch, &d, &e) == 0;
+    json_t *o = json_pack("{s:s,s:I,s:I,s:o,s:o}", "arch", arch, "params", (json_int_t)params, "macs", (json_int_t)macs, "mem_bytes",
+                          known ? json_integer((json_int_t)d.mem_bytes) : json_null(), "flops", known ? json_real(trial_flops(s, data, &d)) : json_null());
+    if (known && d.mem_bytes > *largest) {
+        *largest = d.mem_bytes;
+        json_object_set(dry, "largest", o);
+    }
+    return o;
+}
+
+/* The most that one slot of a worker that is here may take; null where none is. */
+static json_t *largest_worker(const struct coord *c)
+{
+    uint64_t most = 0;
+    list_each(l, &c->sched->workers) {
+        const struct worker *w = list_entry(l, struct worker, all);
+        if (w->online && w->mem_bytes > most)
+            most = w->mem_bytes;
+    }
+    return most ? json_integer((json_int_t)most) : json_null();
+}
+
 /* Draw proposals as the search will; also finds out whether the constraints leave anything. */
-static int sample_search(struct coord *c, const struct job_spec *s, const struct image_shape *img, const struct curriculum_shape *cur,
-                         int n, json_t *dry, struct errbuf *e)
+static int sample_search(struct coord *c, const struct job_spec *s, const struct image_shape *img, const struct job_data *data, int n,
+                         json_t *dry, struct errbuf *e)
 {
     struct job_spec random = *s;
     struct search *search = NULL;
     struct proposal p;
-    uint64_t macs[ESTIMATE_SAMPLE];
+    uint64_t macs[ESTIMATE_SAMPLE], largest = 0;
     snprintf(random.searcher.name, sizeof random.searcher.name, "random");
     random.window = ESTIMATE_SAMPLE + 1;
     int rc = search_open(&search, s, img, e); /* the job's own searcher: checks its settings */
@@ -189,8 +251,10 @@ static int sample_search(struct coord *c, const struct job_spec *s, const struct
     for (int i = 0; i < n && rc == 0; i++) {
         rc = search_propose(search, &p, e);
         macs[i] = p.macs;
-        if (rc == 0 && i < 3)
-            json_array_append_new(list, json_pack("{s:s,s:I,s:I}", "arch", p.arch, "params", (json_int_t)p.params, "macs", (json_int_t)p.macs));
+        json_t *o = rc == 0 && dry ? sized(s, data, p.arch, p.params, p.macs, &largest, dry) : NULL;
+        if (o && i < 3)
+            json_array_append(list, o);
+        json_decref(o);
     }
     search_close(search);
     if (rc < 0 || !dry) {
@@ -200,12 +264,14 @@ static int sample_search(struct coord *c, const struct job_spec *s, const struct
     qsort(macs, (size_t)n, sizeof *macs, by_value);
     double median = (double)macs[n / 2];
     /* A training step costs three forward passes of a batch, an evaluation one of each image. */
-    double images = 3.0 * s->fidelity.steps * cur->B + s->fidelity.valid_images * (1.0 + s->fidelity.n_checkpoints);
+    double images = 3.0 * s->fidelity.steps * data->B + s->fidelity.valid_images * (1.0 + s->fidelity.n_checkpoints);
     double total = median * images * s->fidelity.inits * (s->fidelity.n_lr_scales > 0 ? s->fidelity.n_lr_scales : 1) * s->trials;
     uint32_t slots = 0;
     list_each(l, &c->sched->workers)
         slots += list_entry(l, struct worker, all)->online ? list_entry(l, struct worker, all)->slots : 0;
     json_object_set_new(dry, "sample", list);
+    json_object_set_new(dry, "sampled", json_integer(n));
+    json_object_set_new(dry, "largest_worker_bytes", largest_worker(c));
     json_t *est = json_pack("{s:i,s:f,s:f,s:I}", "trials", s->trials, "macs_median", median, "macs_total", total, "slots", (json_int_t)slots);
     /* From the multiply-adds a second and slot that this coordinator's workers have shown, if they have. */
     double per_slot = c->sched->macs_per_slot_s * images;
@@ -220,12 +286,12 @@ static int prepare_search(struct coord *c, struct submission *sub, bool dry, str
     struct job_spec *s = &sub->spec;
     struct image_shape img;
     struct curriculum_shape cur = { 0 };
-    uint64_t n_valid = 0;
+    uint64_t n_train = 0, n_valid = 0;
     int rc = coord_image_shape(c, s->dataset_hash, &img, e);
     if (rc == 0)
         rc = check_curriculum(c, s, &img, &cur, e);
     if (rc == 0)
-        rc = valid_images(c, s->dataset_hash, &n_valid, e);
+        rc = split_sizes(c, s->dataset_hash, &n_train, &n_valid, e);
     if (rc == 0 && s->fidelity.valid_images > 0 && (uint64_t)s->fidelity.valid_images > n_valid)
         rc = err_set(e, ERR_INPUT, "fidelity.valid_images is %d, but dataset %s has %llu validation images", s->fidelity.valid_images,
                      s->dataset, (ull)n_valid);
@@ -236,7 +302,8 @@ static int prepare_search(struct coord *c, struct submission *sub, bool dry, str
     const struct space *sp = space_find(s->space);
     if (dry && sp)
         json_object_set_new(sub->dry, "space_size", json_real(sp->size));
-    return sample_search(c, s, &img, &cur, dry ? ESTIMATE_SAMPLE : 1, dry ? sub->dry : NULL, e);
+    struct job_data data = { .img = img, .T = cur.T, .B = cur.B, .inner = cur.inner, .n_train = n_train, .n_valid = n_valid };
+    return sample_search(c, s, &img, &data, dry ? ESTIMATE_SAMPLE : 1, dry ? sub->dry : NULL, e);
 }
 
 /* ---- verify ---- */
@@ -422,11 +489,22 @@ static int prepare_verify(struct coord *c, struct submission *sub, bool dry, str
         rc = s->verify.of[0] ? from_search(c, sub, of, &by, &img, e) : from_list(sub, &img, e);
     if (rc < 0 || !dry)
         return rc;
+    struct job_data data;
+    uint64_t largest = 0;
+    if ((rc = coord_job_data(c, s, &data, e)) < 0)
+        return rc;
+    const size_t seeds = s->verify.seeds > 0 ? (size_t)s->verify.seeds : 1; /* an architecture's trials follow each other */
     json_t *list = json_array();
-    for (size_t i = 0; i < sub->n_trials && i < 3; i++)
-        json_array_append_new(list, json_pack("{s:s,s:I,s:I}", "arch", sub->trials[i].arch, "params", (json_int_t)sub->trials[i].r.params,
-                                              "macs", (json_int_t)sub->trials[i].r.macs));
+    size_t n = 0;
+    for (size_t i = 0; i < sub->n_trials && n < ESTIMATE_SAMPLE; i += seeds, n++) {
+        json_t *o = sized(s, &data, sub->trials[i].arch, sub->trials[i].r.params, sub->trials[i].r.macs, &largest, sub->dry);
+        if (n < 3)
+            json_array_append(list, o);
+        json_decref(o);
+    }
     json_object_set_new(sub->dry, "sample", list);
+    json_object_set_new(sub->dry, "sampled", json_integer((json_int_t)n));
+    json_object_set_new(sub->dry, "largest_worker_bytes", largest_worker(c));
     json_object_set_new(sub->dry, "estimate", json_pack("{s:I,s:f}", "trials", (json_int_t)sub->n_trials, "epochs",
                                                         s->verify.epochs * (double)sub->n_trials));
     return 0;

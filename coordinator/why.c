@@ -114,7 +114,7 @@ static bool later_job(struct asking *a, char *out, size_t cap)
     struct job *first = NULL;
     list_each(l, &a->c->sched->jobs) {
         struct job *o = list_entry(l, struct job, all);
-        if (o->spec.priority > a->j->spec.priority && job_has_work(a->c->sched, o) && (!first || o->spec.priority > first->spec.priority))
+        if (o->spec.priority > a->j->spec.priority && job_has_work(a->c->sched, o, NULL) && (!first || o->spec.priority > first->spec.priority))
             first = o;
     }
     if (first)
@@ -175,7 +175,7 @@ static bool ended(struct asking *a, char *out, size_t cap)
 static bool waits_its_turn(struct asking *a, char *out, size_t cap)
 {
     snprintf(out, cap, "its turn comes with the next free slot");
-    return a->j->n_running == 0 && a->j->row.state == JOB_QUEUED && job_has_work(a->c->sched, a->j);
+    return a->j->n_running == 0 && a->j->row.state == JOB_QUEUED && job_has_work(a->c->sched, a->j, NULL);
 }
 
 static const struct reason {

@@ -149,6 +149,23 @@ def test_a_dry_run_says_what_would_happen_and_creates_nothing(box, load):
     doc = cli_json(d, "submit", file, "--dry-run")
     assert json.dumps(doc)
     assert d.get("jobs")["total"] == 0
+    assert doc["largest"]["mem_bytes"] >= max(s["mem_bytes"] for s in doc["sample"]) > 0 and doc["sampled"] == 32
+    assert all(s["flops"] > 2 * s["macs"] for s in doc["sample"]) and doc["largest_worker_bytes"] is None
+
+
+def test_the_memory_of_a_dry_run_is_that_of_the_trial(box, load):
+    d = load(box.coordinator())
+    box.worker(d, extra=["--mem-mb", 64])
+    d.wait_workers(1)
+    file = box.dir / "job.yaml"
+    file.write_text(GOOD)
+    dry = cli_json(d, "submit", file, "--dry-run")
+    assert dry["largest_worker_bytes"] == 64 << 20
+    cli(d, "submit", file)
+    d.wait_end(1)
+    said = {s["arch"]: s["mem_bytes"] for s in dry["sample"]}
+    took = {t["arch"]: t["mem_bytes"] for t in d.trials(1)}
+    assert said and all(took[arch] == bytes for arch, bytes in said.items() if arch in took) and set(said) & set(took)
 
 
 def test_defaults_are_filled_in_and_shown(box, load):

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import sqlite3
 
 import pytest
@@ -196,6 +197,24 @@ def test_an_architecture_that_does_not_fit_in_memory_fails_alone(box, load, subm
     assert doc["failures"]["oom"] == len(failed) and doc["trials"]["scored"] + doc["trials"]["failed"] == 20
     fits = [t for t in d.trials(job) if t["state"] == "scored"]
     assert fits and all(t["mem_bytes"] <= 16 << 20 for t in fits)
+    assert all(re.fullmatch(r"needs \d+ MiB, the largest worker has 16 MiB", t["detail"]) and t["mem_bytes"] > 16 << 20 for t in failed)
+    assert all(not t["worker"] for t in failed), "no worker was sent what it cannot hold"
+    assert cli_json(d, "replay", job)["ok"], "that it failed is read from the record"
+
+
+def test_a_large_trial_waits_for_a_worker_with_room(box, load, submit, material):
+    wide = harness.write_curriculum(material.dir / "wide2.safetensors", batch=384)
+    d = load(box.coordinator())
+    cli(d, "curriculum", "import", wide, "--name", "wide")
+    box.worker(d, name="small", extra=["--mem-mb", 16])
+    box.worker(d, name="large", extra=["--mem-mb", 512])
+    d.wait_workers(2)
+    job = submit(d, curriculum="wide", budget={"trials": 20}, max_failed=0, searcher={"name": "random"}, window=20, fidelity={"inits": 1, "valid_images": 32})
+    assert d.wait_end(job)["trials"]["scored"] == 20
+    names = {w["id"]: w["name"] for w in d.get("workers")["workers"]}
+    large = [t for t in d.trials(job) if t["mem_bytes"] > 16 << 20]
+    assert large and all(names[t["worker"]] == "large" for t in large)
+    assert any(names[t["worker"]] == "small" for t in d.trials(job)), "the small one was of use"
 
 
 def test_too_many_failures_fail_the_job_and_say_why(box, load, submit, material):

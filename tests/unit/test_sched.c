@@ -50,6 +50,14 @@ static int on_shape(void *arg, const char *hash, struct image_shape *out, struct
     return 0;
 }
 
+static int on_job_data(void *arg, const struct job_spec *spec, struct job_data *out, struct errbuf *e)
+{
+    (void)spec;
+    (void)e;
+    *out = (struct job_data){ .T = 8, .B = 64, .inner = inner_default(), .n_train = 900, .n_valid = 100 };
+    return on_shape(arg, "", &out->img, NULL);
+}
+
 static void start(struct sim *s)
 {
     struct errbuf e = { 0 };
@@ -58,7 +66,7 @@ static void start(struct sim *s)
     assert_int_equal(store_open(&s->store, path, &sc, &e), 0);
     assert_int_equal(reader_open(&s->reader, path, &e), 0);
     struct sched_cfg cfg = { .store = s->store, .reader = s->reader, .heartbeat_ms = BEAT_MS, .lease_ms = LEASE_MS, .now_ms = on_now,
-                             .send_lease = on_send, .image_shape = on_shape, .arg = s };
+                             .send_lease = on_send, .image_shape = on_shape, .job_data = on_job_data, .arg = s };
     assert_int_equal(sched_open(&s->sched, &cfg, &e), 0);
 }
 
@@ -725,6 +733,151 @@ static void nonsense_results_are_refused(void **state)
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+/* ---- memory ---- */
+
+static uint64_t need_of(const struct sim *s, const struct job_spec *spec, const char *arch)
+{
+    struct job_data data;
+    struct demand d;
+    on_job_data((void *)(uintptr_t)s, spec, &data, NULL);
+    assert_int_equal(fit_demand(spec, &data, arch, &d, NULL), 0);
+    assert_true(d.mem_bytes > 0 && d.train_flops > 0);
+    return d.mem_bytes;
+}
+
+/* A memory that about half of the first n architectures of the search fit in. */
+static uint64_t middle(const struct sim *s, const struct job_spec *spec, int n)
+{
+    struct search *search;
+    struct proposal p;
+    struct job_spec random = *spec;
+    uint64_t need[64];
+    snprintf(random.searcher.name, sizeof random.searcher.name, "random");
+    random.window = n + 1;
+    assert_int_equal(search_open(&search, &random, &(struct image_shape){ 1, 12, 12, 4 }, NULL), 0);
+    for (int i = 0; i < n; i++) {
+        assert_int_equal(search_propose(search, &p, NULL), 0);
+        int k = i;
+        uint64_t v = need_of(s, spec, p.arch);
+        for (; k > 0 && need[k - 1] > v; k--)
+            need[k] = need[k - 1];
+        need[k] = v;
+    }
+    search_close(search);
+    return need[n / 2];
+}
+
+static struct worker *sized_hello(struct sim *s, const char *id, uint64_t mem_bytes)
+{
+    struct worker *w = hello(s, id, 7, NULL, 0, NULL);
+    w->mem_bytes = mem_bytes;
+    return w;
+}
+
+static void a_trial_goes_to_no_worker_that_is_too_small_for_it(void **state)
+{
+    struct sim *s = *state;
+    struct job_spec spec = search_spec(24, 24);
+    snprintf(spec.searcher.name, sizeof spec.searcher.name, "random");
+    const uint64_t room = middle(s, &spec, 24);
+    uint64_t job = submit(s, &spec);
+    struct worker *small = sized_hello(s, "small", room), *large = sized_hello(s, "large", 1ull << 40);
+    int to_small = 0, too_large = 0;
+    want(s, small, 100);
+    for (int i = 0; i < s->n_sent; i++) {
+        assert_string_equal(s->sent[i].worker, "small");
+        assert_true(need_of(s, &spec, s->sent[i].t.score.arch) <= room);
+    }
+    to_small = s->n_sent;
+    assert_true(to_small > 4 && to_small < 20); /* what does not fit waits for the large one, and is no failure */
+    assert_int_equal(sched_job(s->sched, job)->row.n.failed, 0);
+    s->now += LEASE_MS / 2;
+    sched_tick(s->sched);
+    store_flush(s->store);
+    want(s, large, 100);
+    assert_int_equal(s->n_sent, 24);
+    for (int i = to_small; i < 24; i++) {
+        assert_string_equal(s->sent[i].worker, "large");
+        too_large += need_of(s, &spec, s->sent[i].t.score.arch) > room;
+    }
+    assert_int_equal(too_large, 24 - to_small);
+}
+
+static void a_trial_that_fits_no_worker_is_recorded_as_out_of_memory(void **state)
+{
+    struct sim *s = *state;
+    struct job_spec spec = search_spec(12, 3);
+    const uint64_t room = middle(s, &spec, 12);
+    uint64_t job = submit(s, &spec);
+    s->now += MISSED_BEATS * BEAT_MS;
+    struct worker *w = sized_hello(s, "only", room);
+    for (int i = 0; i < 200 && sched_job(s->sched, job); i++) {
+        int before = s->n_sent;
+        s->now += 1;
+        sched_tick(s->sched);
+        store_flush(s->store);
+        want(s, w, 1);
+        if (s->n_sent > before)
+            scored(s, w, last(s), score_of(s->sent[s->n_sent - 1].t.score.arch));
+    }
+    int failed = 0;
+    for (uint64_t i = 0; i < 12; i++) {
+        const struct trial_row *t = trial(s, job, i);
+        const uint64_t need = need_of(s, &spec, t->arch);
+        char says[200];
+        assert_int_equal(t->state, need > room ? TRIAL_FAILED : TRIAL_SCORED);
+        if (need <= room)
+            continue;
+        failed++;
+        snprintf(says, sizeof says, "needs %llu MiB, the largest worker has %llu MiB", (unsigned long long)((need + 1048575) >> 20),
+                 (unsigned long long)(room >> 20));
+        assert_string_equal(t->r.detail, says);
+        assert_int_equal(t->r.reason, FAIL_OOM);
+        assert_int_equal(t->r.mem_bytes, need);
+        assert_string_equal(t->worker, "");
+    }
+    assert_true(failed > 0 && failed < 12);
+    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
+    assert_int_equal(s->n_sent, 12 - failed);
+}
+
+static void what_waited_for_a_worker_that_has_gone_fails(void **state)
+{
+    struct sim *s = *state;
+    struct job_spec spec = search_spec(1, 1);
+    uint64_t job = submit(s, &spec);
+    s->now += MISSED_BEATS * BEAT_MS;
+    struct worker *small = sized_hello(s, "small", 1000), *large = sized_hello(s, "large", 1ull << 40);
+    want(s, small, 1);
+    assert_int_equal(s->n_sent, 0);
+    assert_int_equal(sched_job(s->sched, job)->n_waiting, 1);
+    sched_offline(s->sched, large, "test");
+    sched_tick(s->sched);
+    store_flush(s->store);
+    assert_int_equal(trial(s, job, 0)->state, TRIAL_FAILED);
+    assert_int_equal(trial(s, job, 0)->r.reason, FAIL_OOM);
+    assert_int_equal(job_row(s, job).state, JOB_FAILED);
+}
+
+static void after_a_start_nothing_is_too_large_before_old_workers_can_be_back(void **state)
+{
+    struct sim *s = *state;
+    struct job_spec spec = search_spec(1, 1);
+    uint64_t job = submit(s, &spec);
+    s->now += LEASE_MS;
+    restart(s);
+    struct worker *small = sized_hello(s, "small", 1000);
+    want(s, small, 1);
+    sched_tick(s->sched);
+    store_flush(s->store);
+    assert_int_equal(sched_job(s->sched, job)->n_waiting, 1);
+    struct worker *large = sized_hello(s, "large", 1ull << 40);
+    s->now += MISSED_BEATS * BEAT_MS - 1;
+    want(s, large, 1);
+    assert_int_equal(s->n_sent, 1);
+    assert_string_equal(s->sent[0].worker, "large");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -738,6 +891,10 @@ int main(void)
         T(pause_resume_and_cancel_do_what_they_say), T(a_job_ends_when_its_time_is_over), T(a_job_of_failures_is_failed_and_says_why),
         T(a_job_with_some_failures_succeeds_unless_there_are_too_many), T(impossible_constraints_fail_the_job),
         T(the_history_does_not_depend_on_workers_or_crashes), T(nonsense_results_are_refused),
+        T(a_trial_goes_to_no_worker_that_is_too_small_for_it),
+        T(a_trial_that_fits_no_worker_is_recorded_as_out_of_memory),
+        T(what_waited_for_a_worker_that_has_gone_fails),
+        T(after_a_start_nothing_is_too_large_before_old_workers_can_be_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
