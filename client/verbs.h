@@ -29,6 +29,10 @@ void show_job(const json_t *job, FILE *f);
 
 /* results.c */
 int verb_results(struct cli *c);
+int verb_book_export(struct cli *c);
+int verb_book_import(struct cli *c);
+int verb_book_export(struct cli *c);
+int verb_book_import(struct cli *c);
 int verb_best(struct cli *c);
 /* jobs/ID/results for people: by the kind of the job. */
 void show_results(const json_t *doc, FILE *f);

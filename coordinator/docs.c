@@ -435,6 +435,8 @@ static int parameter(struct query *q, const char *key, const char *v, struct err
         snprintf(q->sort, sizeof q->sort, "%.20s", v);
     } else if (strcmp(key, "by") == 0) {
         snprintf(q->by, sizeof q->by, "%.20s", v);
+    } else if (strcmp(key, "after") == 0) {
+        snprintf(q->after, sizeof q->after, "%s", v);
     } else if (strcmp(key, "offset") == 0) {
         rc = number(key, v, 0, INT64_MAX, &q->offset, e);
     } else if (strcmp(key, "limit") == 0) {
@@ -445,7 +447,7 @@ static int parameter(struct query *q, const char *key, const char *v, struct err
         rc = number(key, v, 1, DOC_MAX_LIMIT, &n, e);
         q->top = (int)n;
     } else {
-        rc = err_set(e, ERR_INPUT, "there is no parameter \"%.40s\"; there are state, sort, by, offset, limit and top", key);
+        rc = err_set(e, ERR_INPUT, "there is no parameter \"%.40s\"; there are state, sort, by, after, offset, limit and top", key);
     }
     return rc;
 }
@@ -525,6 +527,8 @@ int docs_get(struct coord *c, const char *path, json_t **out, struct errbuf *e)
         *out = workers_doc(c, &q);
         return 0;
     }
+    if (q.n_part == 1 && strcmp(p, "book") == 0)
+        return doc_book(c, &q, out, e);
     if (q.n_part == 1 && strcmp(p, "datasets") == 0)
         return blobs_doc(c, "dataset", "datasets", out, e);
     if (q.n_part == 1 && strcmp(p, "curricula") == 0)
