@@ -83,6 +83,7 @@ $(B)/gen/%.pb-c.c: proto/%.proto
 	@mkdir -p $(@D)
 	$(call say,PROTOC)
 	$(Q)protoc-c --proto_path=proto --c_out=$(B)/gen $<
+$(B)/gen/%.pb-c.h: $(B)/gen/%.pb-c.c ; # made beside it: what includes it is rebuilt in the same run
 $(B)/gen/onnx.pb-c.c: /usr/include/onnx/onnx.proto
 	@mkdir -p $(@D)
 	$(call say,PROTOC)

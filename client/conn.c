@@ -309,7 +309,7 @@ int conn_ask(struct conn *c, struct wire_msg *req, enum wire_kind want, bool aga
 }
 
 /* Take document and text out of a reply and end it. */
-static int open_reply(struct wire_msg *ans, json_t **out, char **said, struct errbuf *e)
+int conn_reply(struct wire_msg *ans, json_t **out, char **said, struct errbuf *e)
 {
     json_error_t je;
     int rc = 0;
@@ -333,7 +333,7 @@ int conn_query(struct conn *c, json_t **out, struct errbuf *e, const char *fmt, 
     if (n < 0 || (size_t)n >= sizeof path)
         return err_set(e, ERR_USAGE, "the name is too long");
     int rc = conn_ask(c, &req, WIRE_REPLY, true, &ans, e);
-    return rc < 0 ? rc : open_reply(&ans, out, NULL, e);
+    return rc < 0 ? rc : conn_reply(&ans, out, NULL, e);
 }
 
 int conn_submit(struct conn *c, const char *yaml, const char *file, int n_set, const char *const *set, bool dry_run, json_t **out,
@@ -346,7 +346,7 @@ int conn_submit(struct conn *c, const char *yaml, const char *file, int n_set, c
     req.submit.dry_run = dry_run;
     snprintf(req.submit.file, sizeof req.submit.file, "%s", file);
     int rc = conn_ask(c, &req, WIRE_REPLY, dry_run, &ans, e);
-    return rc < 0 ? rc : open_reply(&ans, out, said, e);
+    return rc < 0 ? rc : conn_reply(&ans, out, said, e);
 }
 
 int conn_action(struct conn *c, const char *job, const char *action, const char *arg, bool again, json_t **out, char **said,
@@ -361,5 +361,5 @@ int conn_action(struct conn *c, const char *job, const char *action, const char 
     snprintf(req.job_action.action, sizeof req.job_action.action, "%s", action);
     snprintf(req.job_action.arg, sizeof req.job_action.arg, "%s", arg);
     int rc = conn_ask(c, &req, WIRE_REPLY, again, &ans, e);
-    return rc < 0 ? rc : open_reply(&ans, out, said, e);
+    return rc < 0 ? rc : conn_reply(&ans, out, said, e);
 }

@@ -36,6 +36,10 @@ int  conn_default_dir(char *out, size_t cap, struct errbuf *e);
  * repeated unharmed (`again`) is sent once more after a new connection. The caller ends *ans with wire_msg_fini on 0. */
 int conn_ask(struct conn *c, struct wire_msg *req, enum wire_kind want, bool again, struct wire_msg *ans, struct errbuf *e);
 
+/* Take a Reply apart, and end it: its code as the result, its document (json_null() where it has none) and, if `said` is not NULL, its
+ * text (malloc'ed). */
+int conn_reply(struct wire_msg *ans, json_t **out, char **said, struct errbuf *e);
+
 /* GET a document of docs/api.md; the caller owns *out. */
 int conn_query(struct conn *c, json_t **out, struct errbuf *e, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /* The answer's document (json_null() where it has none) and, if `said` is not NULL, its text (malloc'ed). */

@@ -286,6 +286,16 @@ static void pack_put(struct wire_pack *p, const struct wire_msg *m, Didact__Enve
     env->blob_put = c;
 }
 
+static void pack_book_add(struct wire_pack *p, const struct wire_msg *m, Didact__Envelope *env)
+{
+    MAKE_OR_FAIL(p, b, Didact__BookAdd, didact__book_add);
+    b->csv = m->book_add.csv;
+    b->first_row = m->book_add.first_row;
+    b->has_check_only = 1;
+    b->check_only = m->book_add.check_only;
+    env->book_add = b;
+}
+
 static void pack_submit(struct wire_pack *p, const struct wire_msg *m, Didact__Envelope *env)
 {
     MAKE_OR_FAIL(p, s, Didact__Submit, didact__submit);
@@ -383,6 +393,7 @@ int wire_pack_body(struct wire_pack *p, const struct wire_msg *m, Didact__Envelo
         [WIRE_QUERY] = DIDACT__ENVELOPE__BODY_QUERY,
         [WIRE_REPLY] = DIDACT__ENVELOPE__BODY_REPLY,
         [WIRE_ERROR] = DIDACT__ENVELOPE__BODY_ERROR,
+        [WIRE_BOOK_ADD] = DIDACT__ENVELOPE__BODY_BOOK_ADD,
     };
     int rc = 0;
     env->body_case = body[m->kind];
@@ -395,6 +406,7 @@ int wire_pack_body(struct wire_pack *p, const struct wire_msg *m, Didact__Envelo
     case WIRE_BLOB_CHUNK: pack_chunk(p, m, env); break;
     case WIRE_BLOB_PUT: pack_put(p, m, env); break;
     case WIRE_SUBMIT: pack_submit(p, m, env); break;
+    case WIRE_BOOK_ADD: pack_book_add(p, m, env); break;
     case WIRE_JOB_ACTION:
     case WIRE_QUERY:
     case WIRE_REPLY:

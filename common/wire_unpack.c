@@ -301,6 +301,11 @@ static int unpack_client(const Didact__Envelope *env, struct wire_msg *m, struct
 {
     switch (env->body_case) {
     case DIDACT__ENVELOPE__BODY_SUBMIT: m->kind = WIRE_SUBMIT; return unpack_submit(env->submit, m, e);
+    case DIDACT__ENVELOPE__BODY_BOOK_ADD:
+        m->kind = WIRE_BOOK_ADD;
+        m->book_add.first_row = env->book_add->first_row;
+        m->book_add.check_only = env->book_add->check_only;
+        return dup_str("csv", &m->book_add.csv, env->book_add->csv, WIRE_MAX_CSV, e);
     case DIDACT__ENVELOPE__BODY_JOB_ACTION:
         m->kind = WIRE_JOB_ACTION;
         TRY(COPY(m->job_action.job, env->job_action->job));

@@ -91,6 +91,9 @@ bool docs_is_slow(const char *path);
 typedef void (*docs_done)(void *arg, int rc, struct json_t *doc, const struct errbuf *e);
 int docs_slow(struct coord *c, const char *path, docs_done done, void *arg, struct errbuf *e);
 
+/* book_doc.c. Rows of a CSV with its line of columns, each checked: *out is malloc'ed. Errors name the row, the first one's number being `first`. */
+int book_parse(char *csv, uint64_t first, struct book_row **out, size_t *n, struct errbuf *e);
+
 /* http.c */
 int  http_open(struct coord *c, struct errbuf *e);
 void http_close(struct coord *c);

@@ -443,6 +443,8 @@ static int parameter(struct query *q, const char *key, const char *v, struct err
         snprintf(q->sort, sizeof q->sort, "%.20s", v);
     } else if (strcmp(key, "by") == 0) {
         snprintf(q->by, sizeof q->by, "%.20s", v);
+    } else if (strcmp(key, "after") == 0) {
+        snprintf(q->after, sizeof q->after, "%s", v);
     } else if (strcmp(key, "offset") == 0) {
         rc = number(key, v, 0, INT64_MAX, &q->offset, e);
     } else if (strcmp(key, "limit") == 0) {
@@ -456,7 +458,7 @@ static int parameter(struct query *q, const char *key, const char *v, struct err
         rc = number(key, v, 0, INT64_MAX, &n, e);
         q->trial = (int64_t)n;
     } else {
-        rc = err_set(e, ERR_INPUT, "there is no parameter \"%.40s\"; there are state, sort, by, offset, limit, top and trial", key);
+        rc = err_set(e, ERR_INPUT, "there is no parameter \"%.40s\"; there are state, sort, by, after, offset, limit, top and trial", key);
     }
     return rc;
 }
@@ -537,6 +539,8 @@ int docs_get(struct coord *c, const char *path, json_t **out, struct errbuf *e)
         *out = workers_doc(c, &q);
         return 0;
     }
+    if (q.n_part == 1 && strcmp(p, "book") == 0)
+        return doc_book(c, &q, out, e);
     if (q.n_part == 1 && strcmp(p, "datasets") == 0)
         return blobs_doc(c, "dataset", "datasets", out, e);
     if (q.n_part == 1 && strcmp(p, "curricula") == 0)

@@ -11,7 +11,7 @@
 struct query { /* jobs/7/trials?state=scored&limit=10, taken apart */
     int      n_part;
     char     part[3][96];
-    char     state[24], sort[24], by[24];
+    char     state[24], sort[24], by[24], after[BOOK_KEY_LEN + 1];
     uint64_t offset;
     int      limit, top;
     int64_t  trial; /* -1: none given */
@@ -27,6 +27,9 @@ struct totals {
 /* rank.c: jobs/ID/results?by=COLUMN */
 bool docs_is_ranking(const char *path);
 int  docs_ranking(struct coord *c, const char *path, docs_done done, void *arg, struct errbuf *e);
+
+/* book_doc.c: book?after=KEY&limit=N */
+int  doc_book(struct coord *c, const struct query *q, json_t **out, struct errbuf *e);
 
 void docs_totals(struct coord *c, struct totals *t);
 

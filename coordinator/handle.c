@@ -243,10 +243,43 @@ static void on_query(struct request *r)
     json_decref(doc);
 }
 
+static void on_book_added(struct store_op *op)
+{
+    struct pending *p = op->arg;
+    json_t *doc = NULL;
+    if (sched_saved(p->c->sched, op))
+        doc = json_pack("{s:I,s:I}", "rows", (json_int_t)op->book.n, "new", (json_int_t)op->book.added);
+    reply(p->c, &p->to, op->rc, &op->err, doc);
+    json_decref(doc);
+    free(p);
+}
+
+static void on_book_add(struct request *r)
+{
+    struct errbuf e = { 0 };
+    struct store_op *op = store_op_new(OP_BOOK_ADD);
+    struct pending *p = NULL;
+    int rc = op ? book_parse(r->m.book_add.csv, r->m.book_add.first_row, &op->book.row, &op->book.n, &e) : err_set(&e, ERR_NOMEM, "score book");
+    if (rc < 0)
+        reply(r->c, &r->to, rc, &e, NULL);
+    else if ((p = pend(r))) {
+        op->book.first = r->m.book_add.first_row;
+        op->book.check_only = r->m.book_add.check_only;
+        op->arg = p;
+        op->done = on_book_added;
+        store_put(r->c->store, op);
+        return;
+    }
+    if (op)
+        free(op->book.row);
+    free(op);
+}
+
 /* ---- dispatch ---- */
 #define WORKER (1u << ROLE_WORKER)
 #define SUBMITTER (1u << ROLE_SUBMITTER)
 #define VIEWER (1u << ROLE_VIEWER)
+#define ADMIN (1u << ROLE_ADMIN)
 
 static const struct row { void (*fn)(struct request *r); unsigned roles; const char *name; } rows[WIRE_KIND_COUNT] = {
     [WIRE_WORKER_HELLO] = { on_hello, WORKER, "hello" },
@@ -260,6 +293,7 @@ static const struct row { void (*fn)(struct request *r); unsigned roles; const c
     [WIRE_SUBMIT] = { on_submit, SUBMITTER, "submit" },
     [WIRE_JOB_ACTION] = { on_job_action, SUBMITTER, "job_action" },
     [WIRE_QUERY] = { on_query, SUBMITTER | VIEWER, "query" },
+    [WIRE_BOOK_ADD] = { on_book_add, ADMIN, "book_add" }, /* it decides what every later job gets */
 };
 
 static bool allowed(enum key_role role, unsigned roles)

@@ -27,11 +27,11 @@ static struct task_progress progress[2] = {
 static struct task         tasks[3];
 static struct trial_result scored, failed;
 static uint8_t             bytes[1000];
-static char                yaml[] = "kind: search\nname: \xc3\xa9t\xc3\xa9\n", text[] = "fine\n", json[] = "{\"a\":1}", path[] = "jobs?limit=2";
+static char                yaml[] = "kind: search\nname: \xc3\xa9t\xc3\xa9\n", text[] = "fine\n", json[] = "{\"a\":1}", path[] = "jobs?limit=2", csv[] = "space,arch\nchain,x\n";
 static char                set1[] = "budget.trials=3", set2[] = "seed=4";
 static char               *set[2] = { set1, set2 };
 
-#define N_SAMPLES 24
+#define N_SAMPLES 25
 static struct wire_msg sample[N_SAMPLES];
 
 static void fill_tasks(void)
@@ -89,6 +89,7 @@ static int setup(void **state)
         { .kind = WIRE_BLOB_PUT_ACK, .seq = 6, .blob_put_ack = { H1, 1000, true } },
         { .kind = WIRE_SUBMIT, .seq = 7, .submit = { yaml, "job.yaml", 2, set, true } },
         { .kind = WIRE_JOB_ACTION, .seq = 8, .job_action = { "12", "extend", "budget.trials=300\nbudget.time=2h" } },
+        { .kind = WIRE_BOOK_ADD, .seq = 8, .book_add = { csv, 4001, true } },
         { .kind = WIRE_QUERY, .seq = 8, .query = { path } },
         { .kind = WIRE_REPLY, .seq = 8, .reply = { 0, text, json } },
         { .kind = WIRE_ERROR, .seq = 8, .reply = { ERR_STATE, text, NULL } },
@@ -145,6 +146,10 @@ static void same_content(const struct wire_msg *a, const struct wire_msg *b)
         assert_int_equal(a->submit.n_set, b->submit.n_set);
         assert_string_equal(a->submit.set[1], b->submit.set[1]);
         assert_true(b->submit.dry_run);
+        break;
+    case WIRE_BOOK_ADD:
+        assert_string_equal(a->book_add.csv, b->book_add.csv);
+        assert_true(b->book_add.first_row == 4001 && b->book_add.check_only);
         break;
     case WIRE_REPLY: assert_string_equal(a->reply.json, b->reply.json); break;
     default: break;

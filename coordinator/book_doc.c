@@ -1,0 +1,121 @@
+/* book_doc.c - the score book for people and other sites: the document `book`, and the check of what comes in. */
+#include "coordinator/docs_int.h"
+
+#include "common/blob.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- out ---- */
+
+struct page { json_t *rows; char next[BOOK_KEY_LEN + 1]; };
+
+static json_t *line(void (*write)(FILE *f, const struct book_row *b), const struct book_row *b)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    json_t *v = NULL;
+    if (f) {
+        write(f, b);
+        if (fclose(f) == 0 && n)
+            v = json_stringn(text, n - 1); /* without its line break */
+    }
+    free(text);
+    return v;
+}
+
+static void write_columns(FILE *f, const struct book_row *b)
+{
+    (void)b;
+    book_write_header(f, true);
+}
+
+static void write_row(FILE *f, const struct book_row *b) { book_write_row(f, b, true); }
+
+static bool on_row(void *arg, const char *key, const struct book_row *b)
+{
+    struct page *p = arg;
+    snprintf(p->next, sizeof p->next, "%s", key);
+    return json_array_append_new(p->rows, line(write_row, b)) == 0;
+}
+
+int doc_book(struct coord *c, const struct query *q, json_t **out, struct errbuf *e)
+{
+    struct page p = { .rows = json_array() };
+    uint64_t total = 0;
+    int rc = reader_book_count(c->reader, &total);
+    int n = rc < 0 ? rc : reader_book_rows(c->reader, q->after, q->limit, on_row, &p);
+    if (n < 0 || json_array_size(p.rows) != (size_t)n) {
+        json_decref(p.rows);
+        return err_set(e, n == -ERR_IO ? ERR_IO : ERR_NOMEM, "the score book cannot be read");
+    }
+    *out = json_pack("{s:I,s:o,s:o,s:o}", "total", (json_int_t)total, "columns", line(write_columns, NULL), "rows", p.rows, "next",
+                     n == q->limit ? doc_text(p.next) : json_null());
+    return *out ? 0 : err_set(e, ERR_NOMEM, "score book");
+}
+
+/* ---- in ---- */
+
+/* Beside what reading checks: a row must be one that this coordinator could have written. */
+static int check_row(const struct book_row *b, struct errbuf *e)
+{
+    const struct space *space = space_find(b->space);
+    char text[ARCH_TEXT_MAX], hash[ARCH_HASH_LEN + 1];
+    if (!space)
+        return err_set(e, ERR_INPUT, "space: there is no search space \"%.60s\" here", b->space);
+    int rc = space->canon(b->arch, text, e);
+    if (rc < 0)
+        return err_wrap(e, rc, "arch");
+    arch_hash(space->name, text, hash);
+    if (strcmp(text, b->arch) != 0 || strcmp(hash, b->arch_hash) != 0)
+        return err_set(e, ERR_INPUT, "arch_hash: %.40s is not that of %.200s", b->arch_hash, b->arch);
+    if (!blob_valid_hash(b->dataset) || !blob_valid_hash(b->curriculum))
+        return err_set(e, ERR_INPUT, "%s: \"%.64s\" is no hash", blob_valid_hash(b->dataset) ? "curriculum" : "dataset",
+                       blob_valid_hash(b->dataset) ? b->curriculum : b->dataset);
+    if (!b->fidelity[0] || !b->engine[0])
+        return err_set(e, ERR_INPUT, "%s is empty", b->fidelity[0] ? "engine" : "fidelity");
+    if (!book_keeps(&b->r))
+        return err_set(e, ERR_INPUT, "reason: what failed with %s is no fact about the architecture", fail_reason_name(b->r.reason));
+    if (b->r.state == TRIAL_SCORED && b->r.n_inits < 1)
+        return err_set(e, ERR_INPUT, "init_scores: a scored row has one at least");
+    return 0;
+}
+
+int book_parse(char *csv, uint64_t first, struct book_row **out, size_t *n, struct errbuf *e)
+{
+    struct book_columns c;
+    char *next = strchr(csv, '\n');
+    size_t rows = 0;
+    int rc;
+    *out = NULL;
+    *n = 0;
+    if (next)
+        *next++ = 0;
+    if ((rc = book_read_header(csv, &c, e)) < 0)
+        return rc;
+    for (char *p = next; p && *p; p = (p = strchr(p, '\n')) ? p + 1 : NULL)
+        rows++;
+    struct book_row *b = calloc(rows ? rows : 1, sizeof *b);
+    if (!b)
+        return err_set(e, ERR_NOMEM, "%zu rows", rows);
+    for (char *p = next; rc == 0 && p && *p; p = next) {
+        if ((next = strchr(p, '\n')))
+            *next++ = 0;
+        size_t len = strlen(p);
+        if (len && p[len - 1] == '\r')
+            p[len - 1] = 0;
+        if ((rc = book_read_row(&c, p, &b[*n], e)) == 0)
+            rc = check_row(&b[*n], e);
+        if (rc < 0)
+            err_wrap(e, rc, "row %llu", (unsigned long long)(first + *n));
+        ++*n;
+    }
+    if (rc < 0) {
+        free(b);
+        return rc;
+    }
+    *out = b;
+    return 0;
+}
