@@ -65,6 +65,12 @@ struct searcher_cfg {
     int      sample;            /* evolution: tournament size */
 };
 
+struct warmup_cfg {
+    int      candidates;        /* drawn and ranked by a cheap score before the first trial; 0: none */
+    int      keep;              /* so many of the best are what the search starts from; 0: the searcher's population */
+    name_str score;             /* common/search/warmup.c has the table */
+};
+
 struct teach_cfg {
     name_str kind;              /* "gtn", "real" */
     int      steps, batch;      /* T, B */
@@ -121,6 +127,7 @@ struct job_spec {
     int      n_objectives;
     struct objective objective[MAX_OBJECTIVES];
     struct searcher_cfg searcher;
+    struct warmup_cfg   warmup;
     struct fidelity     fidelity;
     struct constraints  constraints;
     struct teach_cfg    teach;

@@ -86,6 +86,9 @@ static void check_search(const struct checker *c)
     if (strcmp(s->searcher.name, "evolution") == 0 && s->searcher.sample > s->searcher.population)
         problem(c->p, later(c, "searcher.sample", "searcher.population"), "'searcher.sample' is %d, more than the population of %d",
                 s->searcher.sample, s->searcher.population);
+    if (s->warmup.candidates > 0 && s->warmup.keep > s->warmup.candidates)
+        problem(c->p, later(c, "warmup.keep", "warmup.candidates"), "'warmup.keep' is %d, more than the %d candidates", s->warmup.keep,
+                s->warmup.candidates);
     if (s->n_objectives < 1)
         problem(c->p, line_of(c, "objectives"), "'objectives' is empty; [{metric: score}] asks for the score alone");
     for (int i = 1; i < s->n_objectives; i++)

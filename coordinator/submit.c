@@ -178,6 +178,7 @@ static int sample_search(struct coord *c, const struct job_spec *s, const struct
     uint64_t macs[ESTIMATE_SAMPLE];
     snprintf(random.searcher.name, sizeof random.searcher.name, "random");
     random.window = ESTIMATE_SAMPLE + 1;
+    random.warmup.candidates = 0; /* the samples are of the space, not of its largest */
     int rc = search_open(&search, s, img, e); /* the job's own searcher: checks its settings */
     search_close(search);
     if (rc == 0)

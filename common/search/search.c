@@ -2,6 +2,7 @@
 
 #include "common/net.h"
 #include "common/rng.h"
+#include "common/search/warmup.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -41,6 +42,7 @@ struct search {
     uint64_t               window;
     struct early          *ring;           /* [window]: trial i at i % window, observed <= i < next */
     struct seen            seen;
+    struct warmup          warmup;
 };
 
 static uint64_t hash_key(const char *hex)
@@ -145,6 +147,8 @@ int search_open_in(struct search **out, const struct job_spec *spec, const struc
     int rc = ops->check(&spec->searcher, e);
     if (rc < 0)
         return rc;
+    if (spec->warmup.candidates > 0 && !cheap_find(spec->warmup.score))
+        return err_set(e, ERR_NOTFOUND, "there is no cheap score \"%s\"", spec->warmup.score);
     struct search *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(e, ERR_NOMEM, "search");
@@ -154,7 +158,7 @@ int search_open_in(struct search **out, const struct job_spec *spec, const struc
     s->ops = ops;
     s->window = spec->window > 0 ? (uint64_t)spec->window : 1;
     s->ring = calloc(s->window, sizeof *s->ring);
-    s->st = ops->open(&s->spec, sp);
+    s->st = ops->open(&s->spec, sp, s);
     if (!s->ring || !s->st) {
         search_close(s);
         return err_set(e, ERR_NOMEM, "search");
@@ -173,6 +177,7 @@ void search_close(struct search *s)
         s->ops->close(s->st);
     free(s->ring);
     free(s->seen.key);
+    warmup_fini(&s->warmup);
     free(s);
 }
 
@@ -201,6 +206,19 @@ static void observe_due(struct search *s)
     }
 }
 
+void search_start(struct search *s, struct rng *rng, char *text)
+{
+    const char *arch, *hash;
+    while (warmup_head(&s->warmup, &arch, &hash)) {
+        if (!seen_has(&s->seen, hash_key(hash))) {
+            strcpy(text, arch);
+            return;
+        }
+        s->warmup.next++; /* had; whatever brings it back would be a repeat */
+    }
+    s->space->random(rng, text);
+}
+
 static int accept(struct search *s, const struct proposal *p, struct errbuf *e)
 {
     int rc = seen_add(&s->seen, hash_key(p->hash), e);
@@ -218,6 +236,9 @@ int search_propose(struct search *s, struct proposal *out, struct errbuf *e)
         return err_set(e, ERR_STATE, "proposal %llu waits for trial %llu", (unsigned long long)s->next,
                        (unsigned long long)s->observed);
     observe_due(s);
+    int rc = s->spec.warmup.candidates > 0 && !s->warmup.made ? warmup_make(&s->warmup, &s->spec, s->space, &s->world, e) : 0;
+    if (rc < 0)
+        return rc;
     struct rng rng;
     rng_init(&rng, s->spec.seed, RNG_SEARCH, s->next);
     memset(out, 0, sizeof *out);

@@ -29,10 +29,15 @@ struct search_result {
     const char *arch;
 };
 
+struct search;
+/* An architecture to start from: the best of the warm-up that this job has not proposed yet (warmup.h); without one, or after it,
+ * uniform. What searchers call where they want chance. */
+void search_start(struct search *s, struct rng *rng, char *text);
+
 struct searcher {
     const char *name;
     int  (*check)(const struct searcher_cfg *cfg, struct errbuf *e);
-    void *(*open)(const struct job_spec *spec, const struct space *space); /* spec lives as long as the state */
+    void *(*open)(const struct job_spec *spec, const struct space *space, struct search *s); /* all three outlive the state */
     void (*close)(void *st);
     void (*observe)(void *st, const struct search_result *r);
     /* One draw for proposal i: canonical text, and the index of its parent or -1. */
@@ -56,10 +61,11 @@ struct image_shape { int c, h, w, n_classes; };
 struct search_world {
     /* 1: it may be, *params and *macs are set. Anything else: it may not, and is drawn again. A pure function of `arch`. */
     int (*admits)(void *arg, const char *arch, uint64_t *params, uint64_t *macs);
+    /* Instead of the score that `warmup.score` names. NULL: that one. */
+    double (*cheap)(void *arg, const char *arch);
     void *arg; /* borrowed; outlives the search */
 };
 
-struct search;
 /* What can be built on these images and holds the job's constraints may be proposed. */
 int  search_open(struct search **out, const struct job_spec *spec, const struct image_shape *img, struct errbuf *e);
 int  search_open_in(struct search **out, const struct job_spec *spec, const struct search_world *world, struct errbuf *e);

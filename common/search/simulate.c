@@ -47,10 +47,16 @@ static int admits(void *arg, const char *arch, uint64_t *params, uint64_t *macs)
     return search_within(c, r->params, r->macs);
 }
 
+static double cheap(void *arg, const char *arch)
+{
+    const struct sim_cfg *cfg = arg;
+    return records_find(cfg->records, arch)->cheap; /* only what is admitted is ranked */
+}
+
 static int run_seed(struct shared *sh, struct job_spec *spec, int k, struct errbuf *e)
 {
     const struct sim_cfg *cfg = sh->cfg;
-    const struct search_world world = { admits, (void *)(uintptr_t)cfg };
+    const struct search_world world = { admits, cfg->cheap ? cheap : NULL, (void *)(uintptr_t)cfg };
     const struct record *best = NULL;
     struct search *s;
     struct proposal p;

@@ -107,6 +107,17 @@ def test_every_space_with_every_searcher(box, load, submit, space, searcher):
     assert d.get(f"jobs/{job}/replay")["ok"] is True
 
 
+def test_a_warm_search_starts_large_and_replays(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, slots=2)
+    job = submit(d, warmup={"candidates": 200, "keep": 6}, constraints={"max_params": 40000}, budget={"trials": 20},
+                 fidelity={"steps": 3, "inits": 1, "valid_images": 32})
+    d.wait_end(job)
+    first = [t["params"] for t in sorted(d.trials(job), key=lambda t: t["trial"])[:6]]
+    assert first == sorted(first, reverse=True) and first[0] <= 40000
+    assert d.get(f"jobs/{job}/replay")["ok"] is True
+
+
 def test_the_front_is_what_no_trial_beats(box, load, submit):
     d = load(box.coordinator())
     box.worker(d, slots=2)

@@ -171,6 +171,8 @@ static void mistakes_are_told_with_their_line(void **state)
         { SEARCH "fidelity: {checkpoints: [8, 8]}\n", "'fidelity.checkpoints' must rise: 8 follows 8" },
         { SEARCH "fidelity: {lr_scales: [1, 2, 3, 4, 5]}\n", "'fidelity.lr_scales' has more than 4 items" },
         { SEARCH "fidelity: {lr_scales: [0]}\n", "above 0, at most 100" },
+        { SEARCH "warmup: {candidates: 10, keep: 11}\n", "'warmup.keep' is 11, more than the 10 candidates" },
+        { SEARCH "warmup: {score: synflow}\n", "must be one of params, macs" },
         { SEARCH "objectives: []\n", "'objectives' is empty" },
         { SEARCH "objectives: [{metric: latency}]\n", "must be one of score, params, macs, not 'latency'" },
         { SEARCH "objectives: [{metric: score, goal: most}]\n", "must be one of min, max" },

@@ -328,6 +328,41 @@ static void nsga2_covers_more_than_random_search(void **state)
     free(a);
 }
 
+/* The pool is proposed first, best first; and no candidate beats what was kept. */
+static void a_warm_up_starts_from_the_best_of_its_candidates(void **state)
+{
+    (void)state;
+    struct job_spec spec = spec_of("evolution", 4, 6);
+    struct run *a = malloc(sizeof *a), *b = malloc(sizeof *b);
+    uint64_t least = UINT64_MAX, larger = 0;
+    spec.constraints.max_params = 60000;
+    spec.warmup = (struct warmup_cfg){ .candidates = 300, .score = "params" }; /* keep: the population, 12 */
+    simulate(&spec, 40, 1, a);
+    for (int i = 0; i < 12; i++) {
+        assert_int_equal(a->p[i].parent, -1);
+        assert_true(a->p[i].params <= least && a->p[i].params <= 60000);
+        least = a->p[i].params;
+    }
+    spec.warmup.candidates = 0; /* as many uniform draws: about 12 in 300 are as large */
+    simulate(&spec, 12, 1, b);
+    for (int i = 0; i < 12; i++)
+        larger += b->p[i].params >= least;
+    assert_true(larger <= 4);
+    spec.warmup = (struct warmup_cfg){ .candidates = 300, .keep = 5, .score = "macs" };
+    simulate(&spec, 12, 1, b);
+    for (int i = 1, fell = 0; i < 12; i++) { /* after the five the draws are uniform again */
+        fell += b->p[i].macs > b->p[i - 1].macs;
+        assert_true(i >= 5 || fell == 0);
+        assert_true(i < 11 || fell > 0);
+    }
+    for (int cut = 1; cut < 40; cut += 6) { /* and a later life goes on from the same pool */
+        spec.warmup = (struct warmup_cfg){ .candidates = 300, .score = "params" };
+        cut_and_go_on(&spec, a, cut);
+    }
+    free(a);
+    free(b);
+}
+
 static void constraints_hold_for_every_proposal(void **state)
 {
     (void)state;
@@ -406,6 +441,7 @@ int main(void)
         cmocka_unit_test(local_search_climbs_and_restarts),
         cmocka_unit_test(fronts_and_crowding_are_those_of_the_definition),
         cmocka_unit_test(nsga2_covers_more_than_random_search),
+        cmocka_unit_test(a_warm_up_starts_from_the_best_of_its_candidates),
         cmocka_unit_test(constraints_hold_for_every_proposal),
         cmocka_unit_test(impossible_constraints_say_so),
         cmocka_unit_test(no_architecture_is_proposed_twice_while_there_are_others),
