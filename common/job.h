@@ -16,6 +16,7 @@
 #define MAX_CHECKPOINTS 16
 #define MAX_INITS      64
 #define MAX_SCALES     4
+#define MAX_RUNGS      8         /* of successive halving, below the top */
 #define MAX_ARCH_LIST  64
 #define MAX_MIX        8
 #define JOB_TEXT_MAX   65536     /* bytes of a job file */
@@ -69,6 +70,13 @@ struct warmup_cfg {
     int      candidates;        /* drawn and ranked by a cheap score before the first trial; 0: none */
     int      keep;              /* so many of the best are what the search starts from; 0: the searcher's population */
     name_str score;             /* common/search/warmup.c has the table */
+};
+
+/* Successive halving: rung r < n_steps is scored with these steps and initialisations, the top rung as `fidelity` says. */
+struct halving_cfg {
+    int      n_steps, steps[MAX_RUNGS]; /* n_steps 0: no halving */
+    int      n_inits, inits[MAX_RUNGS]; /* none: fidelity.inits at every rung */
+    int      reduction;                 /* the best 1/reduction of a rung go on */
 };
 
 struct teach_cfg {
@@ -128,11 +136,15 @@ struct job_spec {
     struct objective objective[MAX_OBJECTIVES];
     struct searcher_cfg searcher;
     struct warmup_cfg   warmup;
+    struct halving_cfg  halving;
     struct fidelity     fidelity;
     struct constraints  constraints;
     struct teach_cfg    teach;
     struct verify_cfg   verify;
 };
+
+/* What a trial of this rung is scored with; checkpoints after its last step are left out. */
+struct fidelity job_fidelity(const struct job_spec *s, int rung);
 
 /* Defaults of every field for this kind (docs/job-file.md lists the same values). */
 void job_defaults(struct job_spec *s, enum job_kind kind);

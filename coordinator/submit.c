@@ -159,6 +159,9 @@ static int check_curriculum(struct coord *c, struct job_spec *s, const struct im
         if (s->fidelity.checkpoint[i] > s->fidelity.steps)
             return err_set(e, ERR_INPUT, "fidelity.checkpoints: %d is after the last of %d steps", s->fidelity.checkpoint[i],
                            s->fidelity.steps);
+    if (s->halving.n_steps && s->halving.steps[s->halving.n_steps - 1] > s->fidelity.steps)
+        return err_set(e, ERR_INPUT, "halving.steps: %d is more than the %d of fidelity", s->halving.steps[s->halving.n_steps - 1],
+                       s->fidelity.steps);
     return 0;
 }
 
@@ -240,7 +243,7 @@ static int prepare_search(struct coord *c, struct submission *sub, bool dry, str
 }
 
 /* ---- verify ---- */
-struct candidate { uint64_t idx; double score; char hash[ARCH_HASH_LEN + 1]; };
+struct candidate { uint64_t idx; int rung; double score; char hash[ARCH_HASH_LEN + 1]; };
 struct candidates { struct candidate *v; size_t n, cap; bool nomem; };
 
 static bool on_candidate(void *arg, const struct trial_row *t) /* best first */
@@ -257,6 +260,7 @@ static bool on_candidate(void *arg, const struct trial_row *t) /* best first */
         k->cap = cap;
     }
     k->v[k->n].idx = t->idx;
+    k->v[k->n].rung = t->rung;
     k->v[k->n].score = t->r.score;
     memcpy(k->v[k->n].hash, t->arch_hash, sizeof t->arch_hash);
     k->n++;
@@ -267,16 +271,19 @@ static int by_hash(const void *a, const void *b)
 {
     const struct candidate *x = a, *y = b;
     int d = strcmp(x->hash, y->hash);
+    d = d ? d : y->rung - x->rung;
     return d ? d : (x->idx > y->idx) - (x->idx < y->idx);
 }
 
 static int by_score(const void *a, const void *b)
 {
     const struct candidate *x = a, *y = b;
+    if (x->rung != y->rung)
+        return y->rung - x->rung;
     return x->score != y->score ? (x->score < y->score) - (x->score > y->score) : (x->idx > y->idx) - (x->idx < y->idx);
 }
 
-/* A repeated architecture counts once: its first trial stands for it (they all have the same score). */
+/* A repeated architecture counts once: its first trial of its highest rung stands for it (they all have the same score). */
 static void unique(struct candidates *k)
 {
     size_t n = 0;

@@ -21,10 +21,11 @@
 #define SEARCH_MAX_DRAWS   10000 /* draws for one proposal before the constraints are called impossible */
 #define SEARCH_MAX_REPEATS 200   /* of them, draws that may be given up only because this job has had them */
 
-/* What is known of a finished trial. A searcher is told of each exactly once, in index order. */
+/* What is known of a finished trial. A searcher is told of each of rung 0 exactly once, in index order: its scores are comparable. */
 struct search_result {
     uint64_t idx;
     double   score; /* -INFINITY for a trial that failed */
+    int      rung;
     uint64_t params, macs; /* as recorded; 0 may stand for a failed one */
     const char *arch;
 };
@@ -51,7 +52,8 @@ extern const struct searcher searcher_random, searcher_evolution, searcher_local
 
 struct proposal {
     uint64_t idx, seed, params, macs;
-    int64_t  parent;
+    int64_t  parent;  /* a promotion (rung > 0): the trial it goes on from */
+    int      rung;    /* of successive halving (rungs.h); job_fidelity says what it means */
     char     arch[ARCH_TEXT_MAX], hash[ARCH_HASH_LEN + 1];
 };
 
@@ -75,7 +77,7 @@ uint64_t search_next_index(const struct search *s);
 bool     search_ready(const struct search *s); /* all results that the next proposal may see are in */
 /* The next proposal. -ERR_STATE when not ready; -ERR_INPUT "constraints leave nothing to propose". */
 int  search_propose(struct search *s, struct proposal *out, struct errbuf *e);
-/* Instead of search_propose: the proposal was made before, in an earlier life. Reads idx, hash and parent. */
+/* Instead of search_propose: the proposal was made before, in an earlier life. Reads idx, hash, parent, rung. */
 int  search_recall(struct search *s, const struct proposal *p, struct errbuf *e);
 /* A proposed trial has ended. Any order. A score that is not finite is a failure. */
 int  search_finish(struct search *s, const struct search_result *r, struct errbuf *e);

@@ -1,5 +1,5 @@
 /* The store: what is acknowledged is there, what fails changes nothing, what ended once stays so. */
-#include "coordinator/store/store.h"
+#include "coordinator/store/db.h"
 #include "tests/support/tmp.h"
 
 #include <math.h>
@@ -256,6 +256,27 @@ static void a_newer_database_is_refused_and_left_alone(void **state)
     free(after);
 }
 
+/* The first version's schema with a scored trial: it opens, and what is younger has its default. */
+static void a_database_of_the_first_version_is_brought_up_to_date(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s;
+    struct reader *r;
+    struct trial_row *t = malloc(sizeof *t);
+    const char *path = tmp_path(f->tmp, "first.db");
+    exec(path, db_migration[0]);
+    exec(path, "INSERT INTO job(id,name,kind,state,spec,created_ms) VALUES(1,'old','search','succeeded','{}',1);"
+               "INSERT INTO trial(job,idx,state,arch,arch_hash,seed,attempt,deaths,created_ms,score)"
+               " VALUES(1,0,'scored','a','h',5,1,0,1,0.25); PRAGMA user_version=1");
+    assert_int_equal(store_open(&s, path, NULL, NULL), 0);
+    store_close(s);
+    assert_int_equal(reader_open(&r, path, NULL), 0);
+    assert_int_equal(reader_trial(r, 1, 0, t), 1);
+    assert_true(t->r.score == 0.25 && t->rung == 0);
+    reader_close(r);
+    free(t);
+}
+
 static void a_damaged_database_is_refused_by_name(void **state)
 {
     struct fixture *f = *state;
@@ -365,7 +386,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(results_come_back_exactly_as_they_were), T(a_trial_ends_once), T(acknowledgements_follow_the_commit_in_order),
         T(a_failed_commit_changes_nothing_and_the_next_one_works), T(one_bad_operation_does_not_hurt_its_group),
-        T(a_newer_database_is_refused_and_left_alone), T(a_damaged_database_is_refused_by_name),
+        T(a_newer_database_is_refused_and_left_alone), T(a_database_of_the_first_version_is_brought_up_to_date),
+        T(a_damaged_database_is_refused_by_name),
         T(the_end_of_a_job_cancels_what_is_open), T(trials_are_listed_by_state_and_score),
         T(names_find_the_newest_or_all_that_begin_so), T(blobs_have_names),
     };
