@@ -25,7 +25,9 @@ struct sim {
 static int take_trial(struct records *r, const json_t *t, struct errbuf *e)
 {
     double params = doc_num(t, "params"), macs = doc_num(t, "macs"), score = doc_num(t, "score");
-    return records_add(r, doc_str(t, "arch"), score, score, params > 0 ? (uint64_t)params : 0, macs > 0 ? (uint64_t)macs : 0, e);
+    const struct record row = { .score = score, .truth = score, .cheap = NAN, .params = params > 0 ? (uint64_t)params : 0,
+                                .macs = macs > 0 ? (uint64_t)macs : 0 };
+    return records_add(r, doc_str(t, "arch"), &row, e);
 }
 
 /* Space, searcher and its settings are the job's, until flags say otherwise. */
@@ -85,7 +87,7 @@ static int load(struct sim *m)
     struct cli *c = m->c;
     const char *from = c->arg[0], *space = cli_str(c, "space", "nasbench201");
     const struct record_columns cols = { cli_str(c, "arch", NULL), cli_str(c, "score", NULL), cli_str(c, "truth", NULL),
-                                         cli_str(c, "params", NULL), cli_str(c, "macs", NULL) };
+                                         cli_str(c, "params", NULL), cli_str(c, "macs", NULL), cli_str(c, "cheap", NULL) };
     int rc;
     job_defaults(m->spec, JOB_SEARCH);
     if (access(from, F_OK) == 0) {
@@ -196,7 +198,7 @@ static double now_s(void)
 static int run(struct sim *m, json_t *runs)
 {
     struct sim_result *r = malloc(sizeof *r);
-    const struct sim_cfg cfg = { &m->records, m->spec, (int)m->seeds, (int)m->threads, m->within };
+    const struct sim_cfg cfg = { &m->records, m->spec, (int)m->seeds, (int)m->threads, cli_has(m->c, "cheap"), m->within };
     double t0 = now_s();
     int rc = r ? sim_run(&cfg, r, m->c->e) : err_set(m->c->e, ERR_NOMEM, "out of memory");
     double seconds = now_s() - t0 + 1e-9;

@@ -62,3 +62,16 @@ int job_state_from(const char *s)   { return from(s, state_names, JOB_STATE_COUN
 int trial_state_from(const char *s) { return from(s, trial_names, TRIAL_STATE_COUNT); }
 int fail_reason_from(const char *s) { return from(s, reason_names, FAIL_REASON_COUNT); }
 int metric_from(const char *s)      { return from(s, metric_names, METRIC_COUNT); }
+
+struct fidelity job_fidelity(const struct job_spec *s, int rung)
+{
+    struct fidelity f = s->fidelity;
+    if (rung >= s->halving.n_steps)
+        return f;
+    f.steps = s->halving.steps[rung];
+    if (s->halving.n_inits > 0)
+        f.inits = s->halving.inits[rung];
+    while (f.n_checkpoints > 0 && f.checkpoint[f.n_checkpoints - 1] > f.steps)
+        f.n_checkpoints--;
+    return f;
+}

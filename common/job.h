@@ -17,6 +17,7 @@
 #define MAX_CHECKPOINTS 16
 #define MAX_INITS      64
 #define MAX_SCALES     4
+#define MAX_RUNGS      8         /* of successive halving, below the top */
 #define MAX_ARCH_LIST  64
 #define MAX_MIX        8
 #define JOB_TEXT_MAX   65536     /* bytes of a job file */
@@ -72,6 +73,19 @@ struct searcher_cfg {
     name_str name;              /* common/search/search.c has the table */
     int      population;        /* evolution: how many of the newest survive; nsga2: of the fittest */
     int      sample;            /* evolution: tournament size */
+};
+
+struct warmup_cfg {
+    int      candidates;        /* drawn and ranked by a cheap score before the first trial; 0: none */
+    int      keep;              /* so many of the best are what the search starts from; 0: the searcher's population */
+    name_str score;             /* common/search/warmup.c has the table */
+};
+
+/* Successive halving: rung r < n_steps is scored with these steps and initialisations, the top rung as `fidelity` says. */
+struct halving_cfg {
+    int      n_steps, steps[MAX_RUNGS]; /* n_steps 0: no halving */
+    int      n_inits, inits[MAX_RUNGS]; /* none: fidelity.inits at every rung */
+    int      reduction;                 /* the best 1/reduction of a rung go on */
 };
 
 struct teach_cfg {
@@ -132,6 +146,8 @@ struct job_spec {
     int      n_objectives;
     struct objective objective[MAX_OBJECTIVES];
     struct searcher_cfg searcher;
+    struct warmup_cfg   warmup;
+    struct halving_cfg  halving;
     struct fidelity     fidelity;
     struct scores_cfg   scores;
     bool     use_book;          /* search: the score book may answer a trial, and gets its results */
@@ -139,6 +155,9 @@ struct job_spec {
     struct teach_cfg    teach;
     struct verify_cfg   verify;
 };
+
+/* What a trial of this rung is scored with; checkpoints after its last step are left out. */
+struct fidelity job_fidelity(const struct job_spec *s, int rung);
 
 /* Defaults of every field for this kind (docs/job-file.md lists the same values). */
 void job_defaults(struct job_spec *s, enum job_kind kind);

@@ -94,6 +94,27 @@ static void check_scores(const struct checker *c)
     }
 }
 
+/* From rung to rung, the last of them `fidelity`, more is spent. */
+static void check_halving(const struct checker *c)
+{
+    const struct job_spec *s = c->s;
+    if (s->halving.n_inits && s->halving.n_inits != s->halving.n_steps) {
+        problem(c->p, later(c, "halving.inits", "halving.steps"), "'halving.inits' has %d items, 'halving.steps' %d", s->halving.n_inits,
+                s->halving.n_steps);
+        return;
+    }
+    for (int r = 0; r < s->halving.n_steps; r++) {
+        struct fidelity low = job_fidelity(s, r), high = job_fidelity(s, r + 1);
+        bool whole = high.steps == 0; /* all steps of a curriculum that is looked at on submission */
+        if (high.inits < low.inits || (!whole && high.steps < low.steps) ||
+            (!whole && high.steps == low.steps && high.inits == low.inits)) {
+            problem(c->p, later(c, "halving.steps", "fidelity.steps"), "'halving': rung %d (%d steps, %d initialisations) costs as much as what"
+                    " follows (%d, %d)", r, low.steps, low.inits, high.steps, high.inits);
+            return;
+        }
+    }
+}
+
 static void check_search(const struct checker *c)
 {
     const struct job_spec *s = c->s;
@@ -103,6 +124,10 @@ static void check_search(const struct checker *c)
     if (strcmp(s->searcher.name, "evolution") == 0 && s->searcher.sample > s->searcher.population)
         problem(c->p, later(c, "searcher.sample", "searcher.population"), "'searcher.sample' is %d, more than the population of %d",
                 s->searcher.sample, s->searcher.population);
+    check_halving(c);
+    if (s->warmup.candidates > 0 && s->warmup.keep > s->warmup.candidates)
+        problem(c->p, later(c, "warmup.keep", "warmup.candidates"), "'warmup.keep' is %d, more than the %d candidates", s->warmup.keep,
+                s->warmup.candidates);
     if (s->n_objectives < 1)
         problem(c->p, line_of(c, "objectives"), "'objectives' is empty; [{metric: score}] asks for the score alone");
     for (int i = 1; i < s->n_objectives; i++)

@@ -42,6 +42,14 @@ static const struct job_key table[] = {
     { "searcher.name", F_SEARCHER, S, AT(searcher.name), 0, 0, 0, 0, SAME("random"), "the algorithm that proposes" },
     { "searcher.population", F_INT, S, AT(searcher.population), 0, 0, 2, 100000, SAME("32"), "evolution: so many of the newest survive; nsga2: of the fittest" },
     { "searcher.sample", F_INT, S, AT(searcher.sample), 0, 0, 1, 100000, SAME("8"), "evolution: the parent is the best of so many drawn" },
+    { "warmup.candidates", F_INT, S, AT(warmup.candidates), 0, 0, 0, 10000, SAME("0"), "architectures drawn and ranked by a cheap score before the first trial" },
+    { "warmup.keep", F_INT, S, AT(warmup.keep), 0, 0, 0, 10000, SAME("0"), "the search starts from so many of the best; 0: `searcher.population`" },
+    { "warmup.score", F_CHEAP, S, AT(warmup.score), 0, 0, 0, 0, SAME("params"), "the cheap score: more is better" },
+    { "halving.steps", F_INTS, S, AT(halving.steps), AT(halving.n_steps), MAX_RUNGS, 1, 4096, SAME("[]"),
+      "successive halving: curriculum steps of the rungs below `fidelity`, rising; none: no halving" },
+    { "halving.inits", F_INTS, S, AT(halving.inits), AT(halving.n_inits), MAX_RUNGS, 1, MAX_INITS, SAME("[]"),
+      "initialisations of these rungs; none: `fidelity.inits`" },
+    { "halving.reduction", F_INT, S, AT(halving.reduction), 0, 0, 2, 100, SAME("3"), "the best one in so many of a rung goes on to the next" },
     { "fidelity.steps", F_INT, S, AT(fidelity.steps), 0, 0, 0, 4096, SAME("0"), "curriculum steps; 0: all of them" },
     { "fidelity.inits", F_INT, S, AT(fidelity.inits), 0, 0, 1, MAX_INITS, SAME("2"), "independent initial weights; the score is the mean" },
     { "fidelity.valid_images", F_INT, S, AT(fidelity.valid_images), 0, 0, 1, 1000000, SAME("2000"), "real validation images, the same for all" },
@@ -115,6 +123,7 @@ _Static_assert(sizeof table / sizeof *table <= JOB_KEYS_MAX, "line numbers are k
 
 static const char *const searchers[] = { "random", "evolution", "local", "nsga2" };
 #define N_SEARCHERS ((int)(sizeof searchers / sizeof *searchers))
+static const char *const cheap_scores[] = { "params", "macs" };
 static const char *const teachers[] = { "gtn", "distilled", "real" };
 static const char *const inners[INNER_TYPE_COUNT] = { "sgd", "lars", "nesterov", "rmsprop", "adam" };
 
@@ -158,6 +167,7 @@ const char *job_key_type(const struct job_key *k)
     case F_HASH:     snprintf(buf, sizeof buf, "hash"); break;
     case F_SPACE:    snprintf(buf, sizeof buf, "search space"); break;
     case F_SEARCHER: snprintf(buf, sizeof buf, "random, evolution, local or nsga2"); break;
+    case F_CHEAP:    snprintf(buf, sizeof buf, "params or macs"); break;
     case F_TEACHER:  snprintf(buf, sizeof buf, "gtn, distilled or real"); break;
     case F_INNER:    snprintf(buf, sizeof buf, "sgd, lars, nesterov, rmsprop or adam"); break;
     case F_INTS:     snprintf(buf, sizeof buf, "list of up to %d integers, %s", k->cap, range); break;
@@ -487,6 +497,10 @@ void job_key_read(const struct job_key *k, const struct jtree *t, const struct j
         if ((word = read_word(&r, v, searchers, N_SEARCHERS)) >= 0)
             snprintf(at, sizeof(name_str), "%s", searchers[word]);
         break;
+    case F_CHEAP:
+        if ((word = read_word(&r, v, cheap_scores, 2)) >= 0)
+            snprintf(at, sizeof(name_str), "%s", cheap_scores[word]);
+        break;
     case F_TEACHER:
         if ((word = read_word(&r, v, teachers, sizeof teachers / sizeof *teachers)) >= 0)
             snprintf(at, sizeof(name_str), "%s", teachers[word]);
@@ -571,7 +585,7 @@ json_t *job_key_json(const struct job_key *k, const struct job_spec *s)
     case F_TIME:  return json_real(*(const double *)at);
     case F_BOOL:  return json_boolean(*(const bool *)at);
     case F_INNER: return json_string(inner_name(*(const enum inner_type *)at));
-    case F_NAME: case F_REF: case F_HASH: case F_SPACE: case F_SEARCHER: case F_TEACHER:
+    case F_NAME: case F_REF: case F_HASH: case F_SPACE: case F_SEARCHER: case F_CHEAP: case F_TEACHER:
         return *(const char *)at ? json_string(at) : NULL;
     default:      return list_json(k, s);
     }

@@ -22,7 +22,8 @@ static void key_of(const struct job_spec *sp, const struct trial_row *t, struct 
     memcpy(b->arch_hash, t->arch_hash, sizeof b->arch_hash);
     memcpy(b->dataset, sp->dataset_hash, sizeof b->dataset);
     memcpy(b->curriculum, sp->curriculum_hash, sizeof b->curriculum);
-    book_fidelity(&sp->fidelity, job_zero_cost(sp), b->fidelity);
+    const struct fidelity f = job_fidelity(sp, t->rung);
+    book_fidelity(&f, job_zero_cost(sp), b->fidelity);
     b->seed = t->seed;
     strcpy(b->engine, ENGINE_VERSION);
 }
@@ -39,12 +40,14 @@ struct book_row *book_entry(const struct trial *t, const struct trial_result *r)
 
 bool book_may_have(struct sched *s, const struct job *j)
 {
-    const struct trial_row none = { 0 };
+    struct trial_row at = { 0 };
     struct book_row b;
-    if (!uses_book(j))
-        return false;
-    key_of(&j->spec, &none, &b);
-    return reader_book_any(s->cfg.reader, b.dataset, b.curriculum, b.fidelity, b.engine) == 1;
+    bool any = false;
+    for (; uses_book(j) && at.rung <= j->spec.halving.n_steps && !any; at.rung++) {
+        key_of(&j->spec, &at, &b);
+        any = reader_book_any(s->cfg.reader, b.dataset, b.curriculum, b.fidelity, b.engine) == 1;
+    }
+    return any;
 }
 
 static void on_served(struct store_op *op)

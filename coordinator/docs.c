@@ -65,6 +65,7 @@ json_t *doc_history(const struct trial_row *t)
     json_object_set_new(d, "arch", doc_text(t->arch));
     json_object_set_new(d, "arch_hash", doc_text(t->arch_hash));
     json_object_set_new(d, "parent", t->parent >= 0 ? json_integer(t->parent) : json_null());
+    json_object_set_new(d, "rung", json_integer(t->rung));
     json_object_set_new(d, "seed", doc_seed(t->seed));
     json_object_set_new(d, "state", json_string(trial_state_name(t->state)));
     json_object_set_new(d, "reason", done && r->reason != FAIL_NONE ? json_string(fail_reason_name(r->reason)) : json_null());
@@ -308,13 +309,31 @@ static int history(struct coord *c, const struct job_row *row, const struct quer
     return 0;
 }
 
+/* Best first; of an architecture that climbed rungs the highest one stands for it. */
+struct best { struct listing l; int top, highest; };
+
+static bool on_best(void *arg, const struct trial_row *row)
+{
+    struct best *b = arg;
+    size_t i;
+    json_t *t;
+    if (json_array_size(b->l.list) == 0)
+        b->highest = row->rung;
+    if (row->rung < b->highest)
+        json_array_foreach(b->l.list, i, t)
+            if (json_integer_value(json_object_get(t, "rung")) > row->rung &&
+                strcmp(json_string_value(json_object_get(t, "arch_hash")), row->arch_hash) == 0)
+                return true;
+    return on_trial(&b->l, row) && json_array_size(b->l.list) < (size_t)b->top;
+}
+
 static int results_doc(struct coord *c, const struct job_row *row, const struct query *q, json_t **out, struct errbuf *e)
 {
     name_str space;
     space_of(row, space);
-    struct listing l = { c, json_array(), space };
-    int rc = reader_trials(c->reader, row->id, -1, SORT_SCORE, 0, q->top, on_trial, &l);
-    json_t *d = json_pack("{s:o,s:o}", "job", doc_job(c, row, true), "best", l.list);
+    struct best b = { { c, json_array(), space }, q->top, 0 };
+    int rc = reader_trials(c->reader, row->id, -1, SORT_SCORE, 0, (int64_t)q->top * (MAX_RUNGS + 1), on_best, &b);
+    json_t *d = json_pack("{s:o,s:o}", "job", doc_job(c, row, true), "best", b.l.list);
     if (rc < 0)
         rc = read_failed(rc, e);
     else if (row->kind == JOB_VERIFY)

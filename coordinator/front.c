@@ -20,6 +20,8 @@ static bool on_trial(void *arg, const struct trial_row *t) /* best score first: 
     struct front *f = arg;
     struct point p;
     int m = f->spec->n_objectives, kept = 0;
+    if (t->rung < f->spec->halving.n_steps)
+        return false; /* scores of lower rungs do not compare; those of the top come first */
     pareto_values(f->spec, t->r.score, t->r.params, t->r.macs, p.v);
     for (int i = 0; i < f->n; i++)
         if (pareto_dominates(f->at[i].v, p.v, m))

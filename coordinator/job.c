@@ -161,7 +161,9 @@ void job_wait(struct job *j, struct trial *t)
 
 static void better(struct job *j, const struct trial_row *row)
 {
-    if (j->have_best && (j->best.r.score > row->r.score || (j->best.r.score == row->r.score && j->best.idx < row->idx)))
+    if (j->have_best && (j->best.rung > row->rung))
+        return; /* scores of different rungs do not compare: the higher one has been tried harder */
+    if (j->have_best && j->best.rung == row->rung && (j->best.r.score > row->r.score || (j->best.r.score == row->r.score && j->best.idx < row->idx)))
         return;
     j->best = *row;
     j->have_best = true;
@@ -200,8 +202,8 @@ double job_rate(const struct sched *s, const struct job *j)
 struct search_result job_told(const struct trial_row *row)
 {
     if (row->r.state != TRIAL_SCORED || row->told_failed)
-        return (struct search_result){ .idx = row->idx, .score = -INFINITY, .arch = row->arch };
-    return (struct search_result){ row->idx, row->r.score, row->r.params, row->r.macs, row->arch };
+        return (struct search_result){ .idx = row->idx, .score = -INFINITY, .rung = row->rung, .arch = row->arch };
+    return (struct search_result){ row->idx, row->r.score, row->rung, row->r.params, row->r.macs, row->arch };
 }
 
 /* ---- loading ---- */
@@ -221,6 +223,7 @@ static int propose(struct sched *s, struct job *j, struct trial **out, struct er
     memcpy(row->arch, p.arch, sizeof row->arch);
     memcpy(row->arch_hash, p.hash, sizeof row->arch_hash);
     row->parent = p.parent;
+    row->rung = p.rung;
     row->seed = p.seed;
     row->proxy = NAN;
     row->r.params = p.params;
@@ -241,7 +244,7 @@ static int recall(struct sched *s, struct job *j, const struct trial_row *row, s
             return rc;
         job_wait(j, t);
     }
-    struct proposal p = { .idx = row->idx, .parent = row->parent };
+    struct proposal p = { .idx = row->idx, .parent = row->parent, .rung = row->rung };
     memcpy(p.hash, row->arch_hash, sizeof p.hash);
     return search_recall(j->search, &p, e);
 }

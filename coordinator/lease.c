@@ -90,7 +90,7 @@ static void make_task(const struct trial *t, struct task *k)
         memcpy(k->score.arch, t->row.arch, sizeof k->score.arch);
         memcpy(k->score.dataset, sp->dataset_hash, sizeof k->score.dataset);
         memcpy(k->score.curriculum, sp->curriculum_hash, sizeof k->score.curriculum);
-        k->score.fidelity = sp->fidelity;
+        k->score.fidelity = job_fidelity(sp, t->row.rung);
         k->score.seed = t->row.seed;
         k->score.zero_cost = job_zero_cost(sp);
         break;
@@ -265,9 +265,9 @@ static void account(struct sched *s, struct worker *w, const struct trial_row *r
 {
     if (w)
         row->r.state == TRIAL_SCORED ? w->done++ : w->failed++;
-    if (kind != JOB_SEARCH || row->r.state != TRIAL_SCORED || !(row->r.seconds > 0) || row->r.macs == 0)
+    if (kind != JOB_SEARCH || inits == 0 || row->r.state != TRIAL_SCORED || !(row->r.seconds > 0) || row->r.macs == 0)
         return;
-    double rate = (double)row->r.macs * (inits > 0 ? inits : 1) / row->r.seconds;
+    double rate = (double)row->r.macs * (inits) / row->r.seconds;
     s->macs_per_slot_s = s->macs_per_slot_s > 0 ? 0.95 * s->macs_per_slot_s + 0.05 * rate : rate;
 }
 
@@ -276,12 +276,13 @@ void lease_finish(struct sched *s, struct trial *t, const struct trial_row *row)
 {
     struct job *j = t->job;
     struct errbuf e = { 0 };
-    account(s, t->worker, row, j->spec.kind, j->spec.fidelity.inits);
+    account(s, t->worker, row, j->spec.kind, t->row.rung == j->spec.halving.n_steps ? j->spec.fidelity.inits : 0); /* whole trials only */
     if (t->phase != PHASE_WAITING)
         j->n_running--;
     job_count(s, j, row, true);
     struct search_result told = job_told(row);
-    told.arch = t->row.arch; /* a result's row has none */
+    told.arch = t->row.arch; /* a result's row has neither */
+    told.rung = t->row.rung;
     if (j->search && !t->row.told_failed && search_finish(j->search, &told, &e) < 0)
         log_error("searcher", "job=%llu trial=%llu error=\"%s\"", (ull)row->job, (ull)row->idx, e.text);
     job_drop_trial(j, t);

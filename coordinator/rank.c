@@ -50,6 +50,7 @@ static bool on_row(void *arg, const struct trial_row *t)
         return false;
     }
     k->v[k->n].idx = t->idx;
+    k->v[k->n].rung = t->rung;
     memcpy(k->v[k->n].hash, t->arch_hash, sizeof k->v[k->n].hash);
     for (int c = 0; c < k->by->n; c++)
         k->value[k->n * SCORE_COLUMNS + (size_t)c] = score_column_value(k->by->column[c], &t->r);
@@ -77,6 +78,8 @@ static int fuse(struct rows *k, struct errbuf *e)
 static int by_rising(const void *a, const void *b) /* the worst value first; unknown ones before all */
 {
     const struct ranked *x = a, *y = b;
+    if (x->rung != y->rung)
+        return x->rung - y->rung;
     const double u = isnan(x->value) ? -INFINITY : x->value, v = isnan(y->value) ? -INFINITY : y->value;
     return u != v ? (u > v) - (u < v) : (x->idx < y->idx) - (x->idx > y->idx);
 }

@@ -8,6 +8,7 @@
 
 struct ranked {
     uint64_t idx;
+    int      rung;                        /* of successive halving: a higher one stands before all lower ones */
     double   value;                       /* of the column, or fused; NaN: not known, and last */
     char     hash[ARCH_HASH_LEN + 1];
 };
@@ -16,7 +17,7 @@ struct ranked {
 struct rank_by { int n, column[SCORE_COLUMNS]; bool fused; };
 int rank_by_name(const struct job_spec *s, const char *name, struct rank_by *out, struct errbuf *e);
 
-/* Best first, equal ones by index. *out is malloc'ed. */
+/* The highest rung first and in it the best, equal ones by index. *out is malloc'ed. */
 int rank_scored(struct reader *r, uint64_t job, const struct rank_by *by, struct ranked **out, size_t *n, struct errbuf *e);
 
 #endif

@@ -31,7 +31,8 @@ static bool on_trial(void *arg, const struct trial_row *t)
     if (r->rc < 0)
         return false;
     r->checked++;
-    if (strcmp(p.arch, t->arch) != 0 || strcmp(p.hash, t->arch_hash) != 0 || p.parent != t->parent || p.seed != t->seed) {
+    if (strcmp(p.arch, t->arch) != 0 || strcmp(p.hash, t->arch_hash) != 0 || p.parent != t->parent || p.rung != t->rung ||
+        p.seed != t->seed) {
         r->difference = json_pack("{s:I,s:o,s:o}", "trial", (json_int_t)t->idx, "recorded", side(t->arch, t->parent, t->seed), "replayed",
                                   side(p.arch, p.parent, p.seed));
         return false;

@@ -209,7 +209,7 @@ void lease_expire_due(struct sched *s);
 void lease_progress(struct sched *s, struct worker *w, const struct task_progress *p);
 void worker_tick(struct sched *s);
 /* Memory and operations of a trial of this architecture; all 0 for a teach job. */
-int  fit_demand(const struct job_spec *spec, const struct job_data *data, const char *arch, struct demand *out, struct errbuf *e);
+int  fit_demand(const struct job_spec *spec, const struct job_data *data, const char *arch, int rung, struct demand *out, struct errbuf *e);
 bool fit_worker(struct trial *t, const struct worker *w);
 bool fit_nobody(struct sched *s, struct trial *t, uint64_t *largest); /* of the workers that are here; the largest's memory */
 void fit_sweep(struct sched *s);

@@ -181,6 +181,9 @@ static int check_curriculum(struct coord *c, struct job_spec *s, const struct im
         if (s->fidelity.checkpoint[i] > s->fidelity.steps)
             return err_set(e, ERR_INPUT, "fidelity.checkpoints: %d is after the last of %d steps", s->fidelity.checkpoint[i],
                            s->fidelity.steps);
+    if (s->halving.n_steps && s->halving.steps[s->halving.n_steps - 1] > s->fidelity.steps)
+        return err_set(e, ERR_INPUT, "halving.steps: %d is more than the %d of fidelity", s->halving.steps[s->halving.n_steps - 1],
+                       s->fidelity.steps);
     return 0;
 }
 
@@ -209,7 +212,7 @@ static json_t *sized(const struct job_spec *s, const struct job_data *data, cons
 {
     struct demand d;
     struct errbuf e;
-    bool known = fit_demand(s, data, arch, &d, &e) == 0;
+    bool known = fit_demand(s, data, arch, s->halving.n_steps, &d, &e) == 0;
     json_t *o = json_pack("{s:s,s:I,s:I,s:o,s:o}", "arch", arch, "params", (json_int_t)params, "macs", (json_int_t)macs, "mem_bytes",
                           known ? json_integer((json_int_t)d.mem_bytes) : json_null(), "flops", known ? json_real(trial_flops(s, data, &d)) : json_null());
     if (known && d.mem_bytes > *largest) {
@@ -241,6 +244,7 @@ static int sample_search(struct coord *c, const struct job_spec *s, const struct
     uint64_t macs[ESTIMATE_SAMPLE], largest = 0;
     snprintf(random.searcher.name, sizeof random.searcher.name, "random");
     random.window = ESTIMATE_SAMPLE + 1;
+    random.warmup.candidates = 0; /* the samples are of the space, not of its largest */
     int rc = search_open(&search, s, img, e); /* the job's own searcher: checks its settings */
     search_close(search);
     if (rc == 0)

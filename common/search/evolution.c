@@ -18,6 +18,7 @@ struct member {
 
 struct evolution {
     const struct space *space;
+    struct search      *search; /* borrowed, as space */
     uint32_t population, sample;
     uint64_t n;            /* observed so far */
     struct member ring[];  /* [population]: observation k at k % population */
@@ -32,12 +33,13 @@ static int check(const struct searcher_cfg *cfg, struct errbuf *e)
     return 0;
 }
 
-static void *state_open(const struct job_spec *spec, const struct space *space)
+static void *state_open(const struct job_spec *spec, const struct space *space, struct search *search)
 {
     size_t n = (size_t)spec->searcher.population;
     struct evolution *ev = calloc(1, sizeof *ev + n * sizeof ev->ring[0]);
     if (ev) {
         ev->space = space;
+        ev->search = search;
         ev->population = (uint32_t)n;
         ev->sample = (uint32_t)spec->searcher.sample;
     }
@@ -60,7 +62,7 @@ static void draw(void *st, struct rng *rng, uint64_t i, char *text, int64_t *par
     uint32_t living = ev->n < ev->population ? (uint32_t)ev->n : ev->population;
     *parent = -1;
     if (i < ev->population || living == 0) {
-        ev->space->random(rng, text);
+        search_start(ev->search, rng, text);
         return;
     }
     const struct member *best = NULL;

@@ -17,6 +17,7 @@
 
 struct local {
     const struct space *space;
+    struct search      *search; /* borrowed, as space */
     uint64_t i;          /* the proposal being drawn, and how often it was */
     int      draws;
     bool     climbing;   /* there is a centre */
@@ -33,12 +34,13 @@ static int check(const struct searcher_cfg *cfg, struct errbuf *e)
     return 0;
 }
 
-static void *state_open(const struct job_spec *spec, const struct space *space)
+static void *state_open(const struct job_spec *spec, const struct space *space, struct search *search)
 {
     struct local *l = calloc(1, sizeof *l);
     (void)spec;
     if (l) {
         l->space = space;
+        l->search = search;
         l->given_up = INFINITY;
     }
     return l;
@@ -69,7 +71,7 @@ static void draw(void *st, struct rng *rng, uint64_t i, char *text, int64_t *par
         *parent = l->idx;
         l->space->mutate(rng, l->arch, text);
     } else {
-        l->space->random(rng, text);
+        search_start(l->search, rng, text);
     }
 }
 

@@ -23,6 +23,7 @@ struct member {
 
 struct nsga2 {
     const struct space    *space;
+    struct search         *search; /* borrowed, as space */
     const struct job_spec *spec;   /* borrowed from the search */
     int      n, n_parents, n_both; /* population; member [0, n_parents) are parents, up to n_both children */
     double  *v, *crowd;            /* owned; [2n][m], [2n] */
@@ -50,13 +51,14 @@ static void state_close(void *st)
     free(g);
 }
 
-static void *state_open(const struct job_spec *spec, const struct space *space)
+static void *state_open(const struct job_spec *spec, const struct space *space, struct search *search)
 {
     struct nsga2 *g = calloc(1, sizeof *g);
     if (!g)
         return NULL;
     size_t both = 2 * (size_t)spec->searcher.population;
     g->space = space;
+    g->search = search;
     g->spec = spec;
     g->n = spec->searcher.population;
     g->v = calloc(both * MAX_OBJECTIVES, sizeof *g->v);
@@ -120,7 +122,7 @@ static void draw(void *st, struct rng *rng, uint64_t i, char *text, int64_t *par
     (void)i;
     *parent = -1;
     if (g->n_parents == 0) {
-        g->space->random(rng, text);
+        search_start(g->search, rng, text);
         return;
     }
     const struct member *a = g->member[rng_below(rng, (uint32_t)g->n)], *b = g->member[rng_below(rng, (uint32_t)g->n)];

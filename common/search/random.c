@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-struct random_state { const struct space *space; };
+struct random_state { struct search *search; /* borrowed */ };
 
 static int check(const struct searcher_cfg *cfg, struct errbuf *e)
 {
@@ -12,12 +12,13 @@ static int check(const struct searcher_cfg *cfg, struct errbuf *e)
     return 0;
 }
 
-static void *state_open(const struct job_spec *spec, const struct space *space)
+static void *state_open(const struct job_spec *spec, const struct space *space, struct search *search)
 {
     struct random_state *s = calloc(1, sizeof *s);
     (void)spec;
+    (void)space;
     if (s)
-        s->space = space;
+        s->search = search;
     return s;
 }
 
@@ -32,7 +33,7 @@ static void draw(void *st, struct rng *rng, uint64_t i, char *text, int64_t *par
     struct random_state *s = st;
     (void)i;
     *parent = -1;
-    s->space->random(rng, text);
+    search_start(s->search, rng, text);
 }
 
 const struct searcher searcher_random = { "random", check, state_open, free, observe, draw, NULL };

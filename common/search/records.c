@@ -70,13 +70,13 @@ static int grow(struct records *r, struct errbuf *e)
     return 0;
 }
 
-int records_add(struct records *r, const char *arch, double score, double truth, uint64_t params, uint64_t macs, struct errbuf *e)
+int records_add(struct records *r, const char *arch, const struct record *row, struct errbuf *e)
 {
     char text[ARCH_TEXT_MAX];
     int rc = r->space->canon(arch, text, e);
     if (rc < 0)
         return err_wrap(e, rc, "no architecture of space %s", r->space->name);
-    if (!isfinite(score) || !isfinite(truth)) {
+    if (!isfinite(row->score) || !isfinite(row->truth)) {
         r->n_skipped++;
         return 0;
     }
@@ -87,12 +87,13 @@ int records_add(struct records *r, const char *arch, double score, double truth,
         char *copy = strdup(text);
         if (!copy)
             return err_set(e, ERR_NOMEM, "recorded scores");
-        r->v[r->n++] = (struct record){ .arch = copy, .params = params, .macs = macs };
+        r->v[r->n++] = (struct record){ .arch = copy, .params = row->params, .macs = row->macs };
         *at = (uint32_t)r->n;
     }
     struct record *v = &r->v[*at - 1];
-    v->score += score;
-    v->truth += truth;
+    v->score += row->score;
+    v->truth += row->truth;
+    v->cheap += row->cheap;
     v->n_rows++;
     r->n_rows++;
     return 0;
@@ -106,6 +107,7 @@ int records_finish(struct records *r, struct errbuf *e)
     for (size_t i = 0; i < r->n; i++) {
         r->v[i].score /= r->v[i].n_rows;
         r->v[i].truth /= r->v[i].n_rows;
+        r->v[i].cheap /= r->v[i].n_rows;
         if (r->v[i].truth > r->best_truth)
             r->best_truth = r->v[i].truth;
     }
@@ -141,7 +143,7 @@ static int split(char *line, char **field)
     }
 }
 
-enum { COL_ARCH, COL_SCORE, COL_TRUTH, COL_PARAMS, COL_MACS, N_COLS };
+enum { COL_ARCH, COL_SCORE, COL_TRUTH, COL_PARAMS, COL_MACS, COL_CHEAP, N_COLS };
 struct csv {
     const char *path;
     char       *line;       /* owned, RECORDS_MAX_LINE */
@@ -153,13 +155,13 @@ struct csv {
 static int read_header(struct csv *c, char **field, int n, const struct record_columns *cols, struct errbuf *e)
 {
     const char *score = cols->score ? cols->score : "score";
-    const char *const given[N_COLS] = { cols->arch, cols->score, cols->truth, cols->params, cols->macs };
-    const char *const otherwise[N_COLS] = { "arch", "score", score, "params", "macs" };
+    const char *const given[N_COLS] = { cols->arch, cols->score, cols->truth, cols->params, cols->macs, cols->cheap };
+    const char *const otherwise[N_COLS] = { "arch", "score", score, "params", "macs", "" };
     for (int k = 0; k < N_COLS; k++) {
         c->name[k] = given[k] ? given[k] : otherwise[k];
         c->at[k] = -1;
         for (int i = 0; i < n; i++)
-            if (strcmp(field[i], c->name[k]) == 0)
+            if (*c->name[k] && strcmp(field[i], c->name[k]) == 0)
                 c->at[k] = i;
         if (c->at[k] < 0 && (k < COL_PARAMS || given[k]))
             return err_set(e, ERR_INPUT, "%.200s: line 1: there is no column '%.60s'", c->path, c->name[k]);
@@ -194,7 +196,9 @@ static int read_row(struct csv *c, struct records *r, char **field, int n, struc
         if (rc < 0)
             return rc;
     }
-    int rc = records_add(r, field[c->at[COL_ARCH]], v[COL_SCORE], v[COL_TRUTH], count_of(v[COL_PARAMS]), count_of(v[COL_MACS]), e);
+    const struct record row = { .score = v[COL_SCORE], .truth = v[COL_TRUTH], .cheap = v[COL_CHEAP], .params = count_of(v[COL_PARAMS]),
+                                .macs = count_of(v[COL_MACS]) };
+    int rc = records_add(r, field[c->at[COL_ARCH]], &row, e);
     return rc < 0 ? err_wrap(e, rc, "%.200s: line %lu", c->path, c->n_lines) : 0;
 }
 

@@ -17,6 +17,7 @@
 struct record {
     char    *arch;         /* owned; canonical */
     double   score, truth; /* what a searcher is shown; what its choice is judged by */
+    double   cheap;        /* for a warm-up; NaN: none */
     uint64_t params, macs;
     uint32_t n_rows;
 };
@@ -31,14 +32,14 @@ struct records {
     double    best_truth;  /* after records_finish */
 };
 
-/* Names of columns; NULL: "arch", "score", the same as score, "params", "macs". */
-struct record_columns { const char *arch, *score, *truth, *params, *macs; };
+/* Names of columns; NULL: "arch", "score", the same as score, "params", "macs", none. */
+struct record_columns { const char *arch, *score, *truth, *params, *macs, *cheap; };
 
 void records_init(struct records *r, const struct space *space);
 void records_fini(struct records *r);
-/* Add one row; text is put into canonical form. A score or truth that is not finite: the row is counted as skipped.
+/* Add one row (its n_rows is not read); arch is put into canonical form. A score or truth that is not finite: the row is counted as skipped.
  * -ERR_INPUT: no architecture of the space. */
-int  records_add(struct records *r, const char *arch, double score, double truth, uint64_t params, uint64_t macs, struct errbuf *e);
+int  records_add(struct records *r, const char *arch, const struct record *row, struct errbuf *e);
 /* Read a file into an empty table. Errors name file, line and column. Absent params or macs columns, unless named, leave 0. */
 int  records_read(struct records *r, const char *path, const struct record_columns *cols, struct errbuf *e);
 /* After the last row: means, the best. -ERR_INPUT when there is no row. */

@@ -2,6 +2,8 @@
 
 #include "common/net.h"
 #include "common/rng.h"
+#include "common/search/rungs.h"
+#include "common/search/warmup.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -41,6 +43,9 @@ struct search {
     uint64_t               window;
     struct early          *ring;           /* [window]: trial i at i % window, observed <= i < next */
     struct seen            seen;
+    struct warmup          warmup;
+    struct rungs           rungs;
+    bool                   nomem;          /* a result could not be taken in: nothing may follow from less */
 };
 
 static uint64_t hash_key(const char *hex)
@@ -140,16 +145,19 @@ int search_open_in(struct search **out, const struct job_spec *spec, const struc
     int rc = ops->check(&spec->searcher, e);
     if (rc < 0)
         return rc;
+    if (spec->warmup.candidates > 0 && !cheap_find(spec->warmup.score))
+        return err_set(e, ERR_NOTFOUND, "there is no cheap score \"%s\"", spec->warmup.score);
     struct search *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(e, ERR_NOMEM, "search");
     s->spec = *spec;
     s->world = *world;
+    rungs_init(&s->rungs, spec);
     s->space = sp;
     s->ops = ops;
     s->window = spec->window > 0 ? (uint64_t)spec->window : 1;
     s->ring = calloc(s->window, sizeof *s->ring);
-    s->st = ops->open(&s->spec, sp);
+    s->st = ops->open(&s->spec, sp, s);
     if (!s->ring || !s->st) {
         search_close(s);
         return err_set(e, ERR_NOMEM, "search");
@@ -168,6 +176,8 @@ void search_close(struct search *s)
         s->ops->close(s->st);
     free(s->ring);
     free(s->seen.key);
+    warmup_fini(&s->warmup);
+    rungs_fini(&s->rungs);
     free(s);
 }
 
@@ -189,22 +199,50 @@ static void observe_due(struct search *s)
 {
     while (sees(s) && s->ring[s->observed % s->window].done) {
         struct early *r = &s->ring[s->observed % s->window];
-        s->ops->observe(s->st, &r->r);
+        if (r->r.rung == 0)
+            s->ops->observe(s->st, &r->r);
+        s->nomem |= rungs_observe(&s->rungs, r->r.rung, &r->r, NULL) < 0;
         free(r->arch);
         *r = (struct early){ 0 };
         s->observed++;
     }
 }
 
+void search_start(struct search *s, struct rng *rng, char *text)
+{
+    const char *arch, *hash;
+    while (warmup_head(&s->warmup, &arch, &hash)) {
+        if (!seen_has(&s->seen, hash_key(hash))) {
+            strcpy(text, arch);
+            return;
+        }
+        s->warmup.next++; /* had; whatever brings it back would be a repeat */
+    }
+    s->space->random(rng, text);
+}
+
 static int accept(struct search *s, const struct proposal *p, struct errbuf *e)
 {
-    int rc = seen_add(&s->seen, hash_key(p->hash), e);
+    int rc = s->nomem ? err_set(e, ERR_NOMEM, "search")
+           : p->rung > 0 ? rungs_promote(&s->rungs, p->rung, (uint64_t)p->parent, e) : seen_add(&s->seen, hash_key(p->hash), e);
     if (rc < 0)
         return rc;
-    if (s->ops->proposed)
+    if (p->rung == 0 && s->ops->proposed)
         s->ops->proposed(s->st, p->idx, p->parent);
     s->next++;
     return 0;
+}
+
+/* The same architecture at the next rung: its seed too, so that its first steps are those it has had. */
+static int propose_promotion(struct search *s, const struct rung_entry *from, struct proposal *out, struct errbuf *e)
+{
+    strcpy(out->arch, from->arch);
+    out->parent = (int64_t)from->idx;
+    arch_hash(s->space->name, out->arch, out->hash);
+    out->seed = trial_seed(s->spec.seed, out->hash);
+    if (s->world.admits(s->world.arg, out->arch, &out->params, &out->macs) != 1)
+        return err_set(e, ERR_CORRUPT, "trial %llu may not be proposed any more", (unsigned long long)from->idx);
+    return accept(s, out, e);
 }
 
 int search_propose(struct search *s, struct proposal *out, struct errbuf *e)
@@ -213,10 +251,16 @@ int search_propose(struct search *s, struct proposal *out, struct errbuf *e)
         return err_set(e, ERR_STATE, "proposal %llu waits for trial %llu", (unsigned long long)s->next,
                        (unsigned long long)s->observed);
     observe_due(s);
+    int rc = s->spec.warmup.candidates > 0 && !s->warmup.made ? warmup_make(&s->warmup, &s->spec, s->space, &s->world, e) : 0;
+    if (rc < 0)
+        return rc;
     struct rng rng;
     rng_init(&rng, s->spec.seed, RNG_SEARCH, s->next);
     memset(out, 0, sizeof *out);
     out->idx = s->next;
+    const struct rung_entry *from = rungs_next(&s->rungs, &out->rung);
+    if (from)
+        return propose_promotion(s, from, out, e);
     for (int draw = 0, repeats = 0; draw < SEARCH_MAX_DRAWS; draw++) {
         s->ops->draw(s->st, &rng, s->next, out->arch, &out->parent);
         arch_hash(s->space->name, out->arch, out->hash);

@@ -22,18 +22,24 @@
 #define SEARCH_MAX_DRAWS   10000 /* draws for one proposal before the constraints are called impossible */
 #define SEARCH_MAX_REPEATS 200   /* of them, draws that may be given up only because this job has had them */
 
-/* What is known of a finished trial. A searcher is told of each exactly once, in index order. */
+/* What is known of a finished trial. A searcher is told of each of rung 0 exactly once, in index order: its scores are comparable. */
 struct search_result {
     uint64_t idx;
     double   score; /* -INFINITY for a trial that failed */
+    int      rung;
     uint64_t params, macs; /* as recorded; 0 may stand for a failed one */
     const char *arch;
 };
 
+struct search;
+/* An architecture to start from: the best of the warm-up that this job has not proposed yet (warmup.h); without one, or after it,
+ * uniform. What searchers call where they want chance. */
+void search_start(struct search *s, struct rng *rng, char *text);
+
 struct searcher {
     const char *name;
     int  (*check)(const struct searcher_cfg *cfg, struct errbuf *e);
-    void *(*open)(const struct job_spec *spec, const struct space *space); /* spec lives as long as the state */
+    void *(*open)(const struct job_spec *spec, const struct space *space, struct search *s); /* all three outlive the state */
     void (*close)(void *st);
     void (*observe)(void *st, const struct search_result *r);
     /* One draw for proposal i: canonical text, and the index of its parent or -1. */
@@ -47,7 +53,8 @@ extern const struct searcher searcher_random, searcher_evolution, searcher_local
 
 struct proposal {
     uint64_t idx, seed, params, macs;
-    int64_t  parent;
+    int64_t  parent;  /* a promotion (rung > 0): the trial it goes on from */
+    int      rung;    /* of successive halving (rungs.h); job_fidelity says what it means */
     char     arch[ARCH_TEXT_MAX], hash[ARCH_HASH_LEN + 1];
 };
 
@@ -57,10 +64,11 @@ struct image_shape { int c, h, w, n_classes; };
 struct search_world {
     /* 1: it may be, *params and *macs are set. Anything else: it may not, and is drawn again. A pure function of `arch`. */
     int (*admits)(void *arg, const char *arch, uint64_t *params, uint64_t *macs);
+    /* Instead of the score that `warmup.score` names. NULL: that one. */
+    double (*cheap)(void *arg, const char *arch);
     void *arg; /* borrowed; outlives the search */
 };
 
-struct search;
 /* What can be built on these images and holds the job's constraints may be proposed. */
 int  search_open(struct search **out, const struct job_spec *spec, const struct image_shape *img, struct errbuf *e);
 int  search_open_in(struct search **out, const struct job_spec *spec, const struct search_world *world, struct errbuf *e);
@@ -70,7 +78,7 @@ uint64_t search_next_index(const struct search *s);
 bool     search_ready(const struct search *s); /* all results that the next proposal may see are in */
 /* The next proposal. -ERR_STATE when not ready; -ERR_INPUT "constraints leave nothing to propose". */
 int  search_propose(struct search *s, struct proposal *out, struct errbuf *e);
-/* Instead of search_propose: the proposal was made before, in an earlier life. Reads idx, hash and parent. */
+/* Instead of search_propose: the proposal was made before, in an earlier life. Reads idx, hash, parent, rung. */
 int  search_recall(struct search *s, const struct proposal *p, struct errbuf *e);
 /* A proposed trial has ended. Any order. A score that is not finite is a failure. */
 int  search_finish(struct search *s, const struct search_result *r, struct errbuf *e);

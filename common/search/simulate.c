@@ -47,10 +47,16 @@ static int admits(void *arg, const char *arch, uint64_t *params, uint64_t *macs)
     return search_within(c, r->params, r->macs);
 }
 
+static double cheap(void *arg, const char *arch)
+{
+    const struct sim_cfg *cfg = arg;
+    return records_find(cfg->records, arch)->cheap; /* only what is admitted is ranked */
+}
+
 static int run_seed(struct shared *sh, struct job_spec *spec, int k, struct errbuf *e)
 {
     const struct sim_cfg *cfg = sh->cfg;
-    const struct search_world world = { admits, (void *)(uintptr_t)cfg };
+    const struct search_world world = { admits, cfg->cheap ? cheap : NULL, (void *)(uintptr_t)cfg };
     const struct record *best = NULL;
     struct search *s;
     struct proposal p;
@@ -73,7 +79,7 @@ static int run_seed(struct shared *sh, struct job_spec *spec, int k, struct errb
             sh->reached[k] = (double)i + 1;
         if (i + 1 == sh->point[at])
             sh->regret[(size_t)at++ * (size_t)cfg->n_seeds + (size_t)k] = regret;
-        rc = search_finish(s, &(struct search_result){ p.idx, r->score, r->params, r->macs, p.arch }, e);
+        rc = search_finish(s, &(struct search_result){ p.idx, r->score, p.rung, r->params, r->macs, p.arch }, e);
     }
     search_close(s);
     return rc;
@@ -156,6 +162,8 @@ int sim_run(const struct sim_cfg *cfg, struct sim_result *out, struct errbuf *e)
     pthread_t thread[MAX_THREADS];
     int started = 0, n = cfg->n_threads < MAX_THREADS ? cfg->n_threads : MAX_THREADS;
     *out = (struct sim_result){ 0 };
+    if (cfg->spec->halving.n_steps > 0)
+        return err_set(e, ERR_INPUT, "halving: recorded scores are of one fidelity, rungs have one each");
     sh.n_points = choose_points((uint64_t)cfg->spec->trials, sh.point);
     sh.regret = calloc((size_t)sh.n_points * (size_t)cfg->n_seeds, sizeof *sh.regret);
     sh.reached = calloc((size_t)cfg->n_seeds, sizeof *sh.reached);

@@ -17,6 +17,7 @@ struct sim_cfg {
     const struct records  *records; /* borrowed, finished */
     const struct job_spec *spec;    /* borrowed; searcher, window, constraints, trials; seeds are spec->seed, +1, +2, … */
     int    n_seeds, n_threads;
+    bool   cheap;                   /* a warm-up ranks by the records' column, not by `warmup.score` */
     double within;                  /* "reached" means a regret of at most this */
 };
 

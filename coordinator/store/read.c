@@ -10,7 +10,7 @@
                  "f_crash,f_input,best_trial,spec,idle_ms"
 #define TRIAL_COLS "job,idx,state,arch,arch_hash,parent,seed,attempt,deaths,worker,worker_pid,grp,proxy,created_ms,ended_ms,"    \
                    "checkpoint,reason,detail,score,score_se,init_scores,checkpoint_steps,checkpoint_scores,loss_sum,lr_scale,"   \
-                   "valid_score,params,macs,meta_steps,artifact,result_checkpoint,seconds,mem_bytes,told_failed,zero_cost,from_book"
+                   "valid_score,params,macs,meta_steps,artifact,result_checkpoint,seconds,mem_bytes,told_failed,zero_cost,from_book,rung"
 
 #define STMTS(X)                                                                                                             \
     X(LAST_JOB, "SELECT max(id) FROM job")                                                                                   \
@@ -28,7 +28,7 @@
     X(TRIALS_LOST, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state IN ('failed','cancelled') AND state=?2"          \
                    " ORDER BY idx LIMIT ?3 OFFSET ?4")                                                                       \
     X(TRIALS_SCORED, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state='scored' AND ?2 IS ?2 ORDER BY idx LIMIT ?3 OFFSET ?4") \
-    X(TRIALS_BEST, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state='scored' ORDER BY score DESC, idx LIMIT ?3 OFFSET ?4") \
+    X(TRIALS_BEST, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state='scored' ORDER BY rung DESC, score DESC, idx LIMIT ?3 OFFSET ?4") \
     X(TEACH, "SELECT job,meta_step,seconds,meta_loss,accuracy,held_out FROM (SELECT * FROM teach_history WHERE job=?1"       \
              " ORDER BY meta_step DESC LIMIT ?2) ORDER BY meta_step")                                                        \
     X(EVENTS, "SELECT at_ms,trial,kind,text FROM job_event WHERE job=?1 ORDER BY id DESC LIMIT ?3")                          \
@@ -187,6 +187,7 @@ static void trial_from(sqlite3_stmt *s, struct trial_row *t)
     t->created_ms = sqlite3_column_int64(s, 13);
     t->ended_ms = sqlite3_column_int64(s, 14);
     db_text(s, 15, t->checkpoint, sizeof t->checkpoint);
+    t->rung = sqlite3_column_int(s, 36);
     result_from(s, t);
     t->told_failed = sqlite3_column_int(s, 33) != 0;
     t->from_book = sqlite3_column_int(s, 35);

@@ -36,6 +36,11 @@ const char *const db_migration[STORE_VERSION] = {
     " job INTEGER NOT NULL REFERENCES job(id), meta_step REAL NOT NULL, seconds REAL NOT NULL,"
     " meta_loss REAL, accuracy REAL, held_out REAL, PRIMARY KEY(job, meta_step)) WITHOUT ROWID, STRICT;"
     "CREATE TABLE probe(id INTEGER PRIMARY KEY CHECK(id=1), at_ms INTEGER NOT NULL) STRICT;",
+    /* 2 -> 3: rungs of successive halving; a higher rung's scores come first */
+    [2] =
+    "ALTER TABLE trial ADD COLUMN rung INTEGER NOT NULL DEFAULT 0;"
+    "DROP INDEX trial_by_score;"
+    "CREATE INDEX trial_by_rung ON trial(job, rung DESC, score DESC, idx) WHERE state='scored';",
     /* 3 -> 4: scores without training, "synflow=12.5 naswot=210.25" */
     [3] =
     "ALTER TABLE trial ADD COLUMN zero_cost TEXT NOT NULL DEFAULT '';",

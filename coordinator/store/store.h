@@ -53,6 +53,7 @@ struct trial_row {
     uint32_t            attempt, deaths;
     name_str            worker;     /* the last that held it */
     uint64_t            worker_pid;
+    int                 rung;       /* search: of successive halving; parent is then the trial it goes on from */
     enum trial_group    group;      /* verify */
     double              proxy;      /* verify: the score that the search gave; NaN: none */
     int64_t             created_ms, ended_ms;
@@ -153,7 +154,7 @@ int reader_job_states(struct reader *r, uint64_t n[JOB_STATE_COUNT], struct job_
 
 enum trial_sort { SORT_INDEX, SORT_SCORE };
 int reader_trial(struct reader *r, uint64_t job, uint64_t idx, struct trial_row *out); /* 1, 0 */
-/* state -1: any. SORT_SCORE gives scored trials only, best first, ties by index. limit <= 0: all. */
+/* state -1: any. SORT_SCORE gives scored trials only, the highest rung first, in it best first, ties by index. limit <= 0: all. */
 int reader_trials(struct reader *r, uint64_t job, int state, enum trial_sort sort, uint64_t offset, int64_t limit,
                   bool (*on)(void *arg, const struct trial_row *row), void *arg);
 /* What was done, newest first; of one trial, or (-1) of the job and all of its trials. */

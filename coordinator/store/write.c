@@ -29,11 +29,11 @@
              " AND state IN ('failed','cancelled') AND state='failed' AND reason IN " RETRY_REASONS)                        \
     X(EVENT, "INSERT INTO job_event(job,trial,at_ms,kind,text) VALUES(?1,?2,?3,?4,?5)")                                     \
     X(JOB_CANCEL_OPEN, "UPDATE trial SET state='cancelled', ended_ms=?2 WHERE job=?1 AND state IN ('waiting','running')")   \
-    X(TRIAL_INSERT, "INSERT INTO trial(job,idx,state,arch,arch_hash,parent,seed,attempt,deaths,grp,proxy,created_ms)"       \
-                    " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)")                                                      \
+    X(TRIAL_INSERT, "INSERT INTO trial(job,idx,state,arch,arch_hash,parent,seed,attempt,deaths,grp,proxy,created_ms,rung)"  \
+                    " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)")                                                  \
     /* Touches no row that has a result: a trial ends once. */                                                             \
-    X(TRIAL_LEASE, "INSERT INTO trial(job,idx,state,arch,arch_hash,parent,seed,attempt,deaths,grp,proxy,created_ms,worker,worker_pid)" \
-                   " VALUES(?1,?2,'running',?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14) ON CONFLICT(job,idx) DO UPDATE SET"      \
+    X(TRIAL_LEASE, "INSERT INTO trial(job,idx,state,arch,arch_hash,parent,seed,attempt,deaths,grp,proxy,created_ms,worker,worker_pid,rung)" \
+                   " VALUES(?1,?2,'running',?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15) ON CONFLICT(job,idx) DO UPDATE SET"      \
                    " state='running', attempt=excluded.attempt, deaths=excluded.deaths, worker=excluded.worker,"           \
                    " worker_pid=excluded.worker_pid WHERE state IN ('waiting','running') AND attempt<excluded.attempt")     \
     X(TRIAL_REWAIT, "UPDATE trial SET state='waiting', deaths=?4 WHERE job=?1 AND idx=?2 AND attempt=?3 AND state='running'") \
@@ -136,6 +136,7 @@ static int trial_insert(struct writer *w, const struct trial_row *t, struct errb
     sqlite3_stmt *s = w->st[S_TRIAL_INSERT];
     bind_trial(s, t);
     bind_text(s, 3, trial_state_name(t->state));
+    bind_int(s, 13, t->rung);
     return run(w, S_TRIAL_INSERT, e);
 }
 
@@ -258,6 +259,7 @@ static int trial_lease(struct writer *w, struct store_op *op)
     bind_trial(s, &op->trial);
     bind_text(s, 13, op->trial.worker);
     bind_int(s, 14, (int64_t)op->trial.worker_pid);
+    bind_int(s, 15, op->trial.rung);
     int rc = run(w, S_TRIAL_LEASE, &op->err);
     if (rc == 0 && sqlite3_changes(w->db) == 0)
         rc = err_set(&op->err, ERR_STATE, "trial %llu of job %llu cannot be given out again", (unsigned long long)op->trial.idx,

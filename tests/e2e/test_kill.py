@@ -186,3 +186,31 @@ def test_a_trial_that_kills_every_worker_is_given_up(box, load, submit):
     doc = d.wait_end()
     assert doc["state"] == "succeeded"
     assert doc["failures"]["crash"] == 1 and doc["trials"]["scored"] == 2
+
+
+SEARCHERS = {
+    "local": {"searcher": {"name": "local"}, "space": "nasbench201"},
+    "nsga2": {"searcher": {"name": "nsga2", "population": 6}},
+    "halving": {"searcher": {"name": "evolution", "population": 6, "sample": 3}, "halving": {"steps": [2, 4], "inits": [1, 2]},
+                "warmup": {"candidates": 100}},
+}
+
+
+@pytest.mark.parametrize("kind", SEARCHERS)
+def test_every_searcher_goes_on_after_kills(box, load, submit, kind, kill_round):
+    """One job left alone, the same job again with coordinator and workers killed in its middle: the same bytes."""
+    d = load(box.coordinator(lease_ms=2000))
+    w1, w2 = box.worker(d, "w1"), box.worker(d, "w2")
+    job = dict(KILL_JOB, **SEARCHERS[kind])
+    calm = submit(d, name="calm", **job)
+    assert d.wait_end(calm, timeout=200)["state"] == "succeeded"
+    rough = submit(d, name="rough", **job)
+    for n in (6 + 3 * kill_round % 7, 30):
+        d.wait_scored(n, job=rough)
+        assert d.job(rough)["state"] == "running", "killed in the middle"
+        d.kill9()
+        w1.kill9()
+        d.start()
+        w1.start()
+    assert w2.running
+    end_and_compare(d, d.history(calm), job=rough)

@@ -108,6 +108,45 @@ def test_every_space_with_every_searcher(box, load, submit, space, searcher):
     assert d.get(f"jobs/{job}/replay")["ok"] is True
 
 
+def test_a_warm_search_starts_large_and_replays(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, slots=2)
+    job = submit(d, warmup={"candidates": 200, "keep": 6}, constraints={"max_params": 40000}, budget={"trials": 20},
+                 fidelity={"steps": 3, "inits": 1, "valid_images": 32})
+    d.wait_end(job)
+    first = [t["params"] for t in sorted(d.trials(job), key=lambda t: t["trial"])[:6]]
+    assert first == sorted(first, reverse=True) and first[0] <= 40000
+    assert d.get(f"jobs/{job}/replay")["ok"] is True
+
+
+@pytest.mark.parametrize("searcher", ["random", "evolution", "local", "nsga2"])
+def test_halving_spends_more_on_the_better(box, load, submit, searcher):
+    d = load(box.coordinator())
+    box.worker(d, slots=2)
+    job = submit(d, searcher={"name": searcher, "population": 6, "sample": 3}, halving={"steps": [1, 3], "inits": [1, 1]}, window=4,
+                 fidelity={"steps": 6, "inits": 2, "valid_images": 32, "checkpoints": [2, 5]}, budget={"trials": 40})
+    assert d.wait_end(job)["state"] == "succeeded"
+    trials = sorted(d.trials(job), key=lambda t: t["trial"])
+    inits, checkpoints = [1, 1, 2], [[], [2], [2, 5]]
+    for t in trials:
+        if t["state"] == "scored":
+            assert len(t["init_scores"]) == inits[t["rung"]] and [c["step"] for c in t["checkpoints"]] == checkpoints[t["rung"]]
+        if t["rung"]:
+            below = trials[t["parent"]]
+            assert below["rung"] == t["rung"] - 1 and below["arch"] == t["arch"] and below["seed"] == t["seed"]
+    assert {t["rung"] for t in trials} == {0, 1, 2}
+    top = [t for t in trials if t["rung"] == 2 and t["state"] == "scored"]
+    assert d.job(job)["best"]["score"] == max(t["score"] for t in top)
+    best = d.get(f"jobs/{job}/results?top=40")["best"]
+    hashes = [t["arch_hash"] for t in best]
+    assert len(hashes) == len(set(hashes)) == len({t["arch_hash"] for t in trials if t["state"] == "scored"})
+    assert [t["rung"] for t in best] == sorted((t["rung"] for t in best), reverse=True)
+    assert d.get(f"jobs/{job}/replay")["ok"] is True
+    assert d.stop() == 0
+    d.start()
+    assert d.job(job)["best"]["score"] == max(t["score"] for t in top) and d.get(f"jobs/{job}/replay")["ok"] is True
+
+
 def test_the_front_is_what_no_trial_beats(box, load, submit):
     d = load(box.coordinator())
     box.worker(d, slots=2)

@@ -740,7 +740,7 @@ static uint64_t need_of(const struct sim *s, const struct job_spec *spec, const 
     struct job_data data;
     struct demand d;
     on_job_data((void *)(uintptr_t)s, spec, &data, NULL);
-    assert_int_equal(fit_demand(spec, &data, arch, &d, NULL), 0);
+    assert_int_equal(fit_demand(spec, &data, arch, 0, &d, NULL), 0);
     assert_true(d.mem_bytes > 0 && d.train_flops > 0);
     return d.mem_bytes;
 }

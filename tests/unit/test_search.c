@@ -45,7 +45,7 @@ static double score_of(const char *hash)
 
 static void finish(struct search *s, const struct proposal *p)
 {
-    const struct search_result r = { p->idx, fails(p->hash) ? NAN : score_of(p->hash), p->params, p->macs, p->arch };
+    const struct search_result r = { p->idx, fails(p->hash) ? NAN : score_of(p->hash), p->rung, p->params, p->macs, p->arch };
     assert_int_equal(search_finish(s, &r, NULL), 0);
 }
 
@@ -189,7 +189,7 @@ static void cut_and_go_on(const struct job_spec *spec, const struct run *whole, 
     struct errbuf e = { 0 };
     assert_int_equal(search_open(&s, spec, &IMG, &e), 0);
     for (int i = 0; i < cut; i++) {
-        struct proposal known = { .idx = (uint64_t)i, .parent = whole->p[i].parent };
+        struct proposal known = { .idx = (uint64_t)i, .parent = whole->p[i].parent, .rung = whole->p[i].rung };
         memcpy(known.hash, whole->p[i].hash, sizeof known.hash);
         assert_int_equal(search_recall(s, &known, &e), 0);
         if (i < cut - 3) /* the last three still run */
@@ -201,6 +201,7 @@ static void cut_and_go_on(const struct job_spec *spec, const struct run *whole, 
         assert_int_equal(search_propose(s, &p, &e), 0);
         assert_string_equal(p.arch, whole->p[i].arch);
         assert_int_equal(p.parent, whole->p[i].parent);
+        assert_int_equal(p.rung, whole->p[i].rung);
         finish(s, &p);
     }
     search_close(s);
@@ -319,13 +320,109 @@ static void nsga2_covers_more_than_random_search(void **state)
             for (a->n = 0; a->n < 200; a->n++) {
                 struct proposal *p = &a->p[a->n];
                 assert_int_equal(search_propose(s, p, NULL), 0);
-                assert_int_equal(search_finish(s, &(struct search_result){ p->idx, convolutions(p->arch), p->params, p->macs, p->arch }, NULL), 0);
+                assert_int_equal(search_finish(s, &(struct search_result){ p->idx, convolutions(p->arch), 0, p->params, p->macs, p->arch }, NULL), 0);
             }
             search_close(s);
             sum[k] += area(a, convolutions);
         }
     assert_true(sum[1] > 1.03 * sum[0]);
     free(a);
+}
+
+/* Successive halving the slow way: the best visible result of a rung that is not promoted goes on as soon as fewer than a third of the
+ * rung's results are ahead of it (of equal ones those that went on are); higher rungs first. */
+static bool went_on(const struct run *a, int i, int k)
+{
+    bool yes = false;
+    for (int j = 0; j < i; j++)
+        yes |= a->p[j].rung == a->p[k].rung + 1 && a->p[j].parent == k;
+    return yes;
+}
+
+static int next_by_definition(const struct run *a, int i, int window, int n_rungs, int reduction, int *rung)
+{
+    for (*rung = n_rungs - 1; *rung >= 0; (*rung)--) {
+        int n = 0, best = -1, ahead = 0;
+        for (int k = 0; k + window <= i; k++) {
+            if (a->p[k].rung != *rung)
+                continue;
+            n++;
+            if (!went_on(a, i, k) && !fails(a->p[k].hash) && (best < 0 || score_of(a->p[k].hash) > score_of(a->p[best].hash)))
+                best = k;
+        }
+        for (int k = 0; k + window <= i && best >= 0; k++)
+            ahead += a->p[k].rung == *rung && !fails(a->p[k].hash) && (score_of(a->p[k].hash) > score_of(a->p[best].hash) ||
+                     (score_of(a->p[k].hash) == score_of(a->p[best].hash) && went_on(a, i, k)));
+        if (best >= 0 && ahead < n / reduction)
+            return best;
+    }
+    return -1;
+}
+
+static void halving_promotes_as_soon_as_it_may(void **state)
+{
+    (void)state;
+    struct run *a = malloc(sizeof *a), *b = malloc(sizeof *b);
+    for (int k = 0; searcher_at(k); k++)
+        for (int window = 1; window <= 9; window += 4) {
+            struct job_spec spec = spec_of(searcher_at(k)->name, window, 8);
+            spec.halving = (struct halving_cfg){ .n_steps = 2, .steps = { 2, 4 }, .reduction = 3 };
+            simulate(&spec, 200, 1, a);
+            int of_rung[3] = { 0 };
+            for (int i = 0; i < a->n; i++) {
+                int rung, from = next_by_definition(a, i, window, 2, 3, &rung);
+                assert_int_equal(a->p[i].rung, from < 0 ? 0 : rung + 1);
+                of_rung[a->p[i].rung]++;
+                if (from < 0)
+                    continue;
+                assert_int_equal(a->p[i].parent, from);
+                assert_string_equal(a->p[i].arch, a->p[from].arch);
+                assert_int_equal(a->p[i].seed, a->p[from].seed);
+            }
+            assert_true(of_rung[0] > 120 && of_rung[1] > 35 && of_rung[2] > 8);
+            simulate(&spec, 200, 2, b);
+            assert_same(a, b);
+            for (int cut = 1; cut < 200; cut += 37)
+                if (window > 3) /* the last three still run then */
+                    cut_and_go_on(&spec, a, cut);
+        }
+    free(a);
+    free(b);
+}
+
+/* The pool is proposed first, best first; and no candidate beats what was kept. */
+static void a_warm_up_starts_from_the_best_of_its_candidates(void **state)
+{
+    (void)state;
+    struct job_spec spec = spec_of("evolution", 4, 6);
+    struct run *a = malloc(sizeof *a), *b = malloc(sizeof *b);
+    uint64_t least = UINT64_MAX, larger = 0;
+    spec.constraints.max_params = 60000;
+    spec.warmup = (struct warmup_cfg){ .candidates = 300, .score = "params" }; /* keep: the population, 12 */
+    simulate(&spec, 40, 1, a);
+    for (int i = 0; i < 12; i++) {
+        assert_int_equal(a->p[i].parent, -1);
+        assert_true(a->p[i].params <= least && a->p[i].params <= 60000);
+        least = a->p[i].params;
+    }
+    spec.warmup.candidates = 0; /* as many uniform draws: about 12 in 300 are as large */
+    simulate(&spec, 12, 1, b);
+    for (int i = 0; i < 12; i++)
+        larger += b->p[i].params >= least;
+    assert_true(larger <= 4);
+    spec.warmup = (struct warmup_cfg){ .candidates = 300, .keep = 5, .score = "macs" };
+    simulate(&spec, 12, 1, b);
+    for (int i = 1, fell = 0; i < 12; i++) { /* after the five the draws are uniform again */
+        fell += b->p[i].macs > b->p[i - 1].macs;
+        assert_true(i >= 5 || fell == 0);
+        assert_true(i < 11 || fell > 0);
+    }
+    for (int cut = 1; cut < 40; cut += 6) { /* and a later life goes on from the same pool */
+        spec.warmup = (struct warmup_cfg){ .candidates = 300, .score = "params" };
+        cut_and_go_on(&spec, a, cut);
+    }
+    free(a);
+    free(b);
 }
 
 static void constraints_hold_for_every_proposal(void **state)
@@ -406,6 +503,8 @@ int main(void)
         cmocka_unit_test(local_search_climbs_and_restarts),
         cmocka_unit_test(fronts_and_crowding_are_those_of_the_definition),
         cmocka_unit_test(nsga2_covers_more_than_random_search),
+        cmocka_unit_test(halving_promotes_as_soon_as_it_may),
+        cmocka_unit_test(a_warm_up_starts_from_the_best_of_its_candidates),
         cmocka_unit_test(constraints_hold_for_every_proposal),
         cmocka_unit_test(impossible_constraints_say_so),
         cmocka_unit_test(no_architecture_is_proposed_twice_while_there_are_others),

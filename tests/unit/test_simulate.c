@@ -100,7 +100,8 @@ static void fill(struct records *r, int n)
         space_nasbench201.random(&rng, text);
         if (!records_find(r, text)) {
             double score = (double)(rng_u32(&rng) % 100000);
-            assert_int_equal(records_add(r, text, score, 2 * score, 10 + r->n, 100, NULL), 0);
+            const struct record row = { .score = score, .truth = 2 * score, .cheap = -score, .params = 10 + r->n, .macs = 100 };
+            assert_int_equal(records_add(r, text, &row, NULL), 0);
         }
     }
     assert_int_equal(records_finish(r, NULL), 0);
@@ -127,7 +128,7 @@ static void every_seed_ends_at_the_optimum_when_all_is_evaluated(void **state)
     struct errbuf e = { 0 };
     fill(&r, 400);
     struct job_spec *spec = spec_of("random", 400);
-    struct sim_cfg cfg = { &r, spec, 20, 2, 0 };
+    struct sim_cfg cfg = { &r, spec, 20, 2, false, 0 };
     assert_int_equal(sim_run(&cfg, &out, &e), 0);
     assert_int_equal(out.point[out.n_points - 1].evaluations, 400);
     assert_true(out.point[out.n_points - 1].mean == 0 && out.n_reached == 20);
@@ -147,7 +148,7 @@ static void the_outcome_does_not_depend_on_the_number_of_threads(void **state)
     struct sim_result a, b;
     fill(&r, 3000);
     struct job_spec *spec = spec_of("evolution", 120);
-    struct sim_cfg cfg = { &r, spec, 25, 1, 10 };
+    struct sim_cfg cfg = { &r, spec, 25, 1, false, 10 };
     memset(&a, 0, sizeof a);
     memset(&b, 0, sizeof b);
     assert_int_equal(sim_run(&cfg, &a, NULL), 0);
@@ -167,7 +168,7 @@ static void constraints_and_short_lists_are_told_apart_from_success(void **state
     struct errbuf e = { 0 };
     fill(&r, 400);
     struct job_spec *spec = spec_of("random", 10);
-    struct sim_cfg cfg = { &r, spec, 3, 2, 0 };
+    struct sim_cfg cfg = { &r, spec, 3, 2, false, 0 };
     spec->constraints.max_params = 9; /* the list starts at 10 */
     assert_int_equal(sim_run(&cfg, &out, &e), -ERR_INPUT);
     assert_non_null(strstr(e.text, "the list of 400 covers too little"));

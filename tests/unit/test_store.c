@@ -364,7 +364,7 @@ static void a_database_of_the_first_version_is_taken_along(void **state)
     assert_int_equal(reader_job(r, 4, &row), 1);
     assert_true(row.n.scored == 1 && row.idle_ms == 0);
     assert_int_equal(reader_trial(r, 4, 0, t), 1);
-    assert_true(t->r.score == 0.5 && !t->told_failed && t->r.zero_cost.known == 0);
+    assert_true(t->r.score == 0.5 && !t->told_failed && t->r.zero_cost.known == 0 && t->rung == 0);
     job_row_fini(&row);
     free(t);
     reader_close(r);
