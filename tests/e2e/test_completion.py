@@ -33,7 +33,7 @@ def test_bash_offers_verbs_flags_and_jobs(box, load, submit):
     every = {name.split()[0] for name in verbs()}
     assert every <= set(bash(box, "didact", "")), "a verb of the program that bash does not offer"
     assert bash(box, "didact", "exte") == ["extend"]
-    assert set(bash(box, "didact", "dataset", "")) == {"import", "list", "show"}
+    assert set(bash(box, "didact", "dataset", "")) == {"import", "list", "show", "export"}
     assert bash(box, "didact", "best", "3", "--pa") == ["--pareto"]
     assert bash(box, "didact", "dataset", "import", "--na") == ["--name"]
     d = load(box.coordinator(folder=box.dir / "none"))
@@ -52,7 +52,7 @@ def test_fish_offers_verbs_flags_and_jobs(box, load, submit):
     every = {name.split()[0] for name in verbs()}
     assert every <= set(fish("didact "))
     assert fish("didact exte") == ["extend"]
-    assert set(fish("didact dataset ")) == {"import", "list", "show"}
+    assert set(fish("didact dataset ")) == {"import", "list", "show", "export"}
     assert fish("didact best 3 --pa") == ["--pareto"] and fish("didact jobs --pa") == []
     d = load(box.coordinator(folder=box.dir / "none"))
     submit(d, name="fine-search", budget={"trials": 3})
