@@ -19,10 +19,13 @@ endif
 ifeq ($(VARIANT),tsan)
 OPT     := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 endif
+ifeq ($(VARIANT),fuzz)
+OPT     := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+endif
 CFLAGS  += -std=gnu11 $(OPT) $(WARN) -ffp-contract=off -fno-math-errno -fno-trapping-math -pthread -I. -I$(B)/gen \
            -DDIDACT_VERSION='"$(VERSION)"' -D_GNU_SOURCE $(shell $(PKGCFG) --cflags $(PKGS))
 LDLIBS  := $(shell $(PKGCFG) --libs $(PKGS)) -lm -pthread
-LDFLAGS += $(if $(filter asan,$(VARIANT)),-fsanitize=address$(comma)undefined) $(if $(filter tsan,$(VARIANT)),-fsanitize=thread)
+LDFLAGS += $(if $(filter asan fuzz,$(VARIANT)),-fsanitize=address$(comma)undefined) $(if $(filter tsan,$(VARIANT)),-fsanitize=thread)
 comma   := ,
 
 # ---- what there is ----
@@ -35,6 +38,7 @@ ENGINE  := $(wildcard worker/engine/*.c)
 KERNELS := $(wildcard worker/engine/op/*.c worker/engine/cpu/*.c)
 CLIENT  := $(wildcard client/*.c)
 UNIT    := $(wildcard tests/unit/test_*.c tests/prop/test_*.c tests/fault/test_*.c)
+FUZZ    := $(wildcard tests/fuzz/fuzz_*.c)
 SUPPORT := $(wildcard tests/support/*.c)
 
 # The kernels are compiled once a variant: same source, other instruction set and real type (cpu/simd.h).
@@ -44,6 +48,9 @@ KVARS   := f64 f32_portable f32_avx2 f32_avx512
 else ifneq ($(filter aarch64%,$(ARCH)),)
 KVARS   := f64 f32_portable f32_neon
 else
+KVARS   := f64 f32_portable
+endif
+ifeq ($(VARIANT),fuzz) # every access of the plain loops is looked at, and clang takes minutes for the instrumented vectors
 KVARS   := f64 f32_portable
 endif
 KFLAGS_f64          := -DKV=f64 -DKV_F64
@@ -69,9 +76,9 @@ L_WORKER := $(B)/libworker.a
 L_ENGINE := $(B)/libengine.a
 L_CLIENT := $(B)/libclient.a
 PROGS    := didactd didact-worker didact
-TESTS    := $(patsubst %.c,$(B)/%,$(UNIT))
+TESTS    := $(patsubst %.c,$(B)/%,$(UNIT) $(FUZZ))
 
-.PHONY: all bench bench-engine help clean install deps demo test check asan unit e2e
+.PHONY: all bench bench-engine help clean install deps demo test check asan fuzz fuzzers unit e2e
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(PROGS:%=$(B)/%)
@@ -128,7 +135,14 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(SUPPORT)) $(L_CLIENT) $(L_COORD) $
 	$(call say,LINK)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 
-unit: $(TESTS) ## build the unit, property and fault tests
+# A fuzz target is one function; what calls it is libFuzzer, or (without clang) the replay of its corpus.
+FUZZ_CALLER := $(if $(filter fuzz,$(VARIANT)),-fsanitize=fuzzer,$(call obj,tests/fuzz/replay.c))
+$(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(call obj,tests/fuzz/support.c tests/fuzz/replay.c) $(L_WORKER) $(L_ENGINE) $(L_COMMON)
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(FUZZ_CALLER) $(filter-out %/replay.o,$^) $(LDLIBS)
+
+unit: $(TESTS) ## build the unit, property, fault and fuzz tests
 deps: ## install what is missing (Debian 12)
 	deploy/install-deps.sh
 demo: ## install what is missing, build, and search on real images (ten minutes)
@@ -136,7 +150,7 @@ demo: ## install what is missing, build, and search on real images (ten minutes)
 	+$(MAKE) --no-print-directory -j$$(nproc) all
 	build/didact demo
 check: all unit ## unit, property and fault tests
-	tests/run --variant $(VARIANT) unit prop fault
+	tests/run --variant $(VARIANT) unit prop fault fuzz
 test: ## everything that CI runs
 	deploy/install-deps.sh --test
 	+$(MAKE) --no-print-directory -j$$(nproc) all unit
@@ -144,7 +158,11 @@ test: ## everything that CI runs
 asan: ## unit and end-to-end tests under AddressSanitizer and UBSan
 	deploy/install-deps.sh --test
 	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=asan all unit
-	tests/run --variant asan unit prop fault e2e
+	tests/run --variant asan unit prop fault fuzz e2e
+fuzz: ## run every fuzz target for FUZZ_SECONDS (30) with libFuzzer and the sanitizers; needs clang
+	+$(MAKE) --no-print-directory -j$$(nproc) CC=clang VARIANT=fuzz fuzzers
+	tests/fuzz/run
+fuzzers: $(FUZZ:%.c=$(B)/%)
 install: SHARE = $(DESTDIR)$(PREFIX)/share
 install: all ## with manual page and shell completion, into PREFIX (default /usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/didact
@@ -171,4 +189,4 @@ build/bench/%: $(B)/obj/bench/%.o $(B)/obj/bench/ops.o $(L_WORKER) $(L_ENGINE) $
 	$(call say,LINK)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
--include $(O_ALL:.o=.d) $(patsubst %.c,$(B)/obj/%.d,$(UNIT) $(SUPPORT) $(wildcard bench/*.c) coordinator/main.c worker/main.c client/main.c)
+-include $(O_ALL:.o=.d) $(patsubst %.c,$(B)/obj/%.d,$(UNIT) $(SUPPORT) $(FUZZ) tests/fuzz/support.c tests/fuzz/replay.c $(wildcard bench/*.c) coordinator/main.c worker/main.c client/main.c)
