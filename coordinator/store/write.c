@@ -467,12 +467,12 @@ int writer_apply(struct writer *w, struct store_op *op)
         [OP_JOB_END] = { job_end, true },              [OP_TRIAL_LEASE] = { trial_lease, false },
         [OP_JOB_SPEC] = { job_spec, true },
         [OP_JOB_REOPEN] = { job_reopen, true },        [OP_TRIAL_RETRY] = { trial_retry, true },
-        [OP_TRIAL_REWAIT] = { trial_rewait, false },   [OP_TRIAL_RESULT] = { trial_result, true },
+        [OP_TRIAL_REWAIT] = { trial_rewait, false },   [OP_TRIAL_RESULT] = { trial_result, false },
         [OP_TRIAL_BOOKED] = { trial_booked, true },    [OP_BOOK_ADD] = { book_add, true },
         [OP_TRIAL_CHECKPOINT] = { trial_checkpoint, false }, [OP_TEACH_POINT] = { teach_point, false },
         [OP_BLOB_NAME] = { blob_name, false },         [OP_PROBE] = { probe, false },
     };
-    bool many = table[op->kind].many; /* several statements: all or none of them */
+    bool many = table[op->kind].many || op->filed; /* several statements: all or none of them */
     int rc = many ? run(w, S_SAVE, &op->err) : 0;
     if (rc < 0)
         return rc;

@@ -75,13 +75,16 @@ def test_rows_are_those_of_a_search(files, box, load, submit, tmp_path):
     assert float(exported[1].split(",")[-6]) == trials[got[0]["arch"]]["zero_cost"]["synflow"]
 
 
+@pytest.mark.limit(180)
 def test_the_file_has_the_same_bytes_for_any_threads_and_instructions(files, tmp_path):
     score(files, tmp_path / "a.csv", *FIDELITY, "--zero-cost", "all", "--threads", "1")
     score(files, tmp_path / "b.csv", *FIDELITY, "--zero-cost", "all", "--threads", "3")
-    isa = "portable"
-    score(files, tmp_path / "c.csv", *FIDELITY, "--zero-cost", "all", env={"DIDACT_ISA": isa})
     a = (tmp_path / "a.csv").read_bytes()
-    assert a == (tmp_path / "b.csv").read_bytes() == (tmp_path / "c.csv").read_bytes(), platform.machine()
+    assert a == (tmp_path / "b.csv").read_bytes()
+    few = tmp_path / "few.txt"  # plain C multiplies and adds in software: slow
+    few.write_text("\n".join(files.archs_list[:2]))
+    score(files, tmp_path / "c.csv", *FIDELITY, "--zero-cost", "all", env={"DIDACT_ISA": "portable"}, archs=few)
+    assert a.startswith((tmp_path / "c.csv").read_bytes()), platform.machine()
     got = rows(tmp_path / "a.csv")
     assert [r["arch"] for r in got] == files.archs_list + [files.archs_list[2]]
     assert got[2] == got[11] and len({r["synflow"] for r in got}) == 11
