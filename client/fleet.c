@@ -21,7 +21,7 @@ static void leases_text(const json_t *worker, char *out, size_t cap)
     }
 }
 
-static void workers_table(const json_t *doc)
+void workers_table(const json_t *doc, FILE *f, int width)
 {
     static const struct table_col cols[] = { { "WORKER", false, false }, { "STATE", false, false }, { "HOST", false, true },
         { "PID", true, false }, { "DEVICE", false, false }, { "BUSY", true, false }, { "DONE", true, false },
@@ -45,7 +45,7 @@ static void workers_table(const json_t *doc)
         table_cell(&t, "%s", fmt_time(s, doc_num(w, "last_seen_ms")));
         table_cell(&t, "%s", leases);
     }
-    table_print(&t, stdout, print_width(stdout));
+    table_print(&t, f, width);
     table_fini(&t);
 }
 
@@ -61,7 +61,7 @@ int verb_workers(struct cli *c)
     else if (json_array_size(json_object_get(doc, "workers")) == 0)
         printf("no workers; didact-worker --connect %s joins one\n", conn_endpoint(conn));
     else
-        workers_table(doc);
+        workers_table(doc, stdout, print_width(stdout));
     json_decref(doc);
     return 0;
 }

@@ -57,11 +57,24 @@ void cli_help_all(void)
 
 /* ---- the manual page, for `didact help --man | man -l -` and packagers ---- */
 
+/* One UTF-8 character that is not ASCII, as troff knows it; returns its last byte. */
+static const char *put_roff_wide(const char *s)
+{
+    unsigned c = (unsigned char)*s, n = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
+    c &= 0x3fu >> n;
+    for (; n && s[1]; n--)
+        c = c << 6 | ((unsigned char)*++s & 0x3f);
+    printf("\\[u%04X]", c);
+    return s;
+}
+
 static void put_roff(const char *s)
 {
     for (bool start = true; *s; s++) {
         if (*s == '\\')
             fputs("\\e", stdout);
+        else if ((unsigned char)*s >= 0x80)
+            s = put_roff_wide(s);
         else if (*s == '-')
             fputs("\\-", stdout);
         else if ((*s == '.' || *s == '\'') && start)
@@ -98,7 +111,9 @@ static void print_man(void)
     for (const struct verb *v = cli_verbs; v->name; v++) {
         printf(".SS ");
         put_roff(v->name);
-        printf(" %s\n", v->args);
+        putchar(' ');
+        put_roff(v->args);
+        putchar('\n');
         put_roff(v->about);
         printf(".\n.PP\n.nf\n");
         put_roff(v->example);

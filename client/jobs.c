@@ -28,7 +28,7 @@ static void tell_rest(const json_t *doc, const char *list)
 
 /* ---- jobs ---- */
 
-static void jobs_table(const json_t *doc)
+void jobs_table(const json_t *doc, FILE *f, int width)
 {
     static const struct table_col cols[] = { { "JOB", true, false }, { "NAME", false, true }, { "KIND", false, false },
         { "STATE", false, false }, { "TRIALS", true, false }, { "FAILED", true, false }, { "BEST", false, false },
@@ -57,7 +57,7 @@ static void jobs_table(const json_t *doc)
         table_cell(&t, "%s", job_ended(j) ? "" : fmt_seconds(s, doc_num(j, "eta_s")));
         table_cell(&t, "%s", fmt_time(s, doc_num(j, "created_ms")));
     }
-    table_print(&t, stdout, print_width(stdout));
+    table_print(&t, f, width);
     table_fini(&t);
 }
 
@@ -80,7 +80,7 @@ int verb_jobs(struct cli *c)
     } else if (json_array_size(json_object_get(doc, "jobs")) == 0) {
         printf("no jobs%s\n", state ? " in this state" : " yet; didact submit hands one in");
     } else {
-        jobs_table(doc);
+        jobs_table(doc, stdout, print_width(stdout));
         tell_rest(doc, "jobs");
     }
     json_decref(doc);

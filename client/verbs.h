@@ -27,7 +27,9 @@ int verb_retry(struct cli *c);
 int verb_set(struct cli *c);
 int verb_extend(struct cli *c);
 int verb_replay(struct cli *c);
-/* One JOB document for people. */
+/* One JOB document for people; and lists, as tables (width 0: as wide as they need). */
+void jobs_table(const json_t *doc, FILE *f, int width);
+void workers_table(const json_t *doc, FILE *f, int width);
 void show_job(const json_t *job, FILE *f);
 
 /* pages.c: `on` is called for every trial of a job, in the order `sort` ("index", or "score": the scored ones, best first), until it
@@ -74,6 +76,9 @@ int verb_wait(struct cli *c);
 int watch_job(struct conn *conn, const char *job, const struct watch_cfg *w, json_t **out, struct errbuf *e);
 bool job_ended(const json_t *job);
 int  job_exit_status(const json_t *job);  /* 0 succeeded, 1 failed or cancelled */
+
+/* top.c */
+int verb_top(struct cli *c);
 
 /* fleet.c */
 int verb_workers(struct cli *c);

@@ -223,9 +223,12 @@ static void on_reopened(struct store_op *op)
         op->job.row.spec_json = NULL; /* job_new takes it */
         struct job *j = job_new(s, &row, &c->spec, &e);
         int rc = j ? job_load(s, j, &e) : -ERR_NOMEM;
-        if (j && rc < 0) {
+        if (!j) { /* it is saved, and will be taken up with the next start */
+            free(row.spec_json);
+            log_error("job_reopened", "job=%llu error=\"%s\" next=\"it goes on after the next start\"", (ull)c->id, err_message(&e, rc));
+        } else if (rc < 0) {
             job_end(s, j, JOB_FAILED, err_message(&e, rc), NULL, NULL);
-        } else if (j) {
+        } else {
             log_info("job_reopened", "job=%llu action=%s retried=%llu", (ull)c->id, c->action, (ull)op->n_retried);
             job_maybe_end(s, j);
         }

@@ -78,7 +78,7 @@ def ended(box, load, submit):
 
 @pytest.mark.parametrize("argv", [
     ["jobs"], ["show", 1], ["trials", 1], ["results", 1], ["workers"], ["status"], ["replay", 1], ["watch", 1], ["wait", 1],
-    ["dataset", "list"], ["curriculum", "list"], ["space", "list"], ["best", 1], ["why", 1], ["why", "1/3"],
+    ["dataset", "list"], ["curriculum", "list"], ["space", "list"], ["best", 1], ["top"], ["why", 1], ["why", "1/3"],
     ["compare", 1, 1], ["best", 1, "--pareto", "score,macs"]])
 def test_every_reading_verb_speaks_json_and_words(ended, argv):
     names = verbs()

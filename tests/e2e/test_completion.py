@@ -77,7 +77,7 @@ def test_make_install_puts_everything_in_place(box):
     assert done.returncode == 0, done.stderr[-2000:]
     share = box.dir / "usr" / "share"
     page = (share / "man/man1/didact.1").read_text()
-    assert page.startswith(".TH DIDACT 1")
+    assert page.startswith(".TH DIDACT 1") and page.isascii() and "JOB\\[u2026]" in page
     for name in verbs():
         assert f".SS {name}".replace("-", "\\-") in page, name
     for shell, file in (("bash", "bash-completion/completions/didact"), ("zsh", "zsh/site-functions/_didact"),

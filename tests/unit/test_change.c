@@ -21,10 +21,11 @@ struct sim {
     struct worker *w;
     int64_t        now;
     struct task    lease; /* the last that left */
-    int            n_leases, n_taken;
+    int            n_leases, n_taken, fault;
 };
 
 static int64_t on_now(void *arg) { return ((struct sim *)arg)->now; }
+static int on_fault(void *arg)   { return ((struct sim *)arg)->fault; }
 
 static void on_send(void *arg, struct worker *w, const struct task *t)
 {
@@ -48,7 +49,8 @@ static void start(struct sim *s)
     static int peer;
     struct errbuf e = { 0 };
     const char *path = tmp_path(s->tmp, "didact.db");
-    assert_int_equal(store_open(&s->store, path, NULL, &e), 0);
+    struct store_cfg sc = { .fault = on_fault, .fault_arg = s };
+    assert_int_equal(store_open(&s->store, path, &sc, &e), 0);
     assert_int_equal(reader_open(&s->reader, path, &e), 0);
     struct sched_cfg cfg = { .store = s->store, .reader = s->reader, .heartbeat_ms = 10000000, .lease_ms = 10000000, .now_ms = on_now,
                              .send_lease = on_send, .image_shape = on_shape, .arg = s };
@@ -411,6 +413,62 @@ static void settings_change_a_living_job_and_survive_a_restart(void **state)
     assert_int_equal(sched_job(s->sched, other)->spec.parallel, 2);
 }
 
+/* ---- what goes wrong ---- */
+
+static void a_change_that_cannot_be_saved_changes_nothing(void **state)
+{
+    struct sim *s = *state;
+    struct event_row ev;
+    static const struct { const char *action, *text; } changes[] = {
+        { "set", "priority=7" }, { "extend", "budget.trials=99" }, { "retry", "" } };
+    uint64_t live = submit(s, 30, 3), over = submit(s, 6, 3);
+    assert_int_equal(change(s, over, "set", "priority=1").rc, 0); /* the first to be served */
+    work(s, 9, third_crashes);
+    assert_int_equal(job_row(s, over).state, JOB_SUCCEEDED);
+    for (int i = 0; i < 6; i++) {
+        uint64_t job = i % 2 ? live : over;
+        s->fault = ERR_IO;
+        assert_int_equal(change(s, job, changes[i / 2].action, changes[i / 2].text).rc, -ERR_IO);
+        s->fault = 0;
+        s->now += 2000; /* the store is probed */
+        sched_tick(s->sched);
+        store_flush(s->store);
+        assert_int_equal(reader_events(s->reader, job, -1, 10, on_event, &ev), job == over); /* the one that went well */
+    }
+    struct job *j = sched_job(s->sched, live);
+    assert_true(j->spec.priority == 0 && j->total == 30 && j->row.n.failed == 1 && j->n_waiting == 0 && !j->changing);
+    assert_null(sched_job(s->sched, over));
+    assert_int_equal(job_row(s, over).state, JOB_SUCCEEDED);
+    assert_int_equal(trial(s, over, 0)->state, TRIAL_FAILED);
+    assert_int_equal(change(s, over, "retry", "").rc, 0);
+    assert_int_equal(change(s, live, "extend", "budget.trials=99").rc, 0);
+    work(s, -1, third_crashes);
+    assert_int_equal(job_row(s, live).state, JOB_SUCCEEDED);
+    assert_int_equal(job_row(s, over).n.scored, 6);
+}
+
+/* Two people at once: the second is told to come again, or that it has been done. */
+static void one_change_at_a_time(void **state)
+{
+    struct sim *s = *state;
+    struct answer a = { 1, 0, "" }, b = { 1, 0, "" };
+    uint64_t job = submit(s, 10, 3);
+    sched_change(s->sched, job, "set", "priority=3", on_done, &a);
+    sched_change(s->sched, job, "set", "priority=4", on_done, &b);
+    store_flush(s->store);
+    assert_true(a.rc == 0 && b.rc == -ERR_BUSY);
+    assert_int_equal(sched_job(s->sched, job)->spec.priority, 3);
+    work(s, -1, third_crashes);
+    a.rc = b.rc = 1;
+    sched_change(s->sched, job, "retry", "", on_done, &a);
+    sched_change(s->sched, job, "extend", "budget.trials=20", on_done, &b);
+    store_flush(s->store);
+    assert_true(a.rc == 0 && b.rc == -ERR_STATE);
+    assert_non_null(strstr(b.text, "before"));
+    work(s, -1, third_crashes);
+    assert_int_equal(job_row(s, job).n.scored, 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -420,6 +478,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_retried_trial_has_its_next_attempt_and_one_result, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_proposed_does_not_depend_on_a_retry, setup, teardown),
         cmocka_unit_test_setup_teardown(what_would_fail_again_is_not_tried_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_change_that_cannot_be_saved_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_change_at_a_time, setup, teardown),
         cmocka_unit_test_setup_teardown(settings_change_a_living_job_and_survive_a_restart, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
