@@ -235,10 +235,40 @@ void teacher_unfold(struct teacher *t, uint64_t step)
 
 /* ---- learners ---- */
 
-static struct unroll_cfg unroll_of(const struct teacher *t, const struct net *n)
+static struct unroll_cfg unroll_of(const struct teacher *t, const struct learner_run *r)
 {
-    return (struct unroll_cfg){ .learner = n, .dtype = ENG_F32, .T = t->cfg.steps, .B = t->cfg.batch, .meta_batch = t->cfg.meta_batch,
+    return (struct unroll_cfg){ .learner = &r->net, .budget_bytes = r->budget, .dtype = ENG_F32, .T = t->cfg.steps, .B = t->cfg.batch, .meta_batch = t->cfg.meta_batch,
                                 .want_dx = t->kind->learns_images, .want_dy = t->cfg.learn_labels, .inner = t->cfg.inner };
+}
+
+/* Memory beside that of the learners at work. */
+static uint64_t fixed_bytes(const struct teacher *t)
+{
+    uint64_t own = (t->n_theta * 4 + t->n_x * (uint64_t)(2 + t->cfg.learners) + t->n_y * 2) * sizeof(float);
+    return own + (t->gen ? generator_bytes(t->gen) : 0);
+}
+
+/* What a learner takes; one that would not fit beside the others computes more again, where that is enough. */
+static int size_learner(const struct teacher *t, struct learner_run *r, struct errbuf *e)
+{
+    const uint64_t beside = r->net.param_count * sizeof(float) +
+                            (uint64_t)(t->cfg.n_meta_at + 1) * (uint64_t)t->cfg.meta_batch * (t->image + (uint64_t)t->data->d.n_classes) * 4;
+    const uint64_t fixed = fixed_bytes(t), room = t->mem_bytes > fixed ? (t->mem_bytes - fixed) / (uint64_t)t->n_crew : 0;
+    r->budget = 0;
+    struct unroll_cfg cfg = unroll_of(t, r);
+    int rc = unroll_predict(&cfg, &r->bytes, e);
+    if (rc < 0)
+        return rc;
+    if (t->mem_bytes && r->bytes + beside > room && room > beside) {
+        uint64_t less;
+        cfg.budget_bytes = room - beside;
+        if (unroll_predict(&cfg, &less, NULL) == 0) {
+            r->budget = cfg.budget_bytes;
+            r->bytes = less;
+        }
+    }
+    r->bytes += beside;
+    return 0;
 }
 
 static int draw_learners(struct teacher *t, struct errbuf *e)
@@ -250,12 +280,9 @@ static int draw_learners(struct teacher *t, struct errbuf *e)
         int rc = teacher_draw(t, t->meta_step, (uint64_t)k, &r->net, r->arch, e);
         if (rc < 0)
             return rc;
-        struct unroll_cfg cfg = unroll_of(t, &r->net);
         r->macs = net_macs(&r->net);
-        if ((rc = unroll_predict(&cfg, &r->bytes, e)) < 0)
+        if ((rc = size_learner(t, r, e)) < 0)
             return rc;
-        r->bytes += r->net.param_count * sizeof(float) +
-                    (uint64_t)(t->cfg.n_meta_at + 1) * (uint64_t)t->cfg.meta_batch * (t->image + (uint64_t)t->data->d.n_classes) * 4;
     }
     return 0;
 }
@@ -272,13 +299,11 @@ static void sort_largest_first(struct teacher *t, int *order)
 
 static int check_memory(struct teacher *t, struct errbuf *e)
 {
-    uint64_t fixed = (t->n_theta * 4 + t->n_x * (uint64_t)(2 + t->cfg.learners) + t->n_y * 2) * sizeof(float), top = 0;
-    if (t->gen)
-        fixed += generator_bytes(t->gen);
+    uint64_t top = 0;
     for (int k = 0; k < t->cfg.learners; k++)
         if (t->run[k].bytes > top)
             top = t->run[k].bytes;
-    uint64_t need = fixed + top * (uint64_t)t->n_crew;
+    uint64_t need = fixed_bytes(t) + top * (uint64_t)t->n_crew;
     if (need > t->peak_bytes)
         t->peak_bytes = need;
     if (t->mem_bytes && need > t->mem_bytes)
@@ -319,7 +344,7 @@ static void run_learner(void *arg, int item, int thread)
     int k = job->order[item];
     struct learner_run *r = &t->run[k];
     uint64_t rows = (uint64_t)(t->cfg.n_meta_at + 1) * (uint64_t)t->cfg.meta_batch;
-    struct unroll_cfg cfg = unroll_of(t, &r->net);
+    struct unroll_cfg cfg = unroll_of(t, r);
     struct unroll *u = NULL;
     float *w0 = mem_array(r->net.param_count, 4), *x = mem_array(rows * t->image, 4);
     float *y = mem_array(rows * (uint64_t)t->data->d.n_classes, 4);

@@ -12,7 +12,7 @@
 struct learner_run {
     struct net net;
     char       arch[ARCH_TEXT_MAX];
-    uint64_t   macs, bytes;
+    uint64_t   macs, bytes, budget; /* budget: of its unroll, where the usual way would not fit; or 0 */
     float     *dx, *dy;
     double    *dlr, *dmu;
     double     loss, norm;

@@ -98,6 +98,30 @@ static void two_threads_inside_one_learner_change_no_bit(void **state)
     assert_string_equal(one.artifact, two.artifact);
 }
 
+static void a_teacher_short_of_memory_computes_more_again_and_changes_no_bit(void **state)
+{
+    struct bench b;
+    struct errbuf e = { 0 };
+    int done = 0, refused = 0;
+    prepare(state, &b, 1);
+    struct trial_result usual = teach(&b);
+    for (uint64_t percent = 99; percent >= 50 && !refused; percent--) {
+        struct trial_result r = { 0 };
+        prepare(state, &b, 1);
+        b.desk.env.mem_bytes = usual.mem_bytes * percent / 100;
+        int rc = task_teach(&b.task, &b.desk.env, &r, &e);
+        if (rc < 0) {
+            assert_int_equal(rc, -ERR_NOMEM);
+            refused++;
+            continue;
+        }
+        assert_true(r.mem_bytes <= b.desk.env.mem_bytes);
+        assert_string_equal(r.artifact, usual.artifact);
+        done++;
+    }
+    assert_true(done > 0 && refused > 0);
+}
+
 static void a_stopped_teacher_goes_on_as_if_it_had_never_stopped(void **state)
 {
     struct bench b;
@@ -432,6 +456,7 @@ int main(void)
         TEST(a_teacher_ends_with_a_curriculum_and_a_checkpoint),
         TEST(the_curriculum_has_the_same_bits_with_one_two_and_four_threads),
         TEST(two_threads_inside_one_learner_change_no_bit),
+        TEST(a_teacher_short_of_memory_computes_more_again_and_changes_no_bit),
         TEST(a_stopped_teacher_goes_on_as_if_it_had_never_stopped),
         TEST(a_checkpoint_of_another_job_is_refused_by_name),
         TEST(training_lowers_the_meta_loss),
