@@ -5,22 +5,22 @@
 #include <string.h>
 
 const struct op_traits op_traits[OP_COUNT] = {
-    [OP_CONV] = { "conv", .keeps_in = true, .keeps_adj = true },
-    [OP_DWCONV] = { "dwconv", .keeps_in = true, .keeps_adj = true, .again = 9 },
+    [OP_CONV] = { "conv", .by_image = true, .keeps_in = true, .keeps_adj = true },
+    [OP_DWCONV] = { "dwconv", .by_image = true, .keeps_in = true, .keeps_adj = true, .again = 9 },
     [OP_BIAS] = { "bias", .again = 1 },
     [OP_WNORM] = { "wnorm", .keeps_in = true, .keeps_adj = true },
-    [OP_BN] = { "bn", .keeps_in = true, .keeps_adj = true, .again = 3 },
-    [OP_LRELU] = { "lrelu", .keeps_out = true, .again = 1 },
-    [OP_TANH] = { "tanh", .keeps_out = true, .keeps_adj = true },
-    [OP_MAXPOOL] = { "maxpool" },
-    [OP_AVGPOOL] = { "avgpool", .again = 4 },
-    [OP_GAP] = { "gap" },
-    [OP_FLATTEN] = { "flatten", .again = 2 },
-    [OP_UNFLATTEN] = { "unflatten", .again = 2 },
-    [OP_UP2] = { "up2", .again = 1 },
-    [OP_REFLECTPAD] = { "reflectpad", .again = 1 },
-    [OP_ADD] = { "add", .again = 2 },
-    [OP_CONCAT] = { "concat", .again = 1 },
+    [OP_BN] = { "bn", .by_image = true, .gathers = true, .keeps_in = true, .keeps_adj = true, .again = 3 },
+    [OP_LRELU] = { "lrelu", .by_image = true, .keeps_out = true, .again = 1 },
+    [OP_TANH] = { "tanh", .by_image = true, .keeps_out = true, .keeps_adj = true },
+    [OP_MAXPOOL] = { "maxpool", .by_image = true },
+    [OP_AVGPOOL] = { "avgpool", .by_image = true, .again = 4 },
+    [OP_GAP] = { "gap", .by_image = true },
+    [OP_FLATTEN] = { "flatten", .by_image = true, .again = 2 },
+    [OP_UNFLATTEN] = { "unflatten", .by_image = true, .again = 2 },
+    [OP_UP2] = { "up2", .by_image = true, .again = 1 },
+    [OP_REFLECTPAD] = { "reflectpad", .by_image = true, .again = 1 },
+    [OP_ADD] = { "add", .by_image = true, .again = 2 },
+    [OP_CONCAT] = { "concat", .by_image = true, .again = 1 },
 };
 
 /* A leaky ReLU's output has the sign of its input, so that it can tell which side it was on; not so under a negative slope. */
@@ -270,6 +270,8 @@ int plan_compile(const struct net *net, int batch, enum eng_dtype t, unsigned ne
         rc = mark_flow(p, e);
     if (rc == 0)
         rc = plan_place(p, wish ? wish : &(struct plan_wish){ .at_most = UINT64_MAX }, e);
+    if (rc == 0)
+        rc = plan_steps(p, e);
     if (rc < 0) {
         eng_plan_free(p);
         return rc;
@@ -318,6 +320,8 @@ void eng_plan_free(struct eng_plan *p)
     free(p->tensor);
     free(p->unread);
     free(p->redo);
+    free(p->forth);
+    free(p->back);
     free(p->running);
     if (p->owns_arena)
         free(p->arena);
