@@ -3,6 +3,6 @@
 #ifndef DIDACT_ENGINE_VERSION_H
 #define DIDACT_ENGINE_VERSION_H
 
-#define ENGINE_VERSION "1"
+#define ENGINE_VERSION "2"
 
 #endif

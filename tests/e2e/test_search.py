@@ -293,6 +293,7 @@ def test_a_teacher_then_a_search_then_a_verification(box, load, submit):
     assert v["ci_low"] <= v["spearman"] <= v["ci_high"]
 
 
+@pytest.mark.limit(180)
 def test_a_teacher_goes_on_from_its_checkpoint_after_its_worker_is_killed(box, load, submit):
     d = load(box.coordinator(lease_ms=1500))
     w = box.worker(d)

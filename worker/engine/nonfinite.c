@@ -73,6 +73,8 @@ static void on_op(void *arg, const struct eng_plan *p, int node, int rule, op_ru
         nonfinite_look(h, p->tensor[n->out].elems, rule == DUAL_BACKWARD ? c->out.adj_dot : NULL, "tangent of the gradient of the loss by the logits");
     }
     fn(c);
+    if (c->part == OP_GATHER)
+        return; /* it has written nothing yet */
     if (forward)
         look_ahead(h, n, rule, c);
     else
@@ -85,12 +87,14 @@ void nonfinite_begin(struct nonfinite *h, struct eng_plan *p)
     *h = (struct nonfinite){ .plan = p, .probe = p->probe, .probe_arg = p->probe_arg };
     p->probe = on_op;
     p->probe_arg = h;
+    p->op_by_op = true;
 }
 
 void nonfinite_end(struct nonfinite *h)
 {
     h->plan->probe = h->probe;
     h->plan->probe_arg = h->probe_arg;
+    h->plan->op_by_op = false;
 }
 
 void nonfinite_step(struct nonfinite *h, const void *w, const void *x, const void *y, void *g)

@@ -78,6 +78,8 @@ struct op_traits {
     bool keeps_in;                 /* backward reads val (and dot) of its inputs */
     bool keeps_out;                /* backward reads val (and dot) of its output; dual_forward too may then read its val */
     bool keeps_adj;                /* dual_backward reads adj of its output */
+    bool by_image;                 /* may be called for blocks of images (op_call.first) */
+    bool gathers;                  /* needs sums over all images before it can say anything of one: op_part */
     int  again;                    /* what computing an element again costs, in passes over it; 0: too much to consider */
 };
 extern const struct op_traits op_traits[OP_COUNT];

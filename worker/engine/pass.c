@@ -74,17 +74,8 @@ static void run(const struct eng_plan *p, int i, int rule, const struct op_call 
         p->probe(p->probe_arg, p, i, rule, fn[rule], c);
     else
         fn[rule](c);
-    if (p->watch && rule == FORWARD)
+    if (p->watch && rule == FORWARD && c->part != OP_GATHER)
         show_rectified(p, &p->node[i], c);
-}
-
-static void walk_forward(const struct eng_plan *p, const struct bound *b, bool dual)
-{
-    for (int i = 0; i < p->n_nodes; i++) {
-        struct op_call c = bind(p, b, &p->node[i]);
-        if (!b->kept || c.out.dot)
-            run(p, i, dual && c.out.dot ? DUAL_FORWARD : FORWARD, &c);
-    }
 }
 
 static void clear_unread(const struct eng_plan *p, const struct bound *b)
@@ -98,26 +89,83 @@ static void clear_unread(const struct eng_plan *p, const struct bound *b)
     }
 }
 
-static void go_again(const struct eng_plan *p, const struct bound *b, int node, bool dual)
+static void *moved(void *buffer, uint64_t bytes) { return buffer ? (char *)buffer + bytes : NULL; }
+
+static void move_view(const struct eng_plan *p, int tensor, int first, struct op_view *v)
 {
-    struct op_call c = bind(p, b, &p->node[node]);
-    c.again = true;
-    run(p, node, dual && c.out.dot ? DUAL_FORWARD : FORWARD, &c);
+    const struct tensor *t = &p->tensor[p->tensor[tensor].root];
+    const uint64_t bytes = t->batched ? t->elems / (uint64_t)p->batch * (uint64_t)first * eng_dtype_size(p->dtype) : 0;
+    v->val = moved(v->val, bytes);
+    v->dot = moved(v->dot, bytes);
+    v->adj = moved(v->adj, bytes);
+    v->adj_dot = moved(v->adj_dot, bytes);
 }
+
+/* The part of a call that concerns `batch` images after `first` others. */
+static struct op_call slice(const struct eng_plan *p, const struct op_call *whole, int node, int first, int batch)
+{
+    const struct node *n = &p->node[node];
+    struct op_call c = *whole;
+    c.first = first;
+    c.batch = batch;
+    for (int k = 0; k < n->n_in; k++)
+        move_view(p, n->in[k], first, &c.in[k]);
+    move_view(p, n->out, first, &c.out);
+    return c;
+}
+
+struct bound_step { int node, rule; bool skip; struct op_call c; };
+
+static struct bound_step bind_step(const struct eng_plan *p, const struct bound *b, const struct step *s, bool dual)
+{
+    struct bound_step x = { .node = s->node, .c = bind(p, b, &p->node[s->node]) };
+    x.c.again = s->again;
+    x.c.part = s->part;
+    if (b->back && !s->again)
+        x.rule = dual ? DUAL_BACKWARD : BACKWARD;
+    else {
+        x.rule = dual && x.c.out.dot ? DUAL_FORWARD : FORWARD;
+        x.skip = b->kept && !x.c.out.dot;
+    }
+    return x;
+}
+
+/* A run of steps: all of it for one block of images, then for the next (blocks.c). */
+static void run_blocks(const struct eng_plan *p, const struct bound *b, const struct step *s, bool dual)
+{
+    struct bound_step bound[STEP_MOST];
+    const int images = p->op_by_op ? p->batch : s->images[dual] * eng_pool_threads(p->pool);
+    for (int i = 0; i < s->run; i++)
+        bound[i] = bind_step(p, b, &s[i], dual);
+    for (int first = 0; first < p->batch; first += images)
+        for (int i = 0; i < s->run; i++) {
+            const int left = p->batch - first;
+            struct op_call c = slice(p, &bound[i].c, bound[i].node, first, left < images ? left : images);
+            if (!bound[i].skip)
+                run(p, bound[i].node, bound[i].rule, &c);
+        }
+}
+
+static void walk(const struct eng_plan *p, const struct bound *b, const struct step *s, int n, bool dual)
+{
+    for (int i = 0; i < n; i += s[i].run)
+        if (s[i].run > 1)
+            run_blocks(p, b, &s[i], dual);
+        else {
+            struct bound_step x = bind_step(p, b, &s[i], dual);
+            if (!x.skip)
+                run(p, x.node, x.rule, &x.c);
+        }
+}
+
+static void walk_forward(const struct eng_plan *p, const struct bound *b, bool dual) { walk(p, b, p->forth, p->n_forth, dual); }
 
 static void walk_backward(const struct eng_plan *p, const struct bound *forth, bool dual)
 {
     struct bound b = *forth;
     b.back = true;
     clear_unread(p, &b);
-    for (int i = p->n_nodes - 1, r = 0; i >= 0; i--) {
-        if (!p->tensor[p->node[i].out].needs_adj)
-            continue;
-        for (; r < p->n_redo && p->redo[r].before == i; r++)
-            go_again(p, &b, p->redo[r].node, dual);
-        struct op_call c = bind(p, &b, &p->node[i]);
-        run(p, i, dual ? DUAL_BACKWARD : BACKWARD, &c);
-    }
+    walk(p, &b, p->back, p->n_back, dual);
 }
 
 static struct op_view output(const struct eng_plan *p, const struct bound *b) { return view(p, b, p->output, (struct op_view){ 0 }); }
@@ -136,6 +184,7 @@ void eng_plan_watch(struct eng_plan *p, eng_watch fn, void *arg)
 {
     p->watch = fn;
     p->watch_arg = arg;
+    p->op_by_op = fn != NULL;
 }
 
 double eng_loss(struct eng_plan *p, const void *logits, const void *y) { return p->k->loss(p->batch, width(p), logits, y, NULL); }

@@ -5,22 +5,22 @@
 #include <string.h>
 
 const struct op_traits op_traits[OP_COUNT] = {
-    [OP_CONV] = { .name = "conv", .keeps_in = true, .keeps_adj = true },
-    [OP_DWCONV] = { .name = "dwconv", .keeps_in = true, .keeps_adj = true, .again = 9 },
+    [OP_CONV] = { .name = "conv", .by_image = true, .keeps_in = true, .keeps_adj = true },
+    [OP_DWCONV] = { .name = "dwconv", .by_image = true, .keeps_in = true, .keeps_adj = true, .again = 9 },
     [OP_BIAS] = { .name = "bias", .again = 1 },
     [OP_WNORM] = { .name = "wnorm", .keeps_in = true, .keeps_adj = true },
-    [OP_BN] = { .name = "bn", .keeps_in = true, .keeps_adj = true, .again = 3 },
-    [OP_LRELU] = { .name = "lrelu", .keeps_out = true, .again = 1 },
-    [OP_TANH] = { .name = "tanh", .keeps_out = true, .keeps_adj = true },
-    [OP_MAXPOOL] = { .name = "maxpool" },
-    [OP_AVGPOOL] = { .name = "avgpool", .again = 4 },
-    [OP_GAP] = { .name = "gap" },
-    [OP_FLATTEN] = { .name = "flatten", .again = 2 },
-    [OP_UNFLATTEN] = { .name = "unflatten", .again = 2 },
-    [OP_UP2] = { .name = "up2", .again = 1 },
-    [OP_REFLECTPAD] = { .name = "reflectpad", .again = 1 },
-    [OP_ADD] = { .name = "add", .again = 2 },
-    [OP_CONCAT] = { .name = "concat", .again = 1 },
+    [OP_BN] = { .name = "bn", .by_image = true, .gathers = true, .keeps_in = true, .keeps_adj = true, .again = 3 },
+    [OP_LRELU] = { .name = "lrelu", .by_image = true, .keeps_out = true, .again = 1 },
+    [OP_TANH] = { .name = "tanh", .by_image = true, .keeps_out = true, .keeps_adj = true },
+    [OP_MAXPOOL] = { .name = "maxpool", .by_image = true },
+    [OP_AVGPOOL] = { .name = "avgpool", .by_image = true, .again = 4 },
+    [OP_GAP] = { .name = "gap", .by_image = true },
+    [OP_FLATTEN] = { .name = "flatten", .by_image = true, .again = 2 },
+    [OP_UNFLATTEN] = { .name = "unflatten", .by_image = true, .again = 2 },
+    [OP_UP2] = { .name = "up2", .by_image = true, .again = 1 },
+    [OP_REFLECTPAD] = { .name = "reflectpad", .by_image = true, .again = 1 },
+    [OP_ADD] = { .name = "add", .by_image = true, .again = 2 },
+    [OP_CONCAT] = { .name = "concat", .by_image = true, .again = 1 },
 };
 
 /* A leaky ReLU's output has the sign of its input, so that it can tell which side it was on; not so under a negative slope. */
@@ -285,6 +285,8 @@ int plan_compile(const struct net *net, int batch, enum eng_dtype t, unsigned ne
         rc = mark_flow(p, e);
     if (rc == 0)
         rc = plan_place(p, wish ? wish : &(struct plan_wish){ .at_most = UINT64_MAX }, e);
+    if (rc == 0)
+        rc = plan_steps(p, e);
     if (rc < 0) {
         eng_plan_free(p);
         return rc;
@@ -334,6 +336,8 @@ void eng_plan_free(struct eng_plan *p)
     free(p->unread);
     free(p->redo);
     free(p->alive);
+    free(p->forth);
+    free(p->back);
     free(p->running);
     if (p->owns_arena)
         free(p->arena);

@@ -1,4 +1,4 @@
-/* plan.h - a compiled network, for plan.c, place.c, pass.c, unroll.c and those who show plans. */
+/* plan.h - a compiled network, for plan.c, place.c, blocks.c, pass.c, unroll.c and those who show plans. */
 #ifndef DIDACT_ENGINE_PLAN_H
 #define DIDACT_ENGINE_PLAN_H
 
@@ -36,6 +36,11 @@ struct node {
  * struct op_rules, in the order of declaration. */
 typedef void (*plan_probe)(void *arg, const struct eng_plan *p, int node, int rule, op_rule fn, const struct op_call *c);
 
+/* One call of a rule (blocks.c). At the first of a run of steps that go block by block: how many, the images of a block in a plain and
+ * in a tangent pass for one thread, and what they are a multiple of. */
+enum { STEP_MOST = 24 };       /* steps of one run */
+struct step { int node; bool again; enum op_part part; int run, images[2], least; };
+
 /* Before node `before` goes back, node `node` goes forward once more. */
 struct redo { int before, node; };
 
@@ -58,6 +63,8 @@ struct eng_plan {
     int             n_redo;
     uint64_t       *alive;     /* [n_times] bytes in use at each time of the pass (place.c), of arena without scratch */
     int             n_times;
+    struct step    *forth, *back; /* what a pass calls, in order */
+    int             n_forth, n_back;
     uint64_t        scratch, scratch_bytes, bytes;
     uint64_t        kept_bytes; /* of one plain pass; 0 without plan_wish.keep */
     char           *arena, *kept; /* kept: set before each pass */
@@ -67,6 +74,7 @@ struct eng_plan {
     struct eng_pool *pool;     /* borrowed */
     plan_probe      probe;     /* NULL, but in a profile */
     void           *probe_arg;
+    bool            op_by_op;  /* somebody looks at whole buffers between ops: no blocks of images */
     eng_watch       watch;     /* NULL: nobody looks at rectifiers */
     void           *watch_arg;
 };
@@ -74,6 +82,7 @@ struct eng_plan {
 /* Everything but the arena. wish NULL: nothing kept, nothing computed again. */
 int  plan_compile(const struct net *net, int batch, enum eng_dtype t, unsigned need, const struct plan_wish *wish, struct eng_plan **out, struct errbuf *e);
 int  plan_place(struct eng_plan *p, const struct plan_wish *wish, struct errbuf *e);
+int  plan_steps(struct eng_plan *p, struct errbuf *e);
 bool plan_keeps_in(const struct node *n);          /* its backward reads its inputs, its output */
 bool plan_keeps_out(const struct node *n);
 void plan_attach(struct eng_plan *p, void *arena); /* borrowed, p->bytes, 64-aligned */

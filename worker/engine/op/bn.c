@@ -82,21 +82,26 @@ static inline struct lanes lanes_of(const struct bn *b, int c, int n)
 
 /* ---- sums ---- */
 
-#define ROWS4(body) /* the rows of a chunk: k is the chain, at the place */                              \
+/* Four chains are four variables: an array that is indexed by the row would live in memory. */
+#define IN_CHAINS(term) /* term(at, k): the row at this place goes to chain k */                         \
     {                                                                                                    \
         size_t r = rows.from;                                                                            \
-        for (; r + 4 <= rows.to; r += 4)                                                                 \
-            _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++) {                                        \
-                const size_t at = (r + (size_t)k) * (size_t)b->C + (size_t)c;                            \
-                body                                                                                     \
-            }                                                                                            \
-        for (int k = 0; r < rows.to; r++, k++) {                                                         \
-            const size_t at = r * (size_t)b->C + (size_t)c;                                              \
-            body                                                                                         \
+        for (; r + 4 <= rows.to; r += 4) {                                                               \
+            const size_t at = r * C + (size_t)c;                                                         \
+            term(at, k0);                                                                                \
+            term(at + C, k1);                                                                            \
+            term(at + 2 * C, k2);                                                                        \
+            term(at + 3 * C, k3);                                                                        \
         }                                                                                                \
+        if (r < rows.to) term(r * C + (size_t)c, k0);                                                    \
+        if (r + 1 < rows.to) term((r + 1) * C + (size_t)c, k1);                                          \
+        if (r + 2 < rows.to) term((r + 2) * C + (size_t)c, k2);                                          \
     }
 
-static inline vr chains(const vr a[4]) { return vadd(vadd(a[0], a[1]), vadd(a[2], a[3])); }
+struct chain { vr s0, s1, s2, s3; }; /* of as many sums */
+#define JOINED(s) vadd(vadd(k0.s, k1.s), vadd(k2.s, k3.s))
+static inline struct chain begin(void) { return (struct chain){ vzero(), vzero(), vzero(), vzero() }; }
+
 static inline void put(double *part, vr v, int n)
 {
     real lane[VL];
@@ -107,24 +112,33 @@ static inline void put(double *part, vr v, int n)
 
 static inline __attribute__((always_inline)) void stat_block(const struct bn *b, struct cut_rows rows, int c, int n, double *part, const bool has_dot)
 {
-    vr sum[4], d1[4], d2[4], xd[4], dx[4];
-    for (int k = 0; k < 4; k++) sum[k] = d1[k] = d2[k] = xd[k] = dx[k] = vzero();
-    ROWS4(sum[k] = vadd(sum[k], vload(b->x + at, n));)
-    const vr shift = vmul(chains(sum), vset(1 / (real)(rows.to - rows.from)));
-    ROWS4(vr d = vsub(vload(b->x + at, n), shift);
-          d1[k] = vadd(d1[k], d);
-          d2[k] = vfma(d, d, d2[k]);
-          if (has_dot) {
-              vr t = vload(b->xdot + at, n);
-              xd[k] = vadd(xd[k], t);
-              dx[k] = vfma(d, t, dx[k]);
-          })
+    const real *x = b->x, *xdot = b->xdot;
+    const size_t C = (size_t)b->C;
+    struct chain k0 = begin(), k1 = k0, k2 = k0, k3 = k0;
+#define TERM(at, k) k.s0 = vadd(k.s0, vload(x + (at), n))
+    IN_CHAINS(TERM)
+#undef TERM
+    const vr shift = vmul(JOINED(s0), vset(1 / (real)(rows.to - rows.from)));
+    k0 = k1 = k2 = k3 = begin();
+#define TERM(at, k)                                                 \
+    {                                                               \
+        const vr d = vsub(vload(x + (at), n), shift);               \
+        k.s0 = vadd(k.s0, d);                                       \
+        k.s1 = vfma(d, d, k.s1);                                    \
+        if (has_dot) {                                              \
+            const vr t = vload(xdot + (at), n);                     \
+            k.s2 = vadd(k.s2, t);                                   \
+            k.s3 = vfma(d, t, k.s3);                                \
+        }                                                           \
+    }
+    IN_CHAINS(TERM)
+#undef TERM
     part += c;
-    put(part + C_SHIFT * b->C, shift, n);
-    put(part + C_D * b->C, chains(d1), n);
-    put(part + C_DD * b->C, chains(d2), n);
-    put(part + C_XDOT * b->C, chains(xd), n);
-    put(part + C_DXDOT * b->C, chains(dx), n);
+    put(part + C_SHIFT * C, shift, n);
+    put(part + C_D * C, JOINED(s0), n);
+    put(part + C_DD * C, JOINED(s1), n);
+    put(part + C_XDOT * C, JOINED(s2), n);
+    put(part + C_DXDOT * C, JOINED(s3), n);
 }
 
 static inline __attribute__((always_inline)) void back_block(const struct bn *b, struct cut_rows rows, int c, int n, double *part,
@@ -132,27 +146,31 @@ static inline __attribute__((always_inline)) void back_block(const struct bn *b,
 {
     const struct lanes l = lanes_of(b, c, n);
     const vr one = vset(1), slope = vset(b->slope);
-    vr s1[4], s2[4], t1[4], t2[4];
-    for (int k = 0; k < 4; k++) s1[k] = s2[k] = t1[k] = t2[k] = vzero();
-    ROWS4(vr d = vsub(vload(b->x + at, n), l.m);
-          vr h = vmul(d, l.r);
-          vr mask = vpos(vfma(h, l.gain, l.bias), one, slope);
-          vr g = vmul(vload(b->g + at, n), mask);
-          s1[k] = vadd(s1[k], g);
-          s2[k] = vfma(g, h, s2[k]);
-          if (dual) {
-              vr gd = vmul(vload(b->gdot + at, n), mask);
-              t1[k] = vadd(t1[k], gd);
-              t2[k] = vfma(gd, h, t2[k]);
-              if (has_dot)
-                  t2[k] = vfma(g, vfma(vsub(vload(b->xdot + at, n), l.mdot), l.r, vmul(d, l.rdot)), t2[k]);
-          })
+    const real *x = b->x, *xdot = b->xdot, *gy = b->g, *gydot = b->gdot;
+    const size_t C = (size_t)b->C;
+    struct chain k0 = begin(), k1 = k0, k2 = k0, k3 = k0;
+#define TERM(at, k)                                                                                                    \
+    {                                                                                                                  \
+        const vr d = vsub(vload(x + (at), n), l.m), h = vmul(d, l.r), mask = vpos(vfma(h, l.gain, l.bias), one, slope); \
+        const vr g = vmul(vload(gy + (at), n), mask);                                                                  \
+        k.s0 = vadd(k.s0, g);                                                                                          \
+        k.s1 = vfma(g, h, k.s1);                                                                                       \
+        if (dual) {                                                                                                    \
+            const vr gd = vmul(vload(gydot + (at), n), mask);                                                          \
+            k.s2 = vadd(k.s2, gd);                                                                                     \
+            k.s3 = vfma(gd, h, k.s3);                                                                                  \
+            if (has_dot)                                                                                               \
+                k.s3 = vfma(g, vfma(vsub(vload(xdot + (at), n), l.mdot), l.r, vmul(d, l.rdot)), k.s3);                 \
+        }                                                                                                              \
+    }
+    IN_CHAINS(TERM)
+#undef TERM
     part += c;
-    put(part, chains(s1), n);
-    put(part + b->C, chains(s2), n);
+    put(part, JOINED(s0), n);
+    put(part + C, JOINED(s1), n);
     if (dual) {
-        put(part + 2 * b->C, chains(t1), n);
-        put(part + 3 * b->C, chains(t2), n);
+        put(part + 2 * C, JOINED(s2), n);
+        put(part + 3 * C, JOINED(s3), n);
     }
 }
 
@@ -265,26 +283,27 @@ static inline __attribute__((always_inline)) void apply_rows(const struct bn *b,
 {
     const struct lanes l = lanes_of(b, c, n);
     const vr one = vset(1), slope = vset(b->slope), gr = vmul(l.gain, l.r), grdot = vfma(l.gaindot, l.r, vmul(l.gain, l.rdot));
-    for (size_t r = rows.from; r < rows.to; r++) {
-        const size_t at = r * (size_t)b->C + (size_t)c;
-        vr d = vsub(vload(b->x + at, n), l.m), h = vmul(d, l.r), p = vfma(h, l.gain, l.bias), mask = vpos(p, one, slope);
-        vr hd = vzero();
-        if ((mode == APPLY_DUAL_FORWARD || mode == APPLY_DUAL_BACK) && has_dot)
-            hd = vfma(vsub(vload(b->xdot + at, n), l.mdot), l.r, vmul(d, l.rdot));
-        if ((mode == APPLY_FORWARD || mode == APPLY_DUAL_FORWARD) && b->y)
-            vstore(b->y + at, vmul(p, mask), n);
+    const real *x = b->x, *xdot = b->xdot, *gy = b->g, *gydot = b->gdot;
+    real *y = b->y, *ydot = b->ydot, *gx = b->gx, *gxdot = b->gxdot;
+    const bool acc = b->back_acc, tangent = (mode == APPLY_DUAL_FORWARD || mode == APPLY_DUAL_BACK) && has_dot;
+    const size_t C = (size_t)b->C;
+    for (size_t at = rows.from * C + (size_t)c, end = rows.to * C; at < end; at += C) {
+        vr d = vsub(vload(x + at, n), l.m), h = vmul(d, l.r), p = vfma(h, l.gain, l.bias), mask = vpos(p, one, slope);
+        vr hd = tangent ? vfma(vsub(vload(xdot + at, n), l.mdot), l.r, vmul(d, l.rdot)) : vzero();
+        if ((mode == APPLY_FORWARD || mode == APPLY_DUAL_FORWARD) && y)
+            vstore(y + at, vmul(p, mask), n);
         if (mode == APPLY_DUAL_FORWARD)
-            vstore(b->ydot + at, vmul(vfma(l.gaindot, h, vfma(l.gain, hd, l.biasdot)), mask), n);
+            vstore(ydot + at, vmul(vfma(l.gaindot, h, vfma(l.gain, hd, l.biasdot)), mask), n);
         if (mode == APPLY_BACK || mode == APPLY_DUAL_BACK) {
-            vr g = vmul(vload(b->g + at, n), mask), core = vsub(vsub(g, l.s1), vmul(h, l.s2));
-            vr gx = vmul(gr, core);
-            if (b->gx)
-                vstore(b->gx + at, b->back_acc ? vadd(vload(b->gx + at, n), gx) : gx, n);
+            vr g = vmul(vload(gy + at, n), mask), core = vsub(vsub(g, l.s1), vmul(h, l.s2));
+            vr v = vmul(gr, core);
+            if (gx)
+                vstore(gx + at, acc ? vadd(vload(gx + at, n), v) : v, n);
             if (mode == APPLY_DUAL_BACK) {
-                vr gd = vmul(vload(b->gdot + at, n), mask);
+                vr gd = vmul(vload(gydot + at, n), mask);
                 vr cd = vsub(vsub(gd, l.s1dot), vfma(hd, l.s2, vmul(h, l.s2dot)));
-                vr gxd = vfma(grdot, core, vmul(gr, cd));
-                vstore(b->gxdot + at, b->back_acc ? vadd(vload(b->gxdot + at, n), gxd) : gxd, n);
+                vr vd = vfma(grdot, core, vmul(gr, cd));
+                vstore(gxdot + at, acc ? vadd(vload(gxdot + at, n), vd) : vd, n);
             }
         }
     }

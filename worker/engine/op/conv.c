@@ -6,12 +6,12 @@
  * places at once, [pixels, k*k*channels], and they are added up after. */
 #include "worker/engine/cpu/bilinear.h"
 #include "worker/engine/cpu/blas.h"
+#include "worker/engine/cpu/cut.h"
 #include "worker/engine/cpu/geom.h"
 #include "worker/engine/cpu/product.h"
 
 #define NARROW 4       /* so few channels or fewer go the other way round */
 #define BLOCK  512     /* pixels of a task where all images are one product */
-#define WBLOCK 256     /* pixels of one partial sum of the weight gradient there */
 
 struct conv {          /* one call: geometry, scratch, and which product */
     struct geom      g;
@@ -113,12 +113,18 @@ static void pack_narrow(const struct conv *v)
                 }
 }
 
-/* The zero border is written once a thread and call; images then only fill the middle. */
+/* A copy of the image with its border of zeros. */
 static const real *bordered(const struct border *b, const real *img, int h, int w, int ch, real *buf)
 {
-    const size_t line = (size_t)w * (size_t)ch;
-    for (int r = 0; r < h; r++)
-        memcpy(buf + ((size_t)(r + b->top) * (size_t)b->W + (size_t)b->left) * (size_t)ch, img + (size_t)r * line, line * sizeof(real));
+    const size_t line = (size_t)w * (size_t)ch, left = (size_t)b->left * (size_t)ch, whole = (size_t)b->W * (size_t)ch, right = whole - left - line;
+    memset(buf, 0, (size_t)b->top * whole * sizeof(real));
+    real *at = buf + (size_t)b->top * whole;
+    for (int r = 0; r < h; r++, at += whole) {
+        memset(at, 0, left * sizeof(real));
+        memcpy(at + left, img + (size_t)r * line, line * sizeof(real));
+        memset(at + left + line, 0, right * sizeof(real));
+    }
+    memset(at, 0, (size_t)(b->H - b->top - h) * whole * sizeof(real));
     return buf;
 }
 
@@ -227,8 +233,6 @@ static void conv_map(const struct op_call *c, bool transposed, int n_seg, const 
         eng_pool_for(c->pool, v.g.N, narrow_task, &v);
         return;
     }
-    if (!v.b.none)
-        memset(v.pad, 0, 2 * (size_t)v.threads * v.pad_elems * sizeof(real));
     for (int ph = 0; ph < (transposed ? v.g.s : 1); ph++)
         for (int pw = 0; pw < (transposed ? v.g.s : 1); pw++) {
             if (transposed)
@@ -256,10 +260,11 @@ struct corr {
     struct conv v;               /* borders and scratch of the forward geometry */
     const real *x[2], *gy[2];
     real       *gw;
+    bool        more;            /* images went before: gw goes on */
     int         tasks;
 };
 
-/* One group's rows r0..r1 of gw over all images: partial sums per image (or WBLOCK pixels), added in order. */
+/* One group's rows r0..r1 of gw over all images: partial sums per image (or chunk of cpu/cut.h), added in order. */
 static void corr_task(void *arg, int task, int thread)
 {
     const struct corr *q = arg;
@@ -271,17 +276,17 @@ static void corr_task(void *arg, int task, int thread)
     if (p.r0 == p.r1)
         return;
     if (v->flat) {
-        const int M = g->N * g->H * g->W;
         p.rows = 1;
         p.a_col = g->Ci;
         p.g_col = g->Co;
         p.d = q->gw;
-        for (int m = 0; m < M; m += WBLOCK) {
-            p.cols = M - m < WBLOCK ? M - m : WBLOCK;
-            p.acc = m > 0;
+        for (int k = 0, n = cut_count(g->H * g->W, g->N); k < n; k++) {
+            const struct cut_rows rows = cut_at(g->H * g->W, g->N, k);
+            p.cols = (int)(rows.to - rows.from);
+            p.acc = q->more || k > 0;
             for (int s = 0; s < v->n_seg; s++) {
-                p.a[s] = q->x[s] + (size_t)m * (size_t)g->Ci;
-                p.g[s] = q->gy[s] + (size_t)m * (size_t)g->Co;
+                p.a[s] = q->x[s] + rows.from * (size_t)g->Ci;
+                p.g[s] = q->gy[s] + rows.from * (size_t)g->Co;
             }
             KN(wprod_run)(&p);
         }
@@ -301,7 +306,7 @@ static void corr_task(void *arg, int task, int thread)
             if (!v->b.none)
                 x[s] = bordered(&v->b, x[s], g->H, g->W, g->Ci, v->pad + (size_t)(2 * thread + s) * v->pad_elems);
         }
-        p.acc = n > 0;
+        p.acc = q->more || n > 0;
         for (int grp = 0; grp < g->G; grp++) {
             for (int s = 0; s < v->n_seg; s++) {
                 p.a[s] = x[s] + grp * cig;
@@ -349,7 +354,7 @@ static void corr_narrow_task(void *arg, int task, int thread)
                         real lane[VL], *d = q->gw + ((ptrdiff_t)v->taps.at[t + i] * g->Ci + c) * g->Co + co;
                         vst(lane, acc[i]);
                         for (int j = 0; j < nl; j++, d += g->Co)
-                            *d = n > 0 ? *d + lane[j] : lane[j];
+                            *d = q->more || n > 0 ? *d + lane[j] : lane[j];
                     }
                 }
     }
@@ -357,7 +362,7 @@ static void corr_narrow_task(void *arg, int task, int thread)
 
 static void conv_corr(const struct op_call *c, int n_seg, const void *const *x, const void *const *gy, void *gw)
 {
-    struct corr q = { .v = conv_of(c, false), .gw = gw };
+    struct corr q = { .v = conv_of(c, false), .gw = gw, .more = c->first > 0 };
     const bool narrow = q.v.narrow;
     q.v.narrow = false;
     q.v.n_seg = n_seg;
@@ -369,13 +374,11 @@ static void conv_corr(const struct op_call *c, int n_seg, const void *const *x, 
     const int M = g->N * g->H * g->W;
     if (c->blas && q.v.flat && blas_pays(M, g->Co, g->Ci)) {
         for (int s = 0; s < n_seg; s++)
-            blas_gemm(true, false, g->Ci, g->Co, M, q.x[s], g->Ci, q.gy[s], g->Co, q.gw, g->Co, s > 0);
+            blas_gemm(true, false, g->Ci, g->Co, M, q.x[s], g->Ci, q.gy[s], g->Co, q.gw, g->Co, q.more || s > 0);
         return;
     }
     layout(&q.v, c->scratch, n_seg);
     taps_forward(&q.v.g, &q.v.b, &q.v.taps);
-    if (!q.v.b.none)
-        memset(q.v.pad, 0, 2 * (size_t)q.v.threads * q.v.pad_elems * sizeof(real));
     q.tasks = q.v.threads;
     eng_pool_for(c->pool, q.tasks, narrow ? corr_narrow_task : corr_task, &q);
 }

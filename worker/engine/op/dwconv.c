@@ -1,6 +1,7 @@
 /* dwconv.c - depthwise convolution: one k x k filter a channel, y[.., c] = x[.., c] * w[.., c].
  * The same four products as conv.c; vectors lie along the channels, a row of output pixels is held in registers while the
- * taps pass by. Weights [k,k,1,C] are read as they lie: nothing is packed. */
+ * taps pass by. Weights [k,k,1,C] are read as they lie and images where they lie: nothing is packed or copied. A tap that
+ * falls outside the image reads zeros: a whole line of them above and below, one pixel left and right. */
 #include "worker/engine/cpu/bilinear.h"
 #include "worker/engine/cpu/geom.h"
 
@@ -21,17 +22,23 @@ struct dw {
     struct border b;
     struct taps   taps;
     struct phase  ph;
-    real         *pad;
-    size_t        pad_elems;
+    int           step;          /* source places from one target pixel of the phase to the next */
+    int          *dh, *dw;       /* [taps] source place of a tap, from step times the target's */
+    int           in0, in1;      /* target columns whose taps all fall inside the image */
+    real         *zeros;         /* a line of the source */
+    const real  **line;          /* [threads][2][taps] where a tap's line begins, for one line of the target */
 };
 
 static size_t layout(struct dw *v, char *base)
 {
     struct carve c = { base, 0 };
+    const size_t n = (size_t)v->g.k * (size_t)v->g.k;
     taps_carve(&c, v->g.k, &v->taps);
     v->b = v->transposed ? border_backward(&v->g) : border_forward(&v->g);
-    v->pad_elems = v->b.none ? 0 : (size_t)v->b.H * (size_t)v->b.W * (size_t)v->C;
-    v->pad = carve(&c, 2 * KERNEL_THREADS * v->pad_elems * sizeof(real));
+    v->dh = carve(&c, n * sizeof *v->dh);
+    v->dw = carve(&c, n * sizeof *v->dw);
+    v->zeros = carve(&c, (size_t)v->src_w * (size_t)v->C * sizeof(real));
+    v->line = carve(&c, 2 * KERNEL_THREADS * n * sizeof *v->line);
     return c.used;
 }
 
@@ -44,57 +51,78 @@ static struct dw dw_of(const struct op_call *c, bool transposed)
     v.src_w = transposed ? v.g.Wo : v.g.W;
     v.dst_h = transposed ? v.g.H : v.g.Ho;
     v.dst_w = transposed ? v.g.W : v.g.Wo;
+    v.step = transposed ? 1 : v.g.s;
     v.threads = eng_pool_threads(c->pool) < KERNEL_THREADS ? eng_pool_threads(c->pool) : KERNEL_THREADS;
     return v;
 }
 
-static const real *source(const struct dw *v, const real *base, int img, int h, int w, real *buf)
+/* From offsets in a bordered image to places in the image itself. */
+static void place_taps(struct dw *v)
 {
-    const real *src = base + (size_t)img * (size_t)(h * w) * (size_t)v->C;
-    if (v->b.none)
-        return src;
-    const size_t line = (size_t)w * (size_t)v->C;
-    for (int r = 0; r < h; r++)
-        memcpy(buf + ((size_t)(r + v->b.top) * (size_t)v->b.W + (size_t)v->b.left) * (size_t)v->C, src + (size_t)r * line, line * sizeof(real));
-    return buf;
+    v->in0 = 0;
+    v->in1 = v->ph.cols;
+    for (int t = 0; t < v->taps.n; t++) {
+        v->dh[t] = (int)(v->taps.off[t] / v->b.W) - v->b.top;
+        v->dw[t] = (int)(v->taps.off[t] % v->b.W) - v->b.left;
+        const int first = v->dw[t] < 0 ? (-v->dw[t] + v->step - 1) / v->step : 0;
+        const int end = v->dw[t] < v->src_w ? (v->src_w - 1 - v->dw[t]) / v->step + 1 : 0;
+        if (first > v->in0) v->in0 = first;
+        if (end < v->in1) v->in1 = end;
+    }
+    memset(v->zeros, 0, (size_t)v->src_w * (size_t)v->C * sizeof(real));
 }
 
-static inline __attribute__((always_inline)) void row_tile(const struct dw *v, const real *const *src, real *dst, ptrdiff_t a0,
-                                                           ptrdiff_t a_step, ptrdiff_t d_step, int c, int nl, const int np)
+static void find_lines(const struct dw *v, const real *src, int row, const real **line)
 {
+    for (int t = 0; t < v->taps.n; t++) {
+        const int h = row * v->step + v->dh[t];
+        line[t] = h >= 0 && h < v->src_h ? src + (size_t)h * (size_t)v->src_w * (size_t)v->C : v->zeros;
+    }
+}
+
+static inline const real *tap_at(const struct dw *v, const real *line, int tap, int col)
+{
+    const int w = col * v->step + v->dw[tap];
+    return w >= 0 && w < v->src_w ? line + (ptrdiff_t)w * v->C : v->zeros;
+}
+
+/* np pixels of a line from column j on: inside, unless it is one alone. */
+static inline __attribute__((always_inline)) void row_tile(const struct dw *v, const real *const *line, real *dst, int j, int c, int nl, const int np)
+{
+    const ptrdiff_t a_step = (ptrdiff_t)v->step * v->C, d_step = (ptrdiff_t)v->ph.step * v->C;
     vr acc[PIX];
     _Pragma("GCC unroll 8") for (int i = 0; i < np; i++) acc[i] = vzero();
     for (int s = 0; s < v->n_seg; s++)
         for (int t = 0; t < v->taps.n; t++) {
             vr w = vload(v->w[s] + (ptrdiff_t)v->taps.at[t] * v->C + c, nl);
-            const real *a = src[s] + a0 + v->taps.off[t] * v->C + c;
+            const real *a = tap_at(v, line[s * v->taps.n + t], t, j) + c;
             _Pragma("GCC unroll 8") for (int i = 0; i < np; i++) acc[i] = vfma(vload(a + i * a_step, nl), w, acc[i]);
         }
-    _Pragma("GCC unroll 8") for (int i = 0; i < np; i++) {
-        real *d = dst + i * d_step + c;
+    real *d = dst + j * d_step + c;
+    _Pragma("GCC unroll 8") for (int i = 0; i < np; i++, d += d_step)
         vstore(d, v->acc ? vadd(vload(d, nl), acc[i]) : acc[i], nl);
-    }
 }
+
+/* A run of n pixels, n known to the compiler. */
+#define TILE(n) case n: if (n <= PIX) row_tile(v, line, dst, j, c, VL, n <= PIX ? n : 1); break;
 
 static void map_task(void *arg, int img, int thread)
 {
     const struct dw *v = arg;
-    const real *src[2];
-    for (int s = 0; s < v->n_seg; s++)
-        src[s] = source(v, v->src[s], img, v->src_h, v->src_w, v->pad + (size_t)(2 * thread + s) * v->pad_elems);
-    const ptrdiff_t step = v->transposed ? 1 : v->g.s, a_step = step * v->C, d_step = (ptrdiff_t)v->ph.step * v->C;
+    const real **line = v->line + 2 * thread * v->taps.n;
     real *dst = v->dst + ((size_t)img * (size_t)(v->dst_h * v->dst_w) + (size_t)v->ph.r0 * (size_t)v->dst_w + (size_t)v->ph.c0) * (size_t)v->C;
-    for (int c = 0; c < v->C; c += VL) {
-        const int nl = lanes(v->C - c);
-        for (int i = 0; i < v->ph.rows; i++) {
-            real *d = dst + (ptrdiff_t)i * v->ph.step * v->dst_w * v->C;
-            ptrdiff_t a0 = i * step * v->b.W * v->C;
-            int j = 0;
-            if (nl == VL)
-                for (; j + PIX <= v->ph.cols; j += PIX)
-                    row_tile(v, src, d + j * d_step, a0 + j * a_step, a_step, d_step, c, VL, PIX);
-            for (; j < v->ph.cols; j++)
-                row_tile(v, src, d + j * d_step, a0 + j * a_step, a_step, d_step, c, nl, 1);
+    for (int i = 0; i < v->ph.rows; i++, dst += (ptrdiff_t)v->ph.step * v->dst_w * v->C) {
+        for (int s = 0; s < v->n_seg; s++)
+            find_lines(v, v->src[s] + (size_t)img * (size_t)(v->src_h * v->src_w) * (size_t)v->C, i, line + s * v->taps.n);
+        for (int c = 0; c < v->C; c += VL) {
+            const int nl = lanes(v->C - c);
+            for (int j = 0, np; j < v->ph.cols; j += np) {
+                np = nl < VL || j < v->in0 || j >= v->in1 ? 1 : v->in1 - j < PIX ? v->in1 - j : PIX;
+                switch (nl == VL ? np : 0) {
+                TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8)
+                default: row_tile(v, line, dst, j, c, nl, 1);
+                }
+            }
         }
     }
 }
@@ -110,8 +138,6 @@ static void dwconv_map(const struct op_call *c, bool transposed, int n_seg, cons
         v.w[s] = w[s];
     }
     layout(&v, c->scratch);
-    if (!v.b.none)
-        memset(v.pad, 0, 2 * (size_t)v.threads * v.pad_elems * sizeof(real));
     for (int ph = 0; ph < (transposed ? v.g.s : 1); ph++)
         for (int pw = 0; pw < (transposed ? v.g.s : 1); pw++) {
             if (transposed)
@@ -120,29 +146,46 @@ static void dwconv_map(const struct op_call *c, bool transposed, int n_seg, cons
                 taps_forward(&v.g, &v.b, &v.taps);
                 v.ph = (struct phase){ 0, 0, 1, v.dst_h, v.dst_w };
             }
+            place_taps(&v);
             eng_pool_for(c->pool, v.g.N, map_task, &v); /* no taps: writes zeros, or adds them */
         }
 }
 
 /* gw[tap][c] = sum over images and pixels; partial sums per image, added in order. Tasks divide the channels' vectors. */
-struct dwcorr { struct dw v; const real *x[2], *gy[2]; real *gw; };
+struct dwcorr { struct dw v; const real *x[2], *gy[2]; real *gw; bool more; };
 enum { TAPS = 9 };
 
-static inline __attribute__((always_inline)) void corr_tile(const struct dwcorr *q, const real *const *x, const real *const *gy,
+static inline __attribute__((always_inline)) void corr_tile(const struct dwcorr *q, const real *const *x, const real *const *gy, const real **line,
                                                             int t0, int nt, int c, int nl, bool add)
 {
     const struct dw *v = &q->v;
+    const ptrdiff_t a_step = (ptrdiff_t)v->step * v->C, next = (ptrdiff_t)v->g.d * v->C;
     vr acc[TAPS];
     for (int i = 0; i < TAPS; i++) acc[i] = vzero();
     for (int s = 0; s < v->n_seg; s++) {
-        const real *a[TAPS];
-        for (int i = 0; i < TAPS; i++) a[i] = x[s] + v->taps.off[t0 + (i < nt ? i : nt - 1)] * v->C + c;
         const real *g = gy[s] + c;
         for (int oh = 0; oh < v->g.Ho; oh++) {
-            ptrdiff_t o = (ptrdiff_t)oh * v->g.s * v->b.W * v->C, step = (ptrdiff_t)v->g.s * v->C;
-            for (int ow = 0; ow < v->g.Wo; ow++, o += step, g += v->C) {
-                vr gv = vload(g, nl);
-                _Pragma("GCC unroll 9") for (int i = 0; i < TAPS; i++) acc[i] = vfma(gv, vload(a[i] + o, nl), acc[i]);
+            find_lines(v, x[s], oh, line);
+            for (int ow = 0, end; ow < v->g.Wo; ow = end) { /* the inside at once, the edges pixel by pixel */
+                const real *a[TAPS];
+                end = ow >= v->in0 && ow < v->in1 ? v->in1 : ow + 1;
+                for (int i = 0; i < TAPS; i++) {
+                    const int t = t0 + (i < nt ? i : nt - 1);
+                    a[i] = tap_at(v, line[t], t, ow) + c;
+                }
+                ptrdiff_t o = 0;
+                if (v->g.k == 3 && end > ow + 1) { /* three lines of three: fewer addresses than registers */
+                    for (int j = ow; j < end; j++, o += a_step, g += v->C) {
+                        vr gv = vload(g, nl);
+                        _Pragma("GCC unroll 9") for (int i = 0; i < TAPS; i++)
+                            acc[i] = vfma(gv, vload(a[i / 3 * 3] + o + i % 3 * next, nl), acc[i]);
+                    }
+                    continue;
+                }
+                for (int j = ow; j < end; j++, o += a_step, g += v->C) {
+                    vr gv = vload(g, nl);
+                    _Pragma("GCC unroll 9") for (int i = 0; i < TAPS; i++) acc[i] = vfma(gv, vload(a[i] + o, nl), acc[i]);
+                }
             }
         }
     }
@@ -157,28 +200,27 @@ static void corr_task(void *arg, int task, int thread)
     const struct dwcorr *q = arg;
     const struct dw *v = &q->v;
     const int blocks = (v->C + VL - 1) / VL, b0 = blocks * task / v->threads, b1 = blocks * (task + 1) / v->threads;
-    if (b0 == b1)
-        return;
-    for (int n = 0; n < v->g.N; n++) {
+    const real **line = v->line + 2 * thread * v->taps.n;
+    for (int n = 0; n < v->g.N && b0 < b1; n++) {
         const real *x[2], *gy[2];
         for (int s = 0; s < v->n_seg; s++) {
-            x[s] = source(v, q->x[s], n, v->g.H, v->g.W, v->pad + (size_t)(2 * thread + s) * v->pad_elems);
+            x[s] = q->x[s] + (size_t)n * (size_t)(v->g.H * v->g.W) * (size_t)v->C;
             gy[s] = q->gy[s] + (size_t)n * (size_t)(v->g.Ho * v->g.Wo) * (size_t)v->C;
         }
         for (int b = b0; b < b1; b++)
             for (int t = 0; t < v->taps.n; t += TAPS) {
                 int nt = v->taps.n - t < TAPS ? v->taps.n - t : TAPS, nl = lanes(v->C - b * VL);
                 if (nl == VL)
-                    corr_tile(q, x, gy, t, nt, b * VL, VL, n > 0);
+                    corr_tile(q, x, gy, line, t, nt, b * VL, VL, q->more || n > 0);
                 else
-                    corr_tile(q, x, gy, t, nt, b * VL, nl, n > 0);
+                    corr_tile(q, x, gy, line, t, nt, b * VL, nl, q->more || n > 0);
             }
     }
 }
 
 static void dwconv_corr(const struct op_call *c, int n_seg, const void *const *x, const void *const *gy, void *gw)
 {
-    struct dwcorr q = { .v = dw_of(c, false), .gw = gw };
+    struct dwcorr q = { .v = dw_of(c, false), .gw = gw, .more = c->first > 0 };
     q.v.n_seg = n_seg;
     for (int s = 0; s < n_seg; s++) {
         q.x[s] = x[s];
@@ -186,8 +228,8 @@ static void dwconv_corr(const struct op_call *c, int n_seg, const void *const *x
     }
     layout(&q.v, c->scratch);
     taps_forward(&q.v.g, &q.v.b, &q.v.taps);
-    if (!q.v.b.none)
-        memset(q.v.pad, 0, 2 * (size_t)q.v.threads * q.v.pad_elems * sizeof(real));
+    q.v.ph = (struct phase){ 0, 0, 1, q.v.dst_h, q.v.dst_w };
+    place_taps(&q.v);
     eng_pool_for(c->pool, q.v.threads, corr_task, &q);
 }
 

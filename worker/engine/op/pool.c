@@ -28,7 +28,7 @@ static void max_image(void *arg, int n, int thread)
     const struct op_call *c = arg;
     const int C = c->out.s.c, W = c->in[0].s.w;
     const real *x = (const real *)c->in[0].val + (size_t)n * in_elems(c);
-    real *y = (real *)c->out.val + (size_t)n * out_elems(c), *at = (real *)c->aux + (size_t)n * out_elems(c);
+    real *y = (real *)c->out.val + (size_t)n * out_elems(c), *at = (real *)c->aux + (size_t)(c->first + n) * out_elems(c);
     for (int oh = 0; oh < c->out.s.h; oh++)
         for (int ow = 0; ow < c->out.s.w; ow++, y += C, at += C) {
             const struct win v = window(c, oh, ow);
@@ -63,7 +63,7 @@ static void route_image(void *arg, int n, int thread)
     const struct op_call *c = r->c;
     const int C = c->out.s.c, W = c->in[0].s.w;
     real *x = r->in + (size_t)n * in_elems(c), *y = r->out + (size_t)n * out_elems(c);
-    const real *at = (const real *)c->aux + (size_t)n * out_elems(c);
+    const real *at = (const real *)c->aux + (size_t)(c->first + n) * out_elems(c);
     const bool set = !c->in[0].acc && tiles(c);
     if (!r->to && !c->in[0].acc && !set)
         memset(x, 0, in_elems(c) * sizeof(real));
