@@ -78,7 +78,7 @@ L_CLIENT := $(B)/libclient.a
 PROGS    := didactd didact-worker didact
 TESTS    := $(patsubst %.c,$(B)/%,$(UNIT) $(FUZZ))
 
-.PHONY: all bench bench-engine help clean install deps demo test check asan fuzz fuzzers unit e2e
+.PHONY: all bench bench-engine help clean install deps demo test check asan tsan fuzz fuzzers unit e2e
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(PROGS:%=$(B)/%)
@@ -163,6 +163,10 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS (30) with libFuzzer and the sani
 	+$(MAKE) --no-print-directory -j$$(nproc) CC=clang VARIANT=fuzz fuzzers
 	tests/fuzz/run
 fuzzers: $(FUZZ:%.c=$(B)/%)
+tsan: ## unit and end-to-end tests under ThreadSanitizer
+	deploy/install-deps.sh --test
+	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=tsan all unit
+	tests/run --variant tsan unit prop fault e2e
 install: SHARE = $(DESTDIR)$(PREFIX)/share
 install: all ## with manual page and shell completion, into PREFIX (default /usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/didact
