@@ -248,7 +248,7 @@ static int mark_flow(struct eng_plan *p, struct errbuf *e)
 
 struct op_call plan_call(const struct eng_plan *p, const struct node *n)
 {
-    struct op_call c = { .batch = p->batch, .total = p->batch, .at = n->at, .n_in = n->n_in, .pool = p->pool, .blas = p->need & ENG_BLAS, .evaluation = p->evaluation, .running_momentum = 0.1 };
+    struct op_call c = { .batch = p->batch, .total = p->batch, .at = n->at, .n_in = n->n_in, .pool = p->pool, .blas = (p->need & ENG_BLAS) && eng_blas_serves(), .evaluation = p->evaluation, .running_momentum = 0.1 };
     for (int k = 0; k < n->n_in; k++) {
         c.in[k].s = p->tensor[n->in[k]].s;
         c.in[k].acc = n->acc[k];
