@@ -76,7 +76,7 @@ static bool goes_by_image(const struct eng_plan *p, const struct step *s)
         return false;
     if (q->op != OP_CONV)
         return true;
-    return !(p->need & ENG_BLAS) && p->tensor[q->in[1]].elems * eng_dtype_size(p->dtype) <= FEW_WEIGHTS;
+    return !((p->need & ENG_BLAS) && eng_blas_serves()) && p->tensor[q->in[1]].elems * eng_dtype_size(p->dtype) <= FEW_WEIGHTS;
 }
 
 struct run { struct span *span; int n, multiple; uint64_t image[2]; }; /* image: bytes of one in a plain pass, in a tangent pass */

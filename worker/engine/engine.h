@@ -58,7 +58,7 @@ enum eng_need {
     ENG_INPUT_GRAD = 2,   /* + with respect to the input */
     ENG_TANGENT = 4,      /* + Hessian-vector products and mixed derivatives */
     ENG_RUNNING = 8,      /* batch norms keep running statistics (verify) */
-    ENG_BLAS = 16         /* large products by OpenBLAS: the same bits on this machine only, not on every one */
+    ENG_BLAS = 16         /* large products by OpenBLAS where it knows the CPU: the same bits on this machine only, not on every one */
 };
 struct eng_plan;
 /* `net` is copied. -ERR_SHAPE / -ERR_NOMEM. All memory the plan will ever use is allocated here. */

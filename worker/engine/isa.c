@@ -3,6 +3,7 @@
 
 #include <cblas.h>
 #include <string.h>
+#include <strings.h>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
@@ -42,6 +43,23 @@ static const struct isa isas[] = {
 };
 enum { N_ISAS = sizeof isas / sizeof isas[0] };
 
+/* OpenBLAS serves a CPU that it does not know with kernels of 2004 (its core is then called Prescott), at a third of the speed of
+ * our own products where the CPU has AVX2. These are the cores whose kernels use it. */
+static bool blas_serves;
+static bool find_blas(void)
+{
+#if defined(HAVE_KV_f32_avx512)
+    static const char *const modern[] = { "Haswell", "Zen", "SkylakeX", "Cooperlake", "Sapphirerapids" };
+    const char *core = openblas_get_corename();
+    for (size_t i = 0; i < sizeof modern / sizeof modern[0]; i++)
+        if (strcasecmp(core, modern[i]) == 0)
+            return true;
+    return !has_avx2();
+#else
+    return true;
+#endif
+}
+
 static const struct isa *chosen = &isas[N_ISAS - 1];
 
 int eng_init(const char *cap, struct errbuf *e)
@@ -49,6 +67,7 @@ int eng_init(const char *cap, struct errbuf *e)
     static const char *const known[] = { "avx512", "avx2", "neon", "portable" };
     eng_thread_init();
     openblas_set_num_threads(1);
+    blas_serves = find_blas();
     bool name_ok = !cap || !cap[0], reached = name_ok;
     for (size_t i = 0; i < sizeof known / sizeof known[0] && !name_ok; i++)
         name_ok = strcmp(cap, known[i]) == 0;
@@ -68,6 +87,7 @@ int eng_init(const char *cap, struct errbuf *e)
 }
 
 const char *eng_isa(void) { return chosen->name; }
+bool        eng_blas_serves(void) { return blas_serves; }
 
 const struct kernels *eng_kernels(enum eng_dtype t)
 {

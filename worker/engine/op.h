@@ -131,6 +131,7 @@ struct kernels {
     int    (*count_correct)(const void *logits, int n, int K, const int *label);
 };
 const struct kernels *eng_kernels(enum eng_dtype t);
+bool eng_blas_serves(void); /* OpenBLAS has kernels for this CPU; where not, ENG_BLAS changes nothing. After eng_init */
 
 /* Run fn(arg, i) for i in [0, n); order free, outputs disjoint. pool NULL: in this thread. */
 void eng_pool_for(struct eng_pool *p, int n, void (*fn)(void *arg, int i, int thread), void *arg);

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 const struct op_traits op_traits[OP_COUNT] = {
     [OP_CONV] = { .name = "conv", .by_image = true, .keeps_in = true, .keeps_adj = true },
@@ -27,9 +28,18 @@ const struct op_traits op_traits[OP_COUNT] = {
 bool plan_keeps_in(const struct node *n) { return op_traits[n->op].keeps_in || (n->op == OP_LRELU && n->at.slope < 0); }
 bool plan_keeps_out(const struct node *n) { return op_traits[n->op].keeps_out && !plan_keeps_in(n); }
 
+/* Large memory asks for large pages, where whole ones fit: an arena is read from end to end, and small pages cost address look-ups
+ * and stop the prefetcher. Nothing more becomes resident than is touched anyway. */
 void *eng_alloc(uint64_t bytes)
 {
-    return bytes > SIZE_MAX - 64 ? NULL : aligned_alloc(64, (size_t)(bytes + 63) & ~(size_t)63);
+    enum { LINE = 64, LARGE = 2 << 20 };
+    const size_t align = bytes >= 2 * LARGE ? LARGE : LINE;
+    if (bytes > SIZE_MAX - LARGE)
+        return NULL;
+    void *p = aligned_alloc(align, ((size_t)bytes + align - 1) / align * align);
+    if (p && align == LARGE)
+        madvise(p, (size_t)bytes / LARGE * LARGE, MADV_HUGEPAGE); /* a wish: its failure changes nothing */
+    return p;
 }
 
 /* ---- layers to ops ---- */
@@ -251,7 +261,7 @@ static int mark_flow(struct eng_plan *p, struct errbuf *e)
 
 struct op_call plan_call(const struct eng_plan *p, const struct node *n)
 {
-    struct op_call c = { .batch = p->batch, .total = p->batch, .at = n->at, .n_in = n->n_in, .pool = p->pool, .blas = p->need & ENG_BLAS, .evaluation = p->evaluation, .running_momentum = 0.1 };
+    struct op_call c = { .batch = p->batch, .total = p->batch, .at = n->at, .n_in = n->n_in, .pool = p->pool, .blas = (p->need & ENG_BLAS) && eng_blas_serves(), .evaluation = p->evaluation, .running_momentum = 0.1 };
     for (int k = 0; k < n->n_in; k++) {
         c.in[k].s = p->tensor[n->in[k]].s;
         c.in[k].acc = n->acc[k];
