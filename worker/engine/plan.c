@@ -33,12 +33,12 @@ bool plan_keeps_out(const struct node *n) { return op_traits[n->op].keeps_out &&
 void *eng_alloc(uint64_t bytes)
 {
     enum { LINE = 64, LARGE = 2 << 20 };
-    const size_t align = bytes >= 2 * LARGE ? LARGE : LINE;
-    if (bytes > SIZE_MAX - LARGE)
+    if (bytes > SIZE_MAX - LINE)
         return NULL;
-    void *p = aligned_alloc(align, ((size_t)bytes + align - 1) / align * align);
-    if (p && align == LARGE)
-        madvise(p, (size_t)bytes / LARGE * LARGE, MADV_HUGEPAGE); /* a wish: its failure changes nothing */
+    char *p = aligned_alloc(LINE, ((size_t)bytes + LINE - 1) & ~(size_t)(LINE - 1));
+    const size_t skip = (LARGE - (uintptr_t)p % LARGE) % LARGE; /* to the first whole large page */
+    if (p && bytes >= skip + LARGE)
+        madvise(p + skip, ((size_t)bytes - skip) / LARGE * LARGE, MADV_HUGEPAGE); /* a wish: its failure changes nothing */
     return p;
 }
 
