@@ -2,7 +2,9 @@
  *
  * gflop: the multiply-adds (2 each) that the rule has to do for the buffers it is given. With y = x w, a forward is one product;
  * a backward one for each wanted adjoint; a tangent costs one more for each factor that has one.
- * mib: every buffer that the rule reads or writes, once: what a perfect cache would have to move. */
+ * mib: every buffer that the rule reads or writes, once: what a perfect cache would have to move. Where a batch norm gathers
+ * apart from applying, what it gathers from counts twice.
+ * calls: over the whole batch; the blocks of images that make one are added up. */
 #include "bench/ops.h"
 
 #include "worker/engine/plan.h"
@@ -42,17 +44,20 @@ static double bytes_of(const struct eng_plan *p, int node, int rule, const struc
 {
     const struct node *n = &p->node[node];
     const double real = (double)eng_dtype_size(p->dtype);
+    const bool gathers = c->part == OP_GATHER, last = c->first + c->batch == c->total;
     struct op_view out = c->out;
-    if (rule % 2 && !plan_keeps_out(n))
+    if (gathers || (rule % 2 && !plan_keeps_out(n)))
         out.val = out.dot = NULL;
     double sum = view_bytes(&out, real * (double)elems(c, &out, p->tensor[n->out].batched), rule);
     for (int k = 0; k < c->n_in; k++) {
         struct op_view in = c->in[k];
         if (rule % 2 && !plan_keeps_in(n))
             in.val = in.dot = NULL;
+        if (gathers)
+            in.adj = in.adj_dot = NULL;
         sum += view_bytes(&in, real * (double)elems(c, &in, p->tensor[n->in[k]].batched), rule);
     }
-    return sum + (c->aux ? (double)n->aux_bytes : 0);
+    return sum + (c->aux && last ? (double)n->aux_bytes : 0);
 }
 
 static double flop_of(const struct eng_plan *p, int node, int rule, const struct op_call *c)
@@ -66,7 +71,7 @@ static double flop_of(const struct eng_plan *p, int node, int rule, const struct
         products = 1 + (rule == 2 ? (x->dot != NULL) + (w->dot != NULL) : 0);
     else
         products = (x->adj != NULL) + (w->adj != NULL) + (rule == 3 && x->adj_dot ? 1 + (w->dot != NULL) : 0) + (rule == 3 && w->adj_dot ? 1 + (x->dot != NULL) : 0);
-    return 2.0 * products * p->batch * (double)net_node_macs(&p->net, n->net_node);
+    return 2.0 * products * c->batch * (double)net_node_macs(&p->net, n->net_node);
 }
 
 static struct row *row_of(struct ops_profile *o, const struct eng_plan *p, int node, int rule)
@@ -87,7 +92,7 @@ static void on_op(void *arg, const struct eng_plan *p, int node, int rule, op_ru
     fn(c);
     clock_gettime(CLOCK_MONOTONIC, &b);
     struct row *r = row_of(arg, p, node, rule);
-    r->calls++;
+    r->calls += c->part != OP_GATHER && c->first + c->batch == c->total;
     r->ns += 1e9 * (double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec);
     r->flop += flop_of(p, node, rule, c);
     r->bytes += bytes_of(p, node, rule, c);
