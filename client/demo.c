@@ -177,7 +177,7 @@ static int teach(struct demo *d)
         snprintf(d->curriculum, sizeof d->curriculum, "%.12s", doc_str(doc, "teach.curriculum"));
     json_decref(doc);
     printf("Accuracy: of freshly drawn networks on held-out real images after these few steps on the teacher's images alone.\n%s\n",
-           d->curriculum_file ? "The search below uses the shipped curriculum, which had hours instead of minutes."
+           d->curriculum_file ? "The search below uses the shipped curriculum, which took the better part of an hour."
                               : "No curriculum is shipped here: the search below uses this one, which had only minutes.");
     return 0;
 }
