@@ -146,6 +146,43 @@ void audit_show(const json_t *doc, FILE *f)
                 doc_num(doc, "resamples"));
 }
 
+static size_t estimate_text(const json_t *e, char *out, size_t cap)
+{
+    double v = doc_num(e, "value"), low = doc_num(e, "low"), high = doc_num(e, "high");
+    if (!isfinite(v))
+        return (size_t)snprintf(out, cap, "-");
+    if (!isfinite(low) || !isfinite(high))
+        return (size_t)snprintf(out, cap, "%.2f", v);
+    return (size_t)snprintf(out, cap, "%.2f [%.2f %.2f]", v, low, high);
+}
+
+bool audit_line(const json_t *job, char *out, size_t cap)
+{
+    const json_t *a = json_object_get(job, "audit");
+    char score[64], params[64], control[64];
+    out[0] = 0;
+    if (!json_is_object(a))
+        return false;
+    double n = or_zero(doc_num(a, "spearman.n"));
+    if (n < 2) {
+        snprintf(out, cap, "audit: %.0f of %.0f chosen networks trained for real", or_zero(doc_num(a, "trained")), or_zero(doc_num(a, "chosen")));
+        return true;
+    }
+    estimate_text(json_object_get(a, "spearman"), score, sizeof score);
+    estimate_text(json_object_get(a, "params"), params, sizeof params);
+    size_t at = (size_t)snprintf(out, cap, "audit: Spearman %s over %.0f trained for real; parameters %s", score, n, params);
+    if (at < cap && json_is_object(json_object_get(a, "control"))) {
+        estimate_text(json_object_get(a, "control"), control, sizeof control);
+        at += (size_t)snprintf(out + at, cap - at, "; real batches %s", control);
+    }
+    const char *state = doc_str(a, "state");
+    if (at < cap && strcmp(state, "low") == 0)
+        snprintf(out + at, cap - at, "; BELOW THE FLOOR of %g", doc_num(a, "floor"));
+    else if (at < cap && strcmp(state, "few") == 0)
+        snprintf(out + at, cap - at, "; too few to say");
+    return true;
+}
+
 int verb_audit(struct cli *c)
 {
     struct conn *conn;

@@ -61,6 +61,9 @@ static void show_search(const json_t *doc, FILE *f)
     fprintf(f, "job %.0f %s: %.0f scored, %.0f failed; score = accuracy on held-out real images after training on the curriculum\n",
             doc_num(job, "id"), doc_str(job, "state"), or_zero(doc_num(job, "trials.scored")), or_zero(doc_num(job, "trials.failed")));
     search_table(best, f);
+    char line[512];
+    if (audit_line(job, line, sizeof line))
+        fprintf(f, "%s\n", line);
 }
 
 /* ---- verify ---- */

@@ -14,8 +14,16 @@
 
 struct trial *job_trial(const struct job *j, uint64_t idx)
 {
-    struct trial *t = j->slot[idx % j->n_slots];
+    struct trial **slot = job_slot(j, idx), *t = slot ? *slot : NULL;
     return t && t->row.idx == idx ? t : NULL;
+}
+
+struct trial **job_slot(const struct job *j, uint64_t idx)
+{
+    if (idx < TRIAL_AUDIT || j->spec.kind != JOB_SEARCH)
+        return &j->slot[idx % j->n_slots];
+    int i = j->audit ? audit_find(j->audit, idx) : -1;
+    return i >= 0 ? &j->audit_slot[2 * i + (idx >= TRIAL_CONTROL)] : NULL;
 }
 
 struct job *job_new(struct sched *s, struct job_row *row, const struct job_spec *spec, struct errbuf *e)
@@ -34,8 +42,11 @@ struct job *job_new(struct sched *s, struct job_row *row, const struct job_spec 
     j->total = spec->kind == JOB_SEARCH ? (uint64_t)(spec->trials > 0 ? spec->trials : 0) : row->total;
     j->n_slots = spec->kind == JOB_SEARCH ? (uint64_t)(spec->window > 0 ? spec->window : 1) : row->total > 0 ? row->total : 1;
     j->slot = calloc(j->n_slots, sizeof *j->slot);
-    if (!j->slot) {
+    j->audit_slot = spec->audit.share > 0 ? calloc(2 * (size_t)spec->audit.max + 1, sizeof *j->audit_slot) : NULL;
+    if (!j->slot || (spec->audit.share > 0 && !j->audit_slot)) {
         err_set(e, ERR_NOMEM, "job");
+        free(j->slot);
+        free(j->audit_slot);
         job_row_fini(&j->row);
         free(j);
         return NULL;
@@ -61,29 +72,41 @@ void job_free(struct sched *s, struct job *j)
     for (uint64_t i = 0; i < j->n_slots; i++)
         if (j->slot[i])
             trial_free(j->slot[i]);
+    for (int i = 0; j->audit_slot && i < 2 * j->spec.audit.max; i++)
+        if (j->audit_slot[i])
+            trial_free(j->audit_slot[i]);
     list_remove(&j->all);
     s->n_jobs--;
     search_close(j->search);
+    audit_close(j->audit);
     job_row_fini(&j->row);
     free(j->slot);
+    free(j->audit_slot);
     free(j);
 }
 
 struct trial *job_add_trial(struct job *j, const struct trial_row *row)
 {
-    struct trial *t = calloc(1, sizeof *t);
+    struct trial *t = calloc(1, sizeof *t), **slot = job_slot(j, row->idx);
     if (!t)
         return NULL;
-    assert(!j->slot[row->idx % j->n_slots]); /* the window, or the list, has one place for each open trial */
+    assert(slot && !*slot); /* the window, or the list, has one place for each open trial */
     t->job = j;
     t->row = *row;
     t->point_at = -1;
     list_init(&t->wait);
     list_init(&t->running);
     list_init(&t->of_worker);
-    j->slot[row->idx % j->n_slots] = t;
+    *slot = t;
     j->n_open++;
     return t;
+}
+
+void job_forget_trial(struct job *j, struct trial *t)
+{
+    *job_slot(j, t->row.idx) = NULL;
+    j->n_open--;
+    trial_free(t);
 }
 
 void job_wait(struct job *j, struct trial *t)
@@ -104,6 +127,63 @@ static void better(struct job *j, const struct trial_row *row)
     j->best = *row;
     j->have_best = true;
     j->row.best_trial = (int64_t)row->idx;
+}
+
+/* ---- the audit ---- */
+
+/* Open the trials of what was chosen. Returns 0 or -ERR_NOMEM: the next result tries again. */
+static int open_audits(struct sched *s, struct job *j)
+{
+    struct trial_row *row = calloc(1, sizeof *row);
+    int rc = row ? 0 : -ERR_NOMEM;
+    while (rc == 0 && j->n_audits < audit_n(j->audit)) {
+        const struct audit_item *it = audit_at(j->audit, j->n_audits);
+        for (int control = 0; control <= j->spec.audit.control && rc == 0; control++) {
+            if ((control ? it->controlled : it->trained) || j->audit_slot[2 * j->n_audits + control])
+                continue;
+            audit_row(j->audit, j->n_audits, control, row);
+            row->job = j->row.id;
+            row->created_ms = sched_now(s);
+            struct trial *t = job_add_trial(j, row);
+            rc = t ? 0 : -ERR_NOMEM;
+            if (t)
+                job_wait(j, t);
+        }
+        j->n_audits += rc == 0;
+    }
+    free(row);
+    return rc;
+}
+
+static void tell_audit(struct sched *s, struct job *j, const struct trial_row *row, bool live)
+{
+    struct estimate rho;
+    int n;
+    if (row->idx < TRIAL_AUDIT) {
+        if (audit_saw(j->audit, row) < 0 || (live && open_audits(s, j) < 0))
+            log_error("audit", "job=%llu trial=%llu error=\"out of memory\"", (unsigned long long)row->job, (unsigned long long)row->idx);
+        return;
+    }
+    bool changed = audit_ended(j->audit, row);
+    enum audit_state state = audit_verdict(j->audit, &rho, &n);
+    if (changed && live && j->spec.audit.action != AUDIT_NONE)
+        log_warn("audit", "job=%llu name=\"%s\" state=%s spearman=%.3f low=%.3f high=%.3f n=%d floor=%g", (unsigned long long)j->row.id,
+                 j->row.name, audit_state_name(state), rho.value, rho.low, rho.high, n, j->spec.audit.floor);
+}
+
+int job_tell(struct sched *s, struct job *j, const struct trial_row *row, bool live, struct errbuf *e)
+{
+    int rc = row->idx < TRIAL_AUDIT ? search_finish(j->search, row->idx, row->state == TRIAL_SCORED, row->r.score, row->arch, e) : 0;
+    if (rc == 0 && j->audit)
+        tell_audit(s, j, row, live);
+    return rc;
+}
+
+/* Proposals that the job will have made in the end. */
+static uint64_t last_total(const struct job *j)
+{
+    uint64_t stop = j->audit ? audit_stop_at(j->audit) : UINT64_MAX;
+    return stop < j->total ? stop : j->total;
 }
 
 void job_count(struct sched *s, struct job *j, const struct trial_row *row, bool live)
@@ -179,16 +259,19 @@ static bool on_trial_row(void *arg, const struct trial_row *row)
 {
     struct rows *rs = arg;
     struct job *j = rs->j;
-    if (j->search)
+    if (j->search && row->idx < TRIAL_AUDIT)
         rs->rc = recall(rs->s, j, row, rs->e);
-    else if (row->idx >= j->n_slots)
+    else if (j->search && !job_slot(j, row->idx))
+        rs->rc = err_set(rs->e, ERR_CORRUPT, "trial %llu audits what its audit would not choose", (unsigned long long)row->idx);
+    else if (!j->search && row->idx >= j->n_slots)
         rs->rc = err_set(rs->e, ERR_CORRUPT, "trial %llu is beyond its list", (unsigned long long)row->idx);
     if (rs->rc < 0)
         return false;
     if (row->state == TRIAL_SCORED || row->state == TRIAL_FAILED || row->state == TRIAL_PRUNED) {
-        job_count(rs->s, j, row, false);
+        if (row->idx < TRIAL_AUDIT)
+            job_count(rs->s, j, row, false);
         if (j->search)
-            rs->rc = search_finish(j->search, row->idx, row->state == TRIAL_SCORED, row->r.score, row->arch, rs->e);
+            rs->rc = job_tell(rs->s, j, row, false, rs->e);
         return rs->rc == 0;
     }
     struct trial *t = job_add_trial(j, row);
@@ -208,11 +291,17 @@ int job_load(struct sched *s, struct job *j, struct errbuf *e)
         rc = s->cfg.image_shape(s->cfg.arg, j->spec.dataset_hash, &j->img, e);
         if (rc == 0)
             rc = search_open(&j->search, &j->spec, &j->img, e);
+        if (rc == 0)
+            rc = audit_open(&j->audit, &j->spec, e);
         if (rc < 0)
             return rc;
     }
     struct rows rs = { s, j, e, 0 };
     rc = reader_trials(s->cfg.reader, j->row.id, -1, SORT_INDEX, 0, 0, on_trial_row, &rs);
+    if (j->audit && rc >= 0 && rs.rc == 0)
+        rc = reader_trials(s->cfg.reader, j->row.id, -1, SORT_AUDIT, 0, 0, on_trial_row, &rs);
+    if (j->audit && rc >= 0 && rs.rc == 0)
+        rc = open_audits(s, j);
     return rs.rc < 0 ? rs.rc : rc < 0 ? err_set(e, (enum err)-rc, "cannot read its trials") : 0;
 }
 
@@ -225,7 +314,8 @@ bool job_has_work(const struct sched *s, const struct job *j)
     if (!gives(j) || (j->spec.parallel > 0 && j->n_running >= (uint64_t)j->spec.parallel))
         return false;
     return j->n_waiting > 0 ||
-           (j->search && !j->no_more && search_next_index(j->search) < j->total && search_ready(j->search));
+           (j->search && !j->no_more && search_next_index(j->search) < last_total(j) && search_ready(j->search) &&
+            (!j->audit || audit_lets(j->audit, search_next_index(j->search))));
 }
 
 struct trial *job_take(struct sched *s, struct job *j)
@@ -386,8 +476,16 @@ void job_maybe_end(struct sched *s, struct job *j)
         job_end(s, j, JOB_FAILED, text, NULL, NULL);
     } else if (j->no_more && j->n_open == 0) {
         job_end(s, j, JOB_FAILED, j->fail_text, NULL, NULL);
-    } else if (finished >= j->total) {
-        end_by_counts(s, j, "");
+    } else if (finished >= last_total(j)) {
+        if (j->audit && !audit_complete(j->audit))
+            return; /* what it knows is part of the result */
+        if (j->audit && audit_stop_at(j->audit) != UINT64_MAX) {
+            char text[256];
+            audit_stop_text(j->audit, text, sizeof text);
+            job_end(s, j, JOB_FAILED, text, NULL, NULL);
+        } else {
+            end_by_counts(s, j, "");
+        }
     } else if (j->row.state == JOB_STOPPING && j->n_running == 0) {
         char text[256];
         snprintf(text, sizeof text, "its %g seconds were over after %llu of %llu trials", j->spec.seconds,

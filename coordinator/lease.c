@@ -48,6 +48,28 @@ static struct trial *trial_of(struct sched *s, const struct trial_row *row)
 }
 
 /* ---- granting ---- */
+
+/* An audit's training: as verify's, with the test split left alone, for its result may end the search. */
+static void make_training(const struct trial *t, struct task *k)
+{
+    const struct job_spec *sp = &t->job->spec;
+    const struct audit_cfg *a = &sp->audit;
+    k->kind = TASK_TRAIN;
+    k->timeout_s = a->timeout_s;
+    memcpy(k->train.space, sp->space, sizeof k->train.space);
+    memcpy(k->train.arch, t->row.arch, sizeof k->train.arch);
+    memcpy(k->train.dataset, sp->dataset_hash, sizeof k->train.dataset);
+    k->train.epochs = a->epochs;
+    k->train.batch = a->batch;
+    k->train.lr = a->lr;
+    k->train.momentum = a->momentum;
+    k->train.weight_decay = a->weight_decay;
+    k->train.flip = a->flip;
+    k->train.shift = a->shift;
+    k->train.seed = t->row.seed;
+    k->train.no_test = true;
+}
+
 static void make_task(const struct trial *t, struct task *k)
 {
     const struct job_spec *sp = &t->job->spec;
@@ -56,13 +78,18 @@ static void make_task(const struct trial *t, struct task *k)
     k->trial = t->row.idx;
     k->attempt = t->row.attempt;
     k->timeout_s = sp->trial_timeout_s;
+    if (t->row.group == GROUP_AUDIT) {
+        make_training(t, k);
+        return;
+    }
     switch (sp->kind) {
     case JOB_SEARCH:
         k->kind = TASK_SCORE;
         memcpy(k->score.space, sp->space, sizeof k->score.space);
         memcpy(k->score.arch, t->row.arch, sizeof k->score.arch);
         memcpy(k->score.dataset, sp->dataset_hash, sizeof k->score.dataset);
-        memcpy(k->score.curriculum, sp->curriculum_hash, sizeof k->score.curriculum);
+        memcpy(k->score.curriculum, t->row.group == GROUP_CONTROL ? sp->audit.control_curriculum_hash : sp->curriculum_hash,
+               sizeof k->score.curriculum);
         k->score.fidelity = sp->fidelity;
         k->score.seed = t->row.seed;
         break;
@@ -216,7 +243,7 @@ static void account(struct sched *s, struct worker *w, const struct trial_row *r
 {
     if (w)
         row->r.state == TRIAL_SCORED ? w->done++ : w->failed++;
-    if (kind != JOB_SEARCH || row->r.state != TRIAL_SCORED || !(row->r.seconds > 0) || row->r.macs == 0)
+    if (kind != JOB_SEARCH || row->group == GROUP_AUDIT || row->r.state != TRIAL_SCORED || !(row->r.seconds > 0) || row->r.macs == 0)
         return;
     double rate = (double)row->r.macs * (inits > 0 ? inits : 1) / row->r.seconds;
     s->macs_per_slot_s = s->macs_per_slot_s > 0 ? 0.95 * s->macs_per_slot_s + 0.05 * rate : rate;
@@ -230,12 +257,11 @@ static void finish(struct sched *s, struct trial *t, const struct trial_row *row
     account(s, t->worker, row, j->spec.kind, j->spec.fidelity.inits);
     if (t->phase != PHASE_WAITING)
         j->n_running--;
-    job_count(s, j, row, true);
-    if (j->search && search_finish(j->search, row->idx, row->r.state == TRIAL_SCORED, row->r.score, t->row.arch, &e) < 0)
+    if (row->idx < TRIAL_AUDIT)
+        job_count(s, j, row, true);
+    if (j->search && job_tell(s, j, row, true, &e) < 0)
         log_error("searcher", "job=%llu trial=%llu error=\"%s\"", (ull)row->job, (ull)row->idx, e.text);
-    j->slot[row->idx % j->n_slots] = NULL;
-    j->n_open--;
-    trial_free(t);
+    job_forget_trial(j, t);
     job_maybe_end(s, j);
 }
 

@@ -20,6 +20,7 @@
 #include "common/err.h"
 #include "common/job.h"
 #include "common/wire.h"
+#include "coordinator/audit.h"
 #include "coordinator/list.h"
 #include "coordinator/search/search.h"
 #include "coordinator/store/store.h"
@@ -65,6 +66,9 @@ struct job {
     struct job_spec    spec;
     struct image_shape img;
     struct search     *search;      /* search jobs */
+    struct audit      *audit;       /* of those that ask for one, else NULL */
+    struct trial     **audit_slot;  /* open audit trials: training of item i at 2 i, its control at 2 i + 1 */
+    int                n_audits;    /* items whose trials were made */
     struct trial     **slot;        /* open trials: trial i at i % n_slots */
     uint64_t           n_slots;
     struct link        waiting;
@@ -150,6 +154,10 @@ bool sched_saved(struct sched *s, struct store_op *op); /* notes the store's hea
 struct job *job_new(struct sched *s, struct job_row *row, const struct job_spec *spec, struct errbuf *e); /* takes row's text */
 void job_free(struct sched *s, struct job *j);
 int  job_load(struct sched *s, struct job *j, struct errbuf *e);
+struct trial **job_slot(const struct job *j, uint64_t idx); /* where trial idx is while it is open; NULL: nowhere */
+void job_forget_trial(struct job *j, struct trial *t); /* frees t */
+/* A trial of a search is over: its searcher and its audit are told. live: not while loading. */
+int  job_tell(struct sched *s, struct job *j, const struct trial_row *row, bool live, struct errbuf *e);
 struct trial *job_add_trial(struct job *j, const struct trial_row *row);
 void job_wait(struct job *j, struct trial *t);
 struct trial *job_take(struct sched *s, struct job *j); /* the next trial to give out; NULL: none now */

@@ -44,8 +44,10 @@ int coord_image_shape(void *arg, const char *hash, struct image_shape *out, stru
     return rc;
 }
 
-/* Images of the validation split, as common/dataset.c cuts it. */
-static int valid_images(struct coord *c, const char *hash, uint64_t *out, struct errbuf *e)
+struct split_sizes { uint64_t train, valid; };
+
+/* As common/dataset.c cuts them. */
+static int split_sizes(struct coord *c, const char *hash, struct split_sizes *out, struct errbuf *e)
 {
     char path[4200];
     struct st_file f;
@@ -55,7 +57,8 @@ static int valid_images(struct coord *c, const char *hash, uint64_t *out, struct
         return rc;
     const struct st_tensor *train = st_find(&f, "train.images"), *test = st_find(&f, "test.images");
     uint64_t n = train ? train->dim[0] : 0, own_test = test && test->dim[0] ? 0 : n < 20 ? 1 : n / 10, rest = n - own_test;
-    *out = rest < 20 ? 1 : rest / 10 < 5000 ? rest / 10 : 5000;
+    out->valid = rest < 20 ? 1 : rest / 10 < 5000 ? rest / 10 : 5000;
+    out->train = rest > out->valid ? rest - out->valid : 0;
     st_close(&f);
     return 0;
 }
@@ -140,17 +143,24 @@ int submit_find_job(struct coord *c, const char *name_or_id, uint64_t *id, struc
 }
 
 /* ---- search ---- */
+static int find_curriculum(struct coord *c, const char *name, hash_str hash, const char *dataset, const struct image_shape *img,
+                           struct curriculum_shape *cur, struct errbuf *e)
+{
+    int rc = resolve(c, "curriculum", name, hash, e);
+    if (rc == 0)
+        rc = curriculum_shape(c, name, hash, cur, e);
+    if (rc == 0 && (cur->c != img->c || cur->h != img->h || cur->w != img->w || cur->K != img->n_classes))
+        rc = err_set(e, ERR_SHAPE, "curriculum %s has images %dx%dx%d and %d classes, dataset %s %dx%dx%d and %d", name, cur->c, cur->h,
+                     cur->w, cur->K, dataset, img->c, img->h, img->w, img->n_classes);
+    return rc;
+}
+
 static int check_curriculum(struct coord *c, struct job_spec *s, const struct image_shape *img, struct curriculum_shape *cur,
                             struct errbuf *e)
 {
-    int rc = resolve(c, "curriculum", s->curriculum, s->curriculum_hash, e);
-    if (rc == 0)
-        rc = curriculum_shape(c, s->curriculum, s->curriculum_hash, cur, e);
+    int rc = find_curriculum(c, s->curriculum, s->curriculum_hash, s->dataset, img, cur, e);
     if (rc < 0)
         return rc;
-    if (cur->c != img->c || cur->h != img->h || cur->w != img->w || cur->K != img->n_classes)
-        return err_set(e, ERR_SHAPE, "curriculum %s has images %dx%dx%d and %d classes, dataset %s %dx%dx%d and %d", s->curriculum,
-                       cur->c, cur->h, cur->w, cur->K, s->dataset, img->c, img->h, img->w, img->n_classes);
     if (s->fidelity.steps == 0)
         s->fidelity.steps = cur->T;
     if (s->fidelity.steps > cur->T)
@@ -166,6 +176,13 @@ static int by_value(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return (x > y) - (x < y);
+}
+
+/* Images through a network, forward passes alone: a step of training costs three, an evaluation one. */
+static double scoring_images(const struct job_spec *s, int batch)
+{
+    const struct fidelity *f = &s->fidelity;
+    return (3.0 * f->steps * batch + f->valid_images * (1.0 + f->n_checkpoints)) * f->inits * (f->n_lr_scales > 0 ? f->n_lr_scales : 1);
 }
 
 /* Draw proposals as the search will; also finds out whether the constraints leave anything. */
@@ -198,19 +215,45 @@ static int sample_search(struct coord *c, const struct job_spec *s, const struct
     }
     qsort(macs, (size_t)n, sizeof *macs, by_value);
     double median = (double)macs[n / 2];
-    /* A training step costs three forward passes of a batch, an evaluation one of each image. */
-    double images = 3.0 * s->fidelity.steps * cur->B + s->fidelity.valid_images * (1.0 + s->fidelity.n_checkpoints);
-    double total = median * images * s->fidelity.inits * (s->fidelity.n_lr_scales > 0 ? s->fidelity.n_lr_scales : 1) * s->trials;
+    double total = median * scoring_images(s, cur->B) * s->trials;
     uint32_t slots = 0;
     list_each(l, &c->sched->workers)
         slots += list_entry(l, struct worker, all)->online ? list_entry(l, struct worker, all)->slots : 0;
     json_object_set_new(dry, "sample", list);
     json_t *est = json_pack("{s:i,s:f,s:f,s:I}", "trials", s->trials, "macs_median", median, "macs_total", total, "slots", (json_int_t)slots);
     /* From the multiply-adds a second and slot that this coordinator's workers have shown, if they have. */
-    double per_slot = c->sched->macs_per_slot_s * images;
-    double seconds = median * images * s->fidelity.inits * s->trials;
+    double per_slot = c->sched->macs_per_slot_s, seconds = median * s->fidelity.inits * s->trials;
+    const json_t *audit = json_object_get(dry, "audit");
+    double audits = json_number_value(json_object_get(audit, "trainings")) * json_number_value(json_object_get(audit, "scorings_each"));
+    seconds *= 1 + audits / s->trials;
     json_object_set_new(est, "seconds", per_slot > 0 && slots > 0 ? json_real(seconds / (per_slot * slots)) : json_null());
     json_object_set_new(dry, "estimate", est);
+    return 0;
+}
+
+static int prepare_audit(struct coord *c, struct job_spec *s, const struct image_shape *img, const struct curriculum_shape *cur,
+                         const struct split_sizes *n, json_t *dry, struct errbuf *e)
+{
+    struct audit_cfg *a = &s->audit;
+    struct curriculum_shape real = { 0 };
+    double once = scoring_images(s, cur->B), train = a->epochs * (3.0 * (double)n->train + (double)n->valid) / once, control = 0;
+    if (a->share <= 0)
+        return 0;
+    if ((uint64_t)a->batch > n->train)
+        return err_set(e, ERR_INPUT, "audit.batch is %d, but dataset %s has %llu training images", a->batch, s->dataset, (ull)n->train);
+    int rc = a->control ? find_curriculum(c, a->control_curriculum, a->control_curriculum_hash, s->dataset, img, &real, e) : 0;
+    if (rc < 0)
+        return err_wrap(e, rc, "audit.control_curriculum");
+    if (a->control && real.T < s->fidelity.steps)
+        return err_set(e, ERR_INPUT, "audit.control_curriculum: %s has %d steps, fidelity.steps is %d", a->control_curriculum, real.T,
+                       s->fidelity.steps);
+    if (a->control)
+        control = scoring_images(s, real.B) / once;
+    audit_plan(a, s->trials, s->window, train, control);
+    int planned = s->trials / a->every < a->max ? s->trials / a->every : a->max;
+    if (dry)
+        json_object_set_new(dry, "audit", json_pack("{s:i,s:f,s:f}", "trainings", planned, "scorings_each", train + control, "share",
+                            planned * (train + control) / (planned * (train + control) + s->trials)));
     return 0;
 }
 
@@ -219,17 +262,19 @@ static int prepare_search(struct coord *c, struct submission *sub, bool dry, str
     struct job_spec *s = &sub->spec;
     struct image_shape img;
     struct curriculum_shape cur = { 0 };
-    uint64_t n_valid = 0;
+    struct split_sizes n = { 0, 0 };
     int rc = coord_image_shape(c, s->dataset_hash, &img, e);
     if (rc == 0)
         rc = check_curriculum(c, s, &img, &cur, e);
     if (rc == 0)
-        rc = valid_images(c, s->dataset_hash, &n_valid, e);
-    if (rc == 0 && s->fidelity.valid_images > 0 && (uint64_t)s->fidelity.valid_images > n_valid)
+        rc = split_sizes(c, s->dataset_hash, &n, e);
+    if (rc == 0 && s->fidelity.valid_images > 0 && (uint64_t)s->fidelity.valid_images > n.valid)
         rc = err_set(e, ERR_INPUT, "fidelity.valid_images is %d, but dataset %s has %llu validation images", s->fidelity.valid_images,
-                     s->dataset, (ull)n_valid);
+                     s->dataset, (ull)n.valid);
     if (rc == 0 && s->trials < 1)
         rc = err_set(e, ERR_INPUT, "budget.trials must be at least 1");
+    if (rc == 0)
+        rc = prepare_audit(c, s, &img, &cur, &n, dry ? sub->dry : NULL, e);
     if (rc < 0)
         return rc;
     const struct space *sp = space_find(s->space);
@@ -475,6 +520,8 @@ int submit_prepare(struct coord *c, const struct wire_msg *m, struct submission 
         return rc;
     memset(s->dataset_hash, 0, sizeof s->dataset_hash); /* only what is resolved here counts */
     memset(s->curriculum_hash, 0, sizeof s->curriculum_hash);
+    memset(s->audit.control_curriculum_hash, 0, sizeof s->audit.control_curriculum_hash);
+    s->audit.every = s->audit.lag = 0;
     if (dry && !(out->dry = json_object()))
         return err_set(e, ERR_NOMEM, "job");
     if (s->kind != JOB_VERIFY)

@@ -12,6 +12,9 @@
                    "checkpoint,reason,detail,score,score_se,init_scores,checkpoint_steps,checkpoint_scores,loss_sum,lr_scale,"   \
                    "valid_score,params,macs,meta_steps,artifact,result_checkpoint,seconds,mem_bytes"
 
+#define CANDIDATE "idx<1000000000" /* TRIAL_AUDIT */
+#define AUDITS    "idx>=1000000000"
+
 #define STMTS(X)                                                                                                             \
     X(LAST_JOB, "SELECT max(id) FROM job")                                                                                   \
     X(JOB, "SELECT " JOB_COLS " FROM job WHERE id=?1")                                                                       \
@@ -22,13 +25,14 @@
     X(JOBS_ACTIVE, "SELECT " JOB_COLS " FROM job WHERE state IN ('queued','running','paused','stopping') ORDER BY id")      \
     X(JOB_STATES, "SELECT state, count(*), sum(scored), sum(failed), sum(cancelled) FROM job GROUP BY state")                \
     X(TRIAL, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND idx=?2")                                                     \
-    X(TRIALS, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 ORDER BY idx LIMIT ?3 OFFSET ?4")                               \
+    X(TRIALS, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND " CANDIDATE " ORDER BY idx LIMIT ?3 OFFSET ?4") \
     X(TRIALS_OPEN, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state IN ('waiting','running') AND state=?2"           \
-                   " ORDER BY idx LIMIT ?3 OFFSET ?4")                                                                       \
+                   " AND " CANDIDATE " ORDER BY idx LIMIT ?3 OFFSET ?4")                                        \
     X(TRIALS_LOST, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state IN ('failed','cancelled') AND state=?2"          \
-                   " ORDER BY idx LIMIT ?3 OFFSET ?4")                                                                       \
-    X(TRIALS_SCORED, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state='scored' AND ?2 IS ?2 ORDER BY idx LIMIT ?3 OFFSET ?4") \
-    X(TRIALS_BEST, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state='scored' ORDER BY score DESC, idx LIMIT ?3 OFFSET ?4") \
+                   " AND " CANDIDATE " ORDER BY idx LIMIT ?3 OFFSET ?4")                                        \
+    X(TRIALS_SCORED, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state='scored' AND ?2 IS ?2 AND " CANDIDATE " ORDER BY idx LIMIT ?3 OFFSET ?4") \
+    X(TRIALS_BEST, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state='scored' AND " CANDIDATE " ORDER BY score DESC, idx LIMIT ?3 OFFSET ?4") \
+    X(TRIALS_AUDIT, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND " AUDITS " ORDER BY idx LIMIT ?3 OFFSET ?4")   \
     X(TEACH, "SELECT job,meta_step,seconds,meta_loss,accuracy,held_out FROM (SELECT * FROM teach_history WHERE job=?1"       \
              " ORDER BY meta_step DESC LIMIT ?2) ORDER BY meta_step")                                                        \
     X(BLOB_BY_NAME, "SELECT kind,name,hash,bytes,added_ms FROM blob_name WHERE kind=?1 AND name=?2")                         \
@@ -288,6 +292,8 @@ static enum stmt trials_stmt(int state, enum trial_sort sort)
 {
     if (sort == SORT_SCORE)
         return R_TRIALS_BEST;
+    if (sort == SORT_AUDIT)
+        return R_TRIALS_AUDIT;
     switch (state) {
     case -1: return R_TRIALS;
     case TRIAL_SCORED: return R_TRIALS_SCORED;

@@ -48,7 +48,7 @@ struct writer {
 
 const char *trial_group_name(enum trial_group g)
 {
-    static const char *const names[GROUP_COUNT] = { "", "top", "random", "list" };
+    static const char *const names[GROUP_COUNT] = { "", "top", "random", "list", "audit", "control" };
     return g >= 0 && g < GROUP_COUNT ? names[g] : "";
 }
 
