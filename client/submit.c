@@ -29,6 +29,7 @@ const struct submit_key submit_keys[] = {
     { "constraints", "max_params", "max-params", false },
     { "constraints", "max_macs", "max-macs", false },
     { "budget", "trials", "trials", false },
+    { "audit", "share", "audit", false },
     { "teach", "kind", "teacher", false },
     { "teach", "steps", "steps", false },
     { "teach", "batch", "teach-batch", false },

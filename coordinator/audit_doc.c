@@ -211,7 +211,39 @@ static json_t *cost_doc(const struct audit *a, const char *col)
     return a->timed ? json_real(a->seconds / (double)a->timed) : json_null();
 }
 
-struct room { double *x, *y, *tx, *ty; int *of; };
+struct room { double *x, *y, *p, *tx, *ty; int *of; };
+
+static int column_of(const struct audit_sample *s, const char *name)
+{
+    for (int k = 0; k < s->n_cols; k++)
+        if (strcmp(s->col[k], name) == 0)
+            return k;
+    return -1;
+}
+
+/* Spearman of m->x less that of the number of parameters, over the networks in m->of that have both, all or the better half of them. */
+static int versus_params(const struct audit *a, const struct audit_sample *s, int n, bool top, struct room *m, json_t **out)
+{
+    struct estimate e = { NAN, NAN, NAN };
+    int params = column_of(s, "params"), rc = 0;
+    for (int i = 0; i < n && params >= 0; i++)
+        m->p[i] = s->v[m->of[i]].value[params];
+    for (int i = 0; i < n && params >= 0; i++)
+        if (!isfinite(m->p[i]))
+            params = -1; /* recorded with the score, or not at all */
+    if (params >= 0 && !top)
+        rc = rank_difference(RANK_SPEARMAN, m->x, m->p, m->y, n, a->seed, &e);
+    if (params >= 0 && top) {
+        int half = stats_top_half(m->p, m->y, n, m->tx, m->ty);
+        if (half >= 0) {
+            memcpy(m->p, m->tx, (size_t)half * sizeof *m->p);
+            half = stats_top_half(m->x, m->y, n, m->tx, m->ty);
+        }
+        rc = half < 0 ? half : rank_difference(RANK_SPEARMAN, m->tx, m->p, m->ty, half, a->seed, &e);
+    }
+    *out = estimate_doc(&e);
+    return rc;
+}
 
 static int predictor_doc(const struct audit *a, const struct audit_sample *s, int col, struct room *m, json_t *list)
 {
@@ -229,6 +261,11 @@ static int predictor_doc(const struct audit *a, const struct audit_sample *s, in
     int half = stats_top_half(m->x, m->y, n, m->tx, m->ty);
     int rc = correlations(a, m->x, m->y, n, &all);
     rc = half < 0 ? half : rc < 0 ? rc : correlations(a, m->tx, m->ty, half, &top);
+    for (int k = 0; k < 2 && rc == 0; k++) {
+        json_t *d;
+        rc = versus_params(a, s, n, k, m, &d);
+        json_object_set_new(k ? top : all, "minus_params", d);
+    }
     json_array_append_new(list, json_pack("{s:s,s:i,s:o,s:o*,s:{s:o,s:o},s:o,s:o}", "name", s->col[col], "sign", (int)sign, "all", all, "top_half",
                           top, "regret", "top1", doc_real(stats_regret(m->x, m->y, n, 1)), "top10", doc_real(stats_regret(m->x, m->y, n, 10)),
                           "pick", pick_doc(s, m->of, m->x, m->y, n), "seconds", cost_doc(a, s->col[col])));
@@ -272,8 +309,8 @@ static json_t *regime_doc(const struct audit_regime *r)
 static int sample_doc(struct audit *a, struct audit_sample *s, json_t **out)
 {
     size_t n = (size_t)s->n + 1;
-    double *buf = calloc(4 * n, sizeof *buf), seconds = 0;
-    struct room m = { buf, buf + n, buf + 2 * n, buf + 3 * n, calloc(n, sizeof *m.of) };
+    double *buf = calloc(5 * n, sizeof *buf), seconds = 0;
+    struct room m = { buf, buf + n, buf + 2 * n, buf + 3 * n, buf + 4 * n, calloc(n, sizeof *m.of) };
     json_t *predictors = json_array(), *jobs = json_array();
     int rc = buf && m.of ? 0 : -ERR_NOMEM, best = 0, seeds = 0;
     for (int k = 0; k < s->n_cols && rc == 0; k++)

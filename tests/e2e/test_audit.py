@@ -91,6 +91,9 @@ def test_an_audit_after_the_fact(box, load, submit):
         assert predictor["all"]["n"] == len(y) and predictor["top_half"]["n"] == len(top)
         e = predictor["all"]["spearman"]
         assert e["value"] == pytest.approx(spearman(x, y)) and e["low"] <= e["value"] <= e["high"]
+        pars = [p["values"]["params"] for p in one["pairs"]]
+        gap = predictor["all"]["minus_params"]
+        assert gap["value"] == pytest.approx(spearman(x, y) - spearman(pars, y)) and gap["low"] <= gap["value"] <= gap["high"]
         if len({x[i] for i in top}) > 1 and len({y[i] for i in top}) > 1:
             assert predictor["top_half"]["spearman"]["value"] == pytest.approx(spearman([x[i] for i in top], [y[i] for i in top]))
         assert 0 <= predictor["regret"]["top10"] <= predictor["regret"]["top1"] <= max(y) - min(y)
@@ -98,7 +101,7 @@ def test_an_audit_after_the_fact(box, load, submit):
     assert {p["name"] for p in one["predictors"]} == {"score", "loss_sum", "params", "macs", "score@3"}
 
     text = cli(d, "audit", "small", "-o", box.dir / "a.svg").out
-    assert "loss_sum (less is better)" in text and "number of parameters" in text
+    assert "loss_sum (less is better)" in text and "for the number of parameters; difference" in text
     svg = ET.parse(box.dir / "a.svg").getroot()
     kinds = [e.tag.split("}")[1] for e in svg]
     assert kinds.count("circle") >= len(y) + 1 and any("Spearman" in (e.text or "") for e in svg)
