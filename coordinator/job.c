@@ -476,9 +476,7 @@ void job_maybe_end(struct sched *s, struct job *j)
         job_end(s, j, JOB_FAILED, text, NULL, NULL);
     } else if (j->no_more && j->n_open == 0) {
         job_end(s, j, JOB_FAILED, j->fail_text, NULL, NULL);
-    } else if (finished >= last_total(j)) {
-        if (j->audit && !audit_complete(j->audit))
-            return; /* what it knows is part of the result */
+    } else if (finished >= last_total(j) && (!j->audit || audit_complete(j->audit))) { /* its trainings are part of the result */
         if (j->audit && audit_stop_at(j->audit) != UINT64_MAX) {
             char text[256];
             audit_stop_text(j->audit, text, sizeof text);

@@ -557,6 +557,30 @@ static void an_audit_adds_trainings_that_are_no_candidates(void **state)
     assert_true(trial(s, job, first)->proxy == trial(s, job, first - TRIAL_AUDIT)->r.score);
 }
 
+static void a_job_whose_time_is_over_does_not_wait_for_trainings_that_nobody_began(void **state)
+{
+    struct sim *s = *state;
+    struct job_spec spec = search_spec(3, 1);
+    spec.audit.share = 0.1;
+    spec.audit.min = 3;
+    spec.audit.every = 1;
+    spec.seconds = 60;
+    uint64_t job = submit(s, &spec);
+    struct worker *w = hello(s, "a", 1, NULL, 0, NULL);
+    for (int i = 0; i < 5; i++) { /* three candidates, two trainings: the third waits */
+        want(s, w, 1);
+        assert_int_equal(scored(s, w, last(s), 0.5).outcome, ACK_RECORDED);
+    }
+    assert_true(last(s).trial == 2);
+    assert_int_equal(job_row(s, job).state, JOB_RUNNING);
+    for (int i = 0; i < 70; i++) {
+        advance(s, 1000);
+        beat(s, w, NULL, 0);
+    }
+    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
+    assert_non_null(strstr(job_row(s, job).reason, "its 60 seconds were over after 3 of 3 trials"));
+}
+
 static void pause_resume_and_cancel_do_what_they_say(void **state)
 {
     struct sim *s = *state;
@@ -776,7 +800,7 @@ int main(void)
         T(a_lease_lost_on_its_way_is_sent_again_as_the_same_attempt), T(no_more_leases_than_wanted_nor_than_parallel),
         T(higher_priority_goes_first_and_equals_take_turns), T(what_cannot_be_saved_is_not_acknowledged),
         T(a_lease_does_not_expire_while_that_cannot_be_saved),
-        T(an_audit_adds_trainings_that_are_no_candidates),
+        T(an_audit_adds_trainings_that_are_no_candidates), T(a_job_whose_time_is_over_does_not_wait_for_trainings_that_nobody_began),
         T(pause_resume_and_cancel_do_what_they_say), T(a_job_ends_when_its_time_is_over), T(a_job_of_failures_is_failed_and_says_why),
         T(a_job_with_some_failures_succeeds_unless_there_are_too_many), T(impossible_constraints_fail_the_job),
         T(the_history_does_not_depend_on_workers_or_crashes), T(nonsense_results_are_refused),
