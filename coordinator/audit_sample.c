@@ -15,7 +15,7 @@ void audit_sample_fini(struct audit_sample *s)
 bool audit_regime_same(const struct audit_regime *a, const struct audit_regime *b)
 {
     return a->epochs == b->epochs && a->lr == b->lr && a->momentum == b->momentum && a->weight_decay == b->weight_decay &&
-           a->batch == b->batch && a->shift == b->shift && a->flip == b->flip && strcmp(a->dataset, b->dataset) == 0;
+           a->standing == b->standing && a->batch == b->batch && a->shift == b->shift && a->flip == b->flip && strcmp(a->dataset, b->dataset) == 0;
 }
 
 /* ---- real trainings ---- */
@@ -86,6 +86,18 @@ struct audit_pair *audit_sample_find(struct audit_sample *s, const char *hash)
     return NULL;
 }
 
+static int by_trial(const void *a, const void *b)
+{
+    const struct audit_pair *x = a, *y = b;
+    return x->trial != y->trial ? (x->trial > y->trial) - (x->trial < y->trial) : strcmp(x->hash, y->hash);
+}
+
+void audit_sample_join_end(struct audit_sample *s)
+{
+    if (s->n > 0)
+        qsort(s->v, (size_t)s->n, sizeof *s->v, by_trial);
+}
+
 void audit_sample_set(struct audit_sample *s, struct audit_pair *p, const char *col, double v)
 {
     int k = 0;
@@ -102,7 +114,7 @@ void audit_sample_set(struct audit_sample *s, struct audit_pair *p, const char *
  * {"score": …} gives "score", [{"step": 8, "score": …}] "score@8", {"a": {"b": …}} "a.b". */
 static void columns(struct audit_sample *s, struct audit_pair *p, const char *prefix, const json_t *doc)
 {
-    static const char *const not_predictors[] = { "trial", "parent", "seed", "score_se", "lr_scale", "valid_score", "step" };
+    static const char *const not_predictors[] = { "trial", "parent", "rung", "seed", "score_se", "lr_scale", "valid_score", "step" };
     const char *key;
     json_t *v, *item;
     json_object_foreach((json_t *)(uintptr_t)doc, key, v) {

@@ -27,6 +27,10 @@ void db_zero_cost_parse(const char *text, struct zero_cost_scores *z);          
 #define DB_BOOK_SPACE 37 /* the first of its own */
 void db_book_row(sqlite3_stmt *s, struct book_row *out); /* read.c */
 
+/* Of a search's trials: what it proposed, and what its audit added (TRIAL_AUDIT). */
+#define DB_CANDIDATE "idx<1000000000"
+#define DB_AUDITS    "idx>=1000000000"
+
 /* write.c */
 struct writer;
 int  writer_open(struct writer **out, sqlite3 *db, struct errbuf *e);
