@@ -191,6 +191,29 @@ def test_a_search_trains_a_sample_of_its_candidates(box, load, submit):
     assert d.job(job)["audit"] == before
 
 
+def test_with_halving_the_lowest_rung_is_audited_and_the_book_knows_candidates_alone(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, slots=2)
+    cfg = dict(AUDITED, halving={"steps": [2, 4]}, scores={"zero_cost": ["synflow"]},
+               audit=dict(AUDITED["audit"], control=True, control_curriculum="smallcur"))
+    first = submit(d, name="first", **cfg)
+    assert d.wait_end(first)["state"] == "succeeded"
+    trials, rows = {t["trial"]: t for t in d.trials(first)}, audits(d, first)
+    assert {t["rung"] for t in trials.values()} == {0, 1, 2} and len(rows) >= 6
+    assert all(trials[r["parent"]]["rung"] == 0 for r in rows)
+    assert all(r["score"] == trials[r["parent"]]["score"] for r in rows if r["trial"] >= 2 * 10**9), "a control is scored as that rung is"
+    sample, = cli_json(d, "audit", first)["samples"]
+    names = {p["name"] for p in sample["predictors"]}
+    assert {"score", "control", "params", "zero_cost.synflow"} <= names and "rung" not in names
+    assert d.get(f"jobs/{first}/replay")["ok"] is True
+
+    again = submit(d, name="again", **cfg)
+    assert d.wait_end(again)["state"] == "succeeded"
+    assert d.history(again) == d.history(first)
+    assert all(t["from_book"] for t in d.trials(again))
+    assert not any(d.get(f"jobs/{again}/why?trial={r['trial']}")["trial"]["from_book"] for r in rows)
+
+
 def test_the_sample_does_not_touch_the_search(box, load, submit):
     import json
     d = load(box.coordinator())

@@ -106,6 +106,22 @@ static void every_place_of_a_block_is_drawn_equally_often(void **state)
     audit_close(a);
 }
 
+static void promotions_and_what_was_told_as_failed_are_not_chosen(void **state)
+{
+    (void)state;
+    struct audit *a = open_audit(3, 1, 100, AUDIT_WARN, 0);
+    for (uint64_t i = 0; i < 90; i++) {
+        static struct trial_row t;
+        t = (struct trial_row){ .idx = i, .state = TRIAL_SCORED, .rung = i % 3 == 1, .told_failed = i % 3 == 2, .parent = -1 };
+        snprintf(t.arch_hash, sizeof t.arch_hash, "%032d", (int)i);
+        assert_int_equal(audit_saw(a, &t), 0);
+    }
+    assert_in_range(audit_n(a), 3, 20); /* only a block whose place is the first */
+    for (int i = 0; i < audit_n(a); i++)
+        assert_int_equal(audit_at(a, i)->idx % 3, 0);
+    audit_close(a);
+}
+
 static void no_more_than_max_are_chosen(void **state)
 {
     (void)state;
@@ -196,7 +212,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_choice_does_not_depend_on_the_order_in_which_results_come),
         cmocka_unit_test(every_place_of_a_block_is_drawn_equally_often),
-        cmocka_unit_test(no_more_than_max_are_chosen),
+        cmocka_unit_test(promotions_and_what_was_told_as_failed_are_not_chosen), cmocka_unit_test(no_more_than_max_are_chosen),
         cmocka_unit_test(a_low_verdict_ends_the_search_where_the_order_says),
         cmocka_unit_test(a_failed_training_counts_for_nothing_and_holds_up_nobody),
         cmocka_unit_test(a_plan_spends_the_share_between_its_least_and_its_most),

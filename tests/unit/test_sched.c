@@ -810,6 +810,31 @@ static uint64_t need_of(const struct sim *s, const struct job_spec *spec, const 
     return d.mem_bytes;
 }
 
+static void an_audits_trials_are_measured_as_what_they_are(void **state)
+{
+    struct sim *s = *state;
+    struct job_spec spec = search_spec(6, 1), verify;
+    struct search *search;
+    struct proposal p;
+    struct job_data data;
+    struct demand score, train, control, as_verify;
+    on_job_data(s, &spec, &data, NULL);
+    assert_int_equal(search_open(&search, &spec, &data.img, NULL), 0);
+    assert_int_equal(search_propose(search, &p, NULL), 0);
+    search_close(search);
+    data.control_B = 4 * data.B;
+    data.control_inner = data.inner;
+    job_defaults(&verify, JOB_VERIFY);
+    memcpy(verify.space, spec.space, sizeof verify.space);
+    spec.audit.batch = verify.verify.batch = 48;
+    assert_int_equal(fit_demand(&spec, &data, p.arch, 0, GROUP_NONE, &score, NULL), 0);
+    assert_int_equal(fit_demand(&spec, &data, p.arch, 0, GROUP_AUDIT, &train, NULL), 0);
+    assert_int_equal(fit_demand(&spec, &data, p.arch, 0, GROUP_CONTROL, &control, NULL), 0);
+    assert_int_equal(fit_demand(&verify, &data, p.arch, 0, GROUP_LIST, &as_verify, NULL), 0);
+    assert_true(train.mem_bytes == as_verify.mem_bytes && train.mem_bytes != score.mem_bytes);
+    assert_true(control.mem_bytes > score.mem_bytes && control.train_flops > score.train_flops);
+}
+
 /* A memory that about half of the first n architectures of the search fit in. */
 static uint64_t middle(const struct sim *s, const struct job_spec *spec, int n)
 {
@@ -953,7 +978,8 @@ int main(void)
         T(a_lease_lost_on_its_way_is_sent_again_as_the_same_attempt), T(no_more_leases_than_wanted_nor_than_parallel),
         T(higher_priority_goes_first_and_equals_take_turns), T(what_cannot_be_saved_is_not_acknowledged),
         T(a_lease_does_not_expire_while_that_cannot_be_saved),
-        T(an_audit_adds_trainings_that_are_no_candidates), T(a_job_whose_time_is_over_does_not_wait_for_trainings_that_nobody_began),
+        T(an_audits_trials_are_measured_as_what_they_are), T(an_audit_adds_trainings_that_are_no_candidates),
+        T(a_job_whose_time_is_over_does_not_wait_for_trainings_that_nobody_began),
         T(pause_resume_and_cancel_do_what_they_say), T(a_job_ends_when_its_time_is_over), T(a_job_of_failures_is_failed_and_says_why),
         T(a_job_with_some_failures_succeeds_unless_there_are_too_many), T(impossible_constraints_fail_the_job),
         T(the_history_does_not_depend_on_workers_or_crashes), T(nonsense_results_are_refused),
