@@ -6,7 +6,7 @@
 
 #include <sqlite3.h>
 
-extern const char *const db_migration[STORE_VERSION]; /* [v] leads from version v to v + 1; NULL: nothing to do */
+extern const char *const db_migration[STORE_VERSION]; /* [v] leads from version v to v + 1 */
 
 int  db_error(sqlite3 *db, struct errbuf *e, const char *what); /* SQLite's last error as one of ours */
 int  db_exec(sqlite3 *db, const char *sql, struct errbuf *e);
