@@ -88,17 +88,17 @@ static void training_line(const json_t *s, FILE *f)
     fputs(":\n", f);
 }
 
-/* Is the score any better than counting parameters? Said only where the intervals let it. */
+/* Is the score any better than counting parameters? The difference is resampled as one: both saw the same networks. */
 static void compare_line(const json_t *s, const char *half, const char *where, FILE *f)
 {
     const json_t *score = json_object_get(audit_predictor(s, "score"), half), *params = json_object_get(audit_predictor(s, "params"), half);
-    double a = doc_num(score, "spearman.value"), b = doc_num(params, "spearman.value");
-    if (!isfinite(a) || !isfinite(b))
+    const json_t *d = json_object_get(score, "minus_params");
+    double a = doc_num(score, "spearman.value"), b = doc_num(params, "spearman.value"), low = doc_num(d, "low"), high = doc_num(d, "high");
+    if (!isfinite(a) || !isfinite(b) || !isfinite(low) || !isfinite(high))
         return;
-    bool above = doc_num(score, "spearman.low") > doc_num(params, "spearman.high"), below = doc_num(score, "spearman.high") < doc_num(params, "spearman.low");
-    fprintf(f, "Over %s the score ranks %s the number of parameters (Spearman %.2f and %.2f)%s.\n", where,
-            above ? "better than" : below ? "worse than" : a >= b ? "no worse than" : "no better than", a, b,
-            above || below ? ": their intervals do not meet" : "; their intervals overlap, so this sample cannot tell them apart");
+    fprintf(f, "Over %s: Spearman %.2f for the score, %.2f for the number of parameters; difference %.2f, 95 %% interval %.2f to %.2f:"
+            " %s.\n", where, a, b, doc_num(d, "value"), low, high,
+            low > 0 ? "the score ranks better" : high < 0 ? "the score ranks WORSE" : "this sample cannot tell them apart");
 }
 
 static void sample_show(const json_t *s, FILE *f)
@@ -144,6 +144,45 @@ void audit_show(const json_t *doc, FILE *f)
         fprintf(f, "\nIntervals: 95 %%, percentile bootstrap over networks (%.0f resamples). Top half: by real accuracy. Regret: accuracy lost by the best\n"
                    "of so many picks against the best trained. Seconds: one device, for one candidate, without the teacher.\n",
                 doc_num(doc, "resamples"));
+}
+
+static size_t estimate_text(const json_t *e, char *out, size_t cap)
+{
+    double v = doc_num(e, "value"), low = doc_num(e, "low"), high = doc_num(e, "high");
+    if (!isfinite(v))
+        return (size_t)snprintf(out, cap, "-");
+    if (!isfinite(low) || !isfinite(high))
+        return (size_t)snprintf(out, cap, "%.2f", v);
+    return (size_t)snprintf(out, cap, "%.2f [%.2f %.2f]", v, low, high);
+}
+
+bool audit_line(const json_t *job, char *out, size_t cap)
+{
+    const json_t *a = json_object_get(job, "audit");
+    char score[64], params[64], control[64];
+    out[0] = 0;
+    if (!json_is_object(a) || !(doc_num(a, "chosen") > 0))
+        return false;
+    double n = or_zero(doc_num(a, "spearman.n"));
+    if (n < 2) {
+        snprintf(out, cap, "audit: %.0f of %.0f chosen networks trained for real", or_zero(doc_num(a, "trained")), or_zero(doc_num(a, "chosen")));
+        return true;
+    }
+    estimate_text(json_object_get(a, "spearman"), score, sizeof score);
+    estimate_text(json_object_get(a, "params"), params, sizeof params);
+    size_t at = (size_t)snprintf(out, cap, "audit: Spearman %s over %.0f trained for real; parameters %s", score, n, params);
+    if (at < cap && json_is_object(json_object_get(a, "control"))) {
+        estimate_text(json_object_get(a, "control"), control, sizeof control);
+        at += (size_t)snprintf(out + at, cap - at, "; real batches %s", control);
+    }
+    const char *state = doc_str(a, "state");
+    if (at < cap && strcmp(state, "low") == 0)
+        snprintf(out + at, cap - at, "; BELOW THE FLOOR of %g", doc_num(a, "floor"));
+    else if (at < cap && strcmp(state, "few") == 0)
+        snprintf(out + at, cap - at, "; too few to say");
+    else if (at < cap && doc_num(a, "spearman.low") <= 0)
+        snprintf(out + at, cap - at, "; the interval contains 0: nothing is shown yet");
+    return true;
 }
 
 int verb_audit(struct cli *c)

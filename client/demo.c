@@ -190,12 +190,15 @@ static int search(struct demo *d)
     snprintf(yaml, sizeof yaml,
              "kind: search\nname: demo-search\nseed: 1\ndataset: " DEMO_SET "\ncurriculum: \"%s\"\nspace: chain\n"
              "searcher:\n  name: evolution\nfidelity:\n  inits: 2\n  valid_images: 2000\n"
-             "constraints:\n  max_macs: %lld\nbudget:\n  trials: %lld\n", d->curriculum, (long long)d->max_macs, (long long)d->trials);
+             "constraints:\n  max_macs: %lld\naudit:\n  share: 0.1\n  epochs: 0.5\nbudget:\n  trials: %lld\n",
+             d->curriculum, (long long)d->max_macs, (long long)d->trials);
     int rc = run_job(d, yaml, d->search, &doc);
     if (rc < 0)
         return rc;
     show_results(doc, stdout);
     json_decref(doc);
+    printf("The audit trained a random sample of these candidates for half an epoch of real images while the search ran, to see whether\n"
+           "the score ranks networks as real training does.\n");
     return 0;
 }
 
@@ -244,9 +247,11 @@ static void farewell(const struct demo *d)
     printf("\nDone in %s. Everything is kept in %s. To look further:\n"
            "  didact local start --dir %s\n"
            "  didact results %s --dir %s            the search; also show, trials, best, replay\n"
+           "  didact audit %s --dir %s              how far its scores can be trusted\n"
            "  didact export %s --trial 1 -o other.onnx --dir %s\n"
            "  didact local stop --dir %s\n",
-           fmt_seconds(s, now_s() - d->began), d->local.dir, d->local.dir, d->search, d->local.dir, d->verify, d->local.dir, d->local.dir);
+           fmt_seconds(s, now_s() - d->began), d->local.dir, d->local.dir, d->search, d->local.dir, d->search,
+           d->local.dir, d->verify, d->local.dir, d->local.dir);
 }
 
 static int all_steps(struct demo *d)

@@ -102,6 +102,13 @@ int verb_status(struct cli *c)
         printf("%-12s %.2f trials/s over the last minute\n", "rate", or_zero(doc_num(doc, "rates.trials_per_s_1m")));
         printf("%-12s %s, %.0f commits, %.1f rows each\n", "store", fmt_bytes(b, doc_num(doc, "store.db_bytes")),
                or_zero(doc_num(doc, "store.commits")), or_zero(doc_num(doc, "store.rows_per_commit")));
+        size_t i;
+        json_t *job;
+        json_array_foreach(json_object_get(doc, "audits"), i, job) {
+            char line[512];
+            if (audit_line(job, line, sizeof line))
+                printf("job %-8.0f %s\n", doc_num(job, "job"), line);
+        }
     }
     json_decref(doc);
     return 0;

@@ -141,6 +141,8 @@ void show_job(const json_t *job, FILE *f)
                  or_zero(doc_num(job, "progress.accuracy")));
         line(f, "progress", text);
     }
+    if (audit_line(job, text, sizeof text))
+        line(f, "audit", text + strlen("audit: "));
     if (json_is_boolean(doc_get(job, "repeatable")))
         line(f, "repeatable", doc_true(job, "repeatable") ? "yes, to the bit" : "no (it has a budget in seconds)");
 }

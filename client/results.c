@@ -102,7 +102,11 @@ static int show_search(const json_t *doc, const struct shown *shown, FILE *f, st
             doc_num(job, "id"), doc_str(job, "state"), or_zero(doc_num(job, "trials.scored")), or_zero(doc_num(job, "trials.failed")));
     if (*shown->by)
         fprintf(f, "ranked by %s\n", shown->by);
-    return search_table(best, shown, f, e);
+    int rc = search_table(best, shown, f, e);
+    char line[512];
+    if (rc == 0 && audit_line(job, line, sizeof line))
+        fprintf(f, "%s\n", line);
+    return rc;
 }
 
 /* ---- verify ---- */

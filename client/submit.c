@@ -29,6 +29,7 @@ const struct submit_key submit_keys[] = {
     { "constraints", "max_params", "max-params", false },
     { "constraints", "max_macs", "max-macs", false },
     { "budget", "trials", "trials", false },
+    { "audit", "share", "audit", false },
     { "teach", "kind", "teacher", false },
     { "teach", "steps", "steps", false },
     { "teach", "batch", "teach-batch", false },
@@ -195,6 +196,9 @@ static void show_dry(const json_t *doc)
         printf("a typical candidate costs %s multiply-adds an image\n", fmt_count(s, doc_num(estimate, "macs_median")));
     if (isfinite(doc_num(estimate, "trials")))
         printf("trials: %.0f\n", doc_num(estimate, "trials"));
+    if (isfinite(doc_num(doc, "audit.trainings")))
+        printf("audit: %.0f trainings, each worth %.1f scorings; %.1f %% of the whole\n", doc_num(doc, "audit.trainings"),
+               doc_num(doc, "audit.scorings_each"), 100 * doc_num(doc, "audit.share"));
     if (isfinite(doc_num(estimate, "seconds")) && doc_num(estimate, "seconds") > 0)
         printf("time, on the workers that are there: about %s\n", fmt_seconds(s, doc_num(estimate, "seconds")));
 }

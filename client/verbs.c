@@ -56,6 +56,7 @@ const struct verb cli_verbs[] = {
         { "space", 0, "NAME", "chain, nasbench201; didact space list", false },
         { "searcher", 0, "NAME", "random, evolution, local or nsga2", false }, { "population", 0, "N", "evolution: how many survive", false },
         { "sample", 0, "N", "evolution: tournament size", false }, { "trials", 0, "N", "candidates to score", false },
+        { "audit", 0, "SHARE", "so much of the work, as 0.05, trains a sample of them for real", false },
         { "fidelity-steps", 0, "N", "curriculum steps of a candidate (default: all)", false },
         { "inits", 0, "N", "initialisations of a candidate", false },
         { "valid-images", 0, "N", "held-out real images that score it", false },

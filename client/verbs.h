@@ -58,6 +58,8 @@ void verify_sentence(int n, double rho, double low, double high, char *out, size
 
 /* audit.c */
 int verb_audit(struct cli *c);
+/* The standing audit of a JOB document in one line, "audit: …"; false: it has none, or nothing of it yet. */
+bool audit_line(const json_t *job, char *out, size_t cap);
 
 /* watch.c */
 struct watch_cfg {

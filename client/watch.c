@@ -181,6 +181,8 @@ static void draw_block(struct screen *s, const json_t *job, const json_t *status
     text_best(job, d, sizeof d);
     if (d[0])
         put_line(s, d, -1);
+    if (audit_line(job, d, sizeof d))
+        put_line(s, d, -1);
     text_failures(job, a, sizeof a);
     text_workers(status, b, sizeof b);
     snprintf(line, sizeof line, "%s%s%s", a, a[0] && b[0] ? "  " : "", b);
@@ -195,15 +197,16 @@ static void draw_block(struct screen *s, const json_t *job, const json_t *status
 
 static void draw_line(const struct screen *s, const json_t *job, const json_t *status, const char *note)
 {
-    char done[128], rate[128], best[1400], failed[256], workers[128];
+    char done[128], rate[128], best[1400], failed[256], workers[128], audit[512];
     text_done(job, done, sizeof done);
     text_rate(job, rate, sizeof rate);
     text_best(job, best, sizeof best);
     text_failures(job, failed, sizeof failed);
     text_workers(status, workers, sizeof workers);
+    audit_line(job, audit, sizeof audit);
     if (job_ended(job))
         rate[0] = workers[0] = 0;
-    const char *part[] = { done, rate, best, failed, workers, note };
+    const char *part[] = { done, rate, best, audit, failed, workers, note };
     fprintf(s->w->f, "%sjob %.0f %s", s->w->indent ? s->w->indent : "", doc_num(job, "id"), doc_str(job, "state"));
     for (size_t i = 0; i < sizeof part / sizeof part[0]; i++)
         if (part[i][0])

@@ -10,6 +10,8 @@ static const char *const trial_names[TRIAL_STATE_COUNT] = { "waiting", "running"
 static const char *const reason_names[FAIL_REASON_COUNT] = { "none", "nan", "oom", "timeout", "crash", "input" };
 static const char *const metric_names[METRIC_COUNT] = { "score", "params", "macs" };
 
+static const char *const action_names[AUDIT_ACTION_COUNT] = { "warn", "stop", "none" };
+
 static const char *name_of(unsigned v, const char *const *names, unsigned n)
 {
     return v < n ? names[v] : "?";
@@ -56,6 +58,7 @@ uint32_t job_zero_cost(const struct job_spec *s)
         set |= 1u << s->scores.zero_cost[i];
     return set;
 }
+const char *audit_action_name(enum audit_action a) { return name_of(a, action_names, AUDIT_ACTION_COUNT); }
 
 int job_kind_from(const char *s)    { return from(s, kind_names, JOB_KIND_COUNT); }
 int job_state_from(const char *s)   { return from(s, state_names, JOB_STATE_COUNT); }

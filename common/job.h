@@ -128,6 +128,27 @@ struct verify_cfg {
     int      seeds;             /* trainings per architecture */
 };
 
+enum audit_action { AUDIT_WARN, AUDIT_STOP, AUDIT_NONE, AUDIT_ACTION_COUNT };
+const char *audit_action_name(enum audit_action a); /* "warn" "stop" "none" */
+
+struct audit_cfg {              /* search: real training of a random sample of its own candidates while it runs */
+    double   share;             /* of the job's multiply-adds; 0: no audit */
+    int      min, max;          /* candidates trained, at least and at most; fewer than min say nothing */
+    enum audit_action action;   /* when the interval's upper end is below `floor` */
+    double   floor;
+    double   epochs;            /* and so on: as verify_cfg */
+    int      batch;
+    double   lr, momentum, weight_decay;
+    bool     flip;
+    int      shift;
+    double   timeout_s;         /* of one training */
+    bool     control;           /* the audited are also scored on control_curriculum (real batches), at the job's fidelity */
+    name_str control_curriculum;
+    hash_str control_curriculum_hash;
+    int      every;             /* filled in at submission: one of so many candidates is audited */
+    int      lag;               /* filled in at submission: with action stop, a proposal waits for the audits of those so far before it */
+};
+
 struct job_spec {
     enum job_kind kind;
     name_str name;
@@ -154,6 +175,7 @@ struct job_spec {
     struct constraints  constraints;
     struct teach_cfg    teach;
     struct verify_cfg   verify;
+    struct audit_cfg    audit;
 };
 
 /* What a trial of this rung is scored with; checkpoints after its last step are left out. */
@@ -197,6 +219,7 @@ struct train_task {             /* verify: real training of one architecture */
     int      shift;
     uint64_t seed;
     bool     keep_weights;      /* upload the weights as a blob */
+    bool     no_test;           /* the test split is not read: the score is the validation accuracy (audits: they may change a search) */
 };
 
 struct teach_task {

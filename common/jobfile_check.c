@@ -115,6 +115,28 @@ static void check_halving(const struct checker *c)
     }
 }
 
+static void check_audit(const struct checker *c)
+{
+    const struct audit_cfg *a = &c->s->audit;
+    static const char *const asks[] = { "audit.epochs", "audit.min", "audit.max", "audit.action", "audit.floor", "audit.control", "audit.control_curriculum" };
+    bool off = a->share <= 0;
+    for (size_t i = 0; i < sizeof asks / sizeof *asks && off && line_of(c, "audit.share") == 0; i++)
+        if (line_of(c, asks[i]) > 0) {
+            problem(c->p, line_of(c, asks[i]), "'%s' asks for an audit, but 'audit.share' is not given", asks[i]);
+            return;
+        }
+    if (off)
+        return;
+    if (a->min > a->max)
+        problem(c->p, later(c, "audit.min", "audit.max"), "'audit.min' is %d but 'audit.max' is %d", a->min, a->max);
+    if (a->min > c->s->trials)
+        problem(c->p, later(c, "audit.min", "budget.trials"), "'audit.min' is %d, more than the %d candidates of 'budget.trials'", a->min,
+                c->s->trials);
+    if (a->control != (a->control_curriculum[0] != 0))
+        problem(c->p, later(c, "audit.control", "audit.control_curriculum"), a->control ? "'audit.control' needs 'audit.control_curriculum'"
+                : "'audit.control_curriculum' is given but 'audit.control' is false");
+}
+
 static void check_search(const struct checker *c)
 {
     const struct job_spec *s = c->s;
@@ -147,6 +169,7 @@ static void check_search(const struct checker *c)
         }
     }
     check_scores(c);
+    check_audit(c);
     if (f->n_lr_scales < 1)
         problem(c->p, line_of(c, "fidelity.lr_scales"), "'fidelity.lr_scales' is empty; [1] uses the learned step sizes as they are");
 }

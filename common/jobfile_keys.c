@@ -66,6 +66,25 @@ static const struct job_key table[] = {
     { "constraints.max_params", F_COUNT, S, AT(constraints.max_params), 0, 0, 0, 1e15, SAME("0"), "parameters, at most; 0: no limit" },
     { "constraints.min_macs", F_COUNT, S, AT(constraints.min_macs), 0, 0, 0, 1e15, SAME("0"), "multiply-adds an image, at least" },
     { "constraints.max_macs", F_COUNT, S, AT(constraints.max_macs), 0, 0, 0, 1e15, SAME("0"), "multiply-adds an image, at most; 0: no limit" },
+    { "audit.share", F_REAL, S, AT(audit.share), 0, 0, 0, 0.9, SAME("0"), "so much of the job's multiply-adds goes into real training of a random sample of its candidates; 0: no audit" },
+    { "audit.epochs", F_REAL, S, AT(audit.epochs), 0, 0, JOB_ABOVE_0, 10000, SAME("2"), "passes over the training split" },
+    { "audit.min", F_INT, S, AT(audit.min), 0, 0, 3, 500, SAME("8"), "train at least so many, whatever the share; fewer decide nothing" },
+    { "audit.max", F_INT, S, AT(audit.max), 0, 0, 3, 500, SAME("200"), "and at most so many" },
+    { "audit.action", F_ACTION, S, AT(audit.action), 0, 0, 0, 0, SAME("warn"), "what happens when even the upper end of the correlation's interval is below the floor" },
+    { "audit.floor", F_REAL, S, AT(audit.floor), 0, 0, -1, 1, SAME("0.3"), "Spearman's correlation of score and real accuracy that is asked for" },
+    { "audit.batch", F_INT, S, AT(audit.batch), 0, 0, 2, 65536, SAME("128"), "images of a step of real training" },
+    { "audit.lr", F_REAL, S, AT(audit.lr), 0, 0, JOB_ABOVE_0, 100, SAME("0.1"), "first step size, falling by a cosine to 0" },
+    { "audit.momentum", F_REAL, S, AT(audit.momentum), 0, 0, 0, 0.9999, SAME("0.9"), "of SGD" },
+    { "audit.weight_decay", F_REAL, S, AT(audit.weight_decay), 0, 0, 0, 1, SAME("5e-4"), "of SGD" },
+    { "audit.flip", F_BOOL, S, AT(audit.flip), 0, 0, 0, 0, SAME("true"), "half of the images are mirrored" },
+    { "audit.shift", F_INT, S, AT(audit.shift), 0, 0, 0, 64, SAME("2"), "images move by up to so many pixels" },
+    { "audit.timeout", F_TIME, S, AT(audit.timeout_s), 0, 0, JOB_ABOVE_0, 2592000, SAME("1h"), "one training may take so long" },
+    { "audit.control", F_BOOL, S, AT(audit.control), 0, 0, 0, 0, SAME("false"), "the audited are also scored on real batches, at the same fidelity" },
+    { "audit.control_curriculum", F_REF, S, AT(audit.control_curriculum), AT(audit.control_curriculum_hash), 0, 0, 0, SAME(""),
+      "those batches: a curriculum of a teacher of kind real, by name or hash" },
+    { "audit.control_curriculum_hash", F_HASH, S, AT(audit.control_curriculum_hash), 0, 0, 0, 0, SAME(""), "filled in at submission: its content" },
+    { "audit.every", F_INT, S, AT(audit.every), 0, 0, 0, 10000000, SAME("0"), "filled in at submission: one of so many candidates is audited" },
+    { "audit.lag", F_INT, S, AT(audit.lag), 0, 0, 0, 100000000, SAME("0"), "filled in at submission: with action stop, a proposal waits for the audits of candidates so far before it" },
     { "teach.kind", F_TEACHER, T, AT(teach.kind), 0, 0, 0, 0, SAME("gtn"), "a generator, images learned one by one from real ones on, or real batches with a learned schedule (the control)" },
     { "teach.steps", F_INT, T, AT(teach.steps), 0, 0, 1, 1024, SAME("32"), "inner steps T of the curriculum" },
     { "teach.batch", F_INT, T, AT(teach.batch), 0, 0, 2, 4096, SAME("128"), "images B of a step" },
@@ -125,6 +144,7 @@ static const char *const searchers[] = { "random", "evolution", "local", "nsga2"
 #define N_SEARCHERS ((int)(sizeof searchers / sizeof *searchers))
 static const char *const cheap_scores[] = { "params", "macs" };
 static const char *const teachers[] = { "gtn", "distilled", "real" };
+static const char *const actions[AUDIT_ACTION_COUNT] = { "warn", "stop", "none" };
 static const char *const inners[INNER_TYPE_COUNT] = { "sgd", "lars", "nesterov", "rmsprop", "adam" };
 
 const struct job_key *job_key_at(int i)
@@ -170,6 +190,7 @@ const char *job_key_type(const struct job_key *k)
     case F_CHEAP:    snprintf(buf, sizeof buf, "params or macs"); break;
     case F_TEACHER:  snprintf(buf, sizeof buf, "gtn, distilled or real"); break;
     case F_INNER:    snprintf(buf, sizeof buf, "sgd, lars, nesterov, rmsprop or adam"); break;
+    case F_ACTION:   snprintf(buf, sizeof buf, "warn, stop or none"); break;
     case F_INTS:     snprintf(buf, sizeof buf, "list of up to %d integers, %s", k->cap, range); break;
     case F_REALS:    snprintf(buf, sizeof buf, "list of up to %d numbers, %s", k->cap, range); break;
     case F_ZERO_COST: snprintf(buf, sizeof buf, "list of zero-cost scores"); break;
@@ -204,7 +225,7 @@ static const char *found(const struct jnode *v, char *buf, size_t cap)
 static bool wrong(const struct reader *r, const struct jnode *v)
 {
     char        buf[64];
-    const char *type = job_key_type(r->k), *article = strchr("ctnhsl", *type) && r->k->form != F_BOOL && r->k->form != F_INNER ? "a " : "";
+    const char *type = job_key_type(r->k), *article = strchr("ctnhsl", *type) && r->k->form != F_BOOL && r->k->form != F_INNER && r->k->form != F_ACTION ? "a " : "";
     problem(r->p, v->line, "'%s' must be %s%s, not %s", r->k->path, *type == 'i' ? "an " : article, type, found(v, buf, sizeof buf));
     return false;
 }
@@ -509,6 +530,10 @@ void job_key_read(const struct job_key *k, const struct jtree *t, const struct j
         if ((word = read_word(&r, v, inners, INNER_TYPE_COUNT)) >= 0)
             *(enum inner_type *)at = (enum inner_type)word;
         break;
+    case F_ACTION:
+        if ((word = read_word(&r, v, actions, AUDIT_ACTION_COUNT)) >= 0)
+            *(enum audit_action *)at = (enum audit_action)word;
+        break;
     default: read_list(&r, v, s); break;
     }
 }
@@ -585,6 +610,7 @@ json_t *job_key_json(const struct job_key *k, const struct job_spec *s)
     case F_TIME:  return json_real(*(const double *)at);
     case F_BOOL:  return json_boolean(*(const bool *)at);
     case F_INNER: return json_string(inner_name(*(const enum inner_type *)at));
+    case F_ACTION: return json_string(audit_action_name(*(const enum audit_action *)at));
     case F_NAME: case F_REF: case F_HASH: case F_SPACE: case F_SEARCHER: case F_CHEAP: case F_TEACHER:
         return *(const char *)at ? json_string(at) : NULL;
     default:      return list_json(k, s);

@@ -155,19 +155,14 @@ static double kendall(struct ranked *r)
 
 static double (*const stat_fn[RANK_STAT_COUNT])(struct ranked *) = { spearman, kendall };
 
-static double plain(enum rank_stat k, struct ranked *r)
-{
-    for (int i = 0; i < r->n; i++)
-        r->m[i] = 1;
-    return r->n < 2 ? NAN : stat_fn[k](r);
-}
-
 double rank_corr(enum rank_stat k, const double *x, const double *y, int n)
 {
     struct ranked r;
     if (ranked_init(&r, x, y, n) < 0)
         return NAN;
-    double v = plain(k, &r);
+    for (int i = 0; i < n; i++)
+        r.m[i] = 1;
+    double v = n < 2 ? NAN : stat_fn[k](&r);
     ranked_fini(&r);
     return v;
 }
@@ -178,24 +173,31 @@ static int by_double(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-int rank_interval(enum rank_stat k, const double *x, const double *y, int n, uint64_t seed, struct estimate *out)
+/* Of the first ranking's correlation, less the second's where there are two. */
+static double value_of(enum rank_stat k, struct ranked *r, int n_r)
 {
-    struct ranked r;
+    return n_r == 1 ? stat_fn[k](&r[0]) : stat_fn[k](&r[0]) - stat_fn[k](&r[1]);
+}
+
+static int bootstrap(enum rank_stat k, struct ranked *r, int n_r, uint64_t seed, struct estimate *out)
+{
+    int n = r->n, found = 0;
     double *v = calloc(STATS_RESAMPLES, sizeof *v);
-    int found = 0;
-    *out = (struct estimate){ NAN, NAN, NAN };
-    if (!v || ranked_init(&r, x, y, n) < 0) {
-        free(v);
-        return -ERR_NOMEM;
-    }
-    out->value = plain(k, &r);
     struct rng rng;
+    if (!v)
+        return -ERR_NOMEM;
+    for (int j = 0; j < n_r; j++)
+        for (int i = 0; i < n; i++)
+            r[j].m[i] = 1;
+    out->value = n < 2 ? NAN : value_of(k, r, n_r);
     rng_init(&rng, seed, RNG_BOOTSTRAP, 0);
     for (int b = 0; b < STATS_RESAMPLES && n >= 3; b++) {
-        memset(r.m, 0, (size_t)n * sizeof *r.m);
+        memset(r->m, 0, (size_t)n * sizeof *r->m);
         for (int i = 0; i < n; i++)
-            r.m[rng_below(&rng, (uint32_t)n)]++;
-        double one = stat_fn[k](&r);
+            r->m[rng_below(&rng, (uint32_t)n)]++;
+        for (int j = 1; j < n_r; j++)
+            memcpy(r[j].m, r->m, (size_t)n * sizeof *r->m);
+        double one = value_of(k, r, n_r);
         if (isfinite(one)) /* a resample of one repeated pair has none */
             v[found++] = one;
     }
@@ -204,9 +206,34 @@ int rank_interval(enum rank_stat k, const double *x, const double *y, int n, uin
         out->low = v[(int)(0.025 * (found - 1))];
         out->high = v[(int)(0.975 * (found - 1) + 0.5)];
     }
-    ranked_fini(&r);
     free(v);
     return 0;
+}
+
+int rank_interval(enum rank_stat k, const double *x, const double *y, int n, uint64_t seed, struct estimate *out)
+{
+    struct ranked r;
+    *out = (struct estimate){ NAN, NAN, NAN };
+    if (ranked_init(&r, x, y, n) < 0)
+        return -ERR_NOMEM;
+    int rc = bootstrap(k, &r, 1, seed, out);
+    ranked_fini(&r);
+    return rc;
+}
+
+int rank_difference(enum rank_stat k, const double *x1, const double *x2, const double *y, int n, uint64_t seed, struct estimate *out)
+{
+    struct ranked r[2];
+    *out = (struct estimate){ NAN, NAN, NAN };
+    if (ranked_init(&r[0], x1, y, n) < 0)
+        return -ERR_NOMEM;
+    int rc = ranked_init(&r[1], x2, y, n);
+    if (rc == 0) {
+        rc = bootstrap(k, r, 2, seed, out);
+        ranked_fini(&r[1]);
+    }
+    ranked_fini(&r[0]);
+    return rc;
 }
 
 int stats_top_half(const double *x, const double *y, int n, double *tx, double *ty)

@@ -22,6 +22,9 @@ struct estimate { double value, low, high; }; /* low, high: 2.5 % and 97.5 %; Na
  * O(n) for Spearman and O(n log n) for Kendall. No interval for fewer than 3 pairs, or where hardly any resample has a
  * correlation. Returns 0 or -ERR_NOMEM. */
 int rank_interval(enum rank_stat k, const double *x, const double *y, int n, uint64_t seed, struct estimate *out);
+/* The same for rank_corr(k, x1, y) - rank_corr(k, x2, y), both of each resample: what two columns have in common (which networks were drawn)
+ * drops out, so an interval above 0 shows what two intervals that overlap cannot. */
+int rank_difference(enum rank_stat k, const double *x1, const double *x2, const double *y, int n, uint64_t seed, struct estimate *out);
 
 /* The pairs in the better half by y: the ceil(n / 2) largest, and with them all that tie with the smallest of these.
  * tx, ty have room for n. Returns how many; -ERR_NOMEM. */

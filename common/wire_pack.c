@@ -179,6 +179,8 @@ static void pack_train(struct wire_pack *p, const struct train_task *t, Didact__
     s->shift = (uint32_t)t->shift;
     s->seed = t->seed;
     s->keep_weights = t->keep_weights;
+    s->has_no_test = t->no_test;
+    s->no_test = t->no_test;
     l->task_case = DIDACT__LEASE__TASK_TRAIN;
     l->train = s;
 }

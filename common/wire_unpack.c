@@ -157,6 +157,7 @@ static int unpack_train(const Didact__TrainTask *s, struct train_task *t, struct
     t->flip = s->flip;
     t->seed = s->seed;
     t->keep_weights = s->keep_weights;
+    t->no_test = s->has_no_test && s->no_test;
     return 0;
 }
 

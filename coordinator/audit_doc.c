@@ -14,6 +14,7 @@
 
 #define MAX_SAMPLES 8 /* regimes beyond these are left out, the newest jobs first */
 #define PAGE_JOBS   200
+#define CONTROL     "control"
 
 struct audit {
     struct coord  *c;
@@ -22,8 +23,8 @@ struct audit {
     struct job_spec *spec;       /* of the search */
     struct audit_sample s[MAX_SAMPLES];
     int      n;
-    uint64_t seed, scored, timed;
-    double   seconds;            /* of all its scored trials */
+    uint64_t seed, scored, timed, controls;
+    double   seconds, control_s; /* of all its scored trials, of its controls */
     uint64_t shared;             /* candidates that all searches here scored on its curriculum */
     double   teacher_s;          /* NaN: not known here */
     uint64_t teacher_job;
@@ -46,7 +47,8 @@ static struct audit_sample *sample_of(struct audit *a, const struct audit_regime
 static bool on_training(void *arg, const struct trial_row *t)
 {
     struct audit_sample *s = arg;
-    audit_sample_train(s, t, t->r.score);
+    if (t->group != GROUP_CONTROL)
+        audit_sample_train(s, t, t->r.score);
     return !s->nomem;
 }
 
@@ -109,6 +111,36 @@ static bool on_job(void *arg, struct job_row *row)
     return a->rc == 0;
 }
 
+/* What the search's own audit trained. */
+static void take_standing(struct audit *a)
+{
+    const struct audit_cfg *v = &a->spec->audit;
+    struct audit_regime r = { .epochs = v->epochs, .lr = v->lr, .momentum = v->momentum, .weight_decay = v->weight_decay,
+                              .batch = v->batch, .shift = v->shift, .flip = v->flip, .standing = true };
+    memcpy(r.dataset, a->spec->dataset_hash, sizeof r.dataset);
+    struct audit_sample *s = v->share > 0 ? sample_of(a, &r) : NULL;
+    if (!s)
+        return;
+    s->job[s->n_jobs++] = a->row->id;
+    if (reader_trials(a->reader, a->row->id, -1, SORT_AUDIT, 0, 0, on_training, s) < 0)
+        a->rc = err_set(a->e, ERR_IO, "the store cannot be read");
+}
+
+/* The controls of the same: the score on real batches, a column of that sample. */
+static bool on_control(void *arg, const struct trial_row *t)
+{
+    struct audit *a = arg;
+    struct audit_pair *p = NULL;
+    if (t->group != GROUP_CONTROL || t->state != TRIAL_SCORED)
+        return true;
+    a->controls++;
+    a->control_s += isfinite(t->r.seconds) ? t->r.seconds : 0;
+    for (int i = 0; i < a->n && !p; i++)
+        if (a->s[i].regime.standing && (p = audit_sample_find(&a->s[i], t->arch_hash)))
+            audit_sample_set(&a->s[i], p, CONTROL, t->r.score);
+    return true;
+}
+
 static bool on_scored(void *arg, const struct trial_row *t)
 {
     struct audit *a = arg;
@@ -125,6 +157,7 @@ static bool on_scored(void *arg, const struct trial_row *t)
 static int collect(struct audit *a)
 {
     int got = PAGE_JOBS;
+    take_standing(a);
     for (uint64_t at = 0; got == PAGE_JOBS && a->rc == 0; at += PAGE_JOBS)
         if ((got = reader_jobs(a->reader, -1, at, PAGE_JOBS, on_job, a)) < 0)
             a->rc = err_set(a->e, ERR_IO, "the store cannot be read");
@@ -132,6 +165,10 @@ static int collect(struct audit *a)
         audit_sample_join_begin(&a->s[i]);
     if (a->rc == 0 && reader_trials(a->reader, a->row->id, TRIAL_SCORED, SORT_INDEX, 0, 0, on_scored, a) < 0)
         a->rc = err_set(a->e, ERR_IO, "the store cannot be read");
+    if (a->rc == 0 && reader_trials(a->reader, a->row->id, -1, SORT_AUDIT, 0, 0, on_control, a) < 0)
+        a->rc = err_set(a->e, ERR_IO, "the store cannot be read");
+    for (int i = 0; i < a->n; i++)
+        audit_sample_join_end(&a->s[i]); /* in the order in which the standing audit counts: its intervals come out the same */
     return a->rc;
 }
 
@@ -169,10 +206,44 @@ static json_t *cost_doc(const struct audit *a, const char *col)
 {
     if (strcmp(col, "params") == 0 || strcmp(col, "macs") == 0)
         return json_real(0);
+    if (strcmp(col, CONTROL) == 0)
+        return a->controls ? json_real(a->control_s / (double)a->controls) : json_null();
     return a->timed ? json_real(a->seconds / (double)a->timed) : json_null();
 }
 
-struct room { double *x, *y, *tx, *ty; int *of; };
+struct room { double *x, *y, *p, *tx, *ty; int *of; };
+
+static int column_of(const struct audit_sample *s, const char *name)
+{
+    for (int k = 0; k < s->n_cols; k++)
+        if (strcmp(s->col[k], name) == 0)
+            return k;
+    return -1;
+}
+
+/* Spearman of m->x less that of the number of parameters, over the networks in m->of that have both, all or the better half of them. */
+static int versus_params(const struct audit *a, const struct audit_sample *s, int n, bool top, struct room *m, json_t **out)
+{
+    struct estimate e = { NAN, NAN, NAN };
+    int params = column_of(s, "params"), rc = 0;
+    for (int i = 0; i < n && params >= 0; i++)
+        m->p[i] = s->v[m->of[i]].value[params];
+    for (int i = 0; i < n && params >= 0; i++)
+        if (!isfinite(m->p[i]))
+            params = -1; /* recorded with the score, or not at all */
+    if (params >= 0 && !top)
+        rc = rank_difference(RANK_SPEARMAN, m->x, m->p, m->y, n, a->seed, &e);
+    if (params >= 0 && top) {
+        int half = stats_top_half(m->p, m->y, n, m->tx, m->ty);
+        if (half >= 0) {
+            memcpy(m->p, m->tx, (size_t)half * sizeof *m->p);
+            half = stats_top_half(m->x, m->y, n, m->tx, m->ty);
+        }
+        rc = half < 0 ? half : rank_difference(RANK_SPEARMAN, m->tx, m->p, m->ty, half, a->seed, &e);
+    }
+    *out = estimate_doc(&e);
+    return rc;
+}
 
 static int predictor_doc(const struct audit *a, const struct audit_sample *s, int col, struct room *m, json_t *list)
 {
@@ -190,6 +261,11 @@ static int predictor_doc(const struct audit *a, const struct audit_sample *s, in
     int half = stats_top_half(m->x, m->y, n, m->tx, m->ty);
     int rc = correlations(a, m->x, m->y, n, &all);
     rc = half < 0 ? half : rc < 0 ? rc : correlations(a, m->tx, m->ty, half, &top);
+    for (int k = 0; k < 2 && rc == 0; k++) {
+        json_t *d;
+        rc = versus_params(a, s, n, k, m, &d);
+        json_object_set_new(k ? top : all, "minus_params", d);
+    }
     json_array_append_new(list, json_pack("{s:s,s:i,s:o,s:o*,s:{s:o,s:o},s:o,s:o}", "name", s->col[col], "sign", (int)sign, "all", all, "top_half",
                           top, "regret", "top1", doc_real(stats_regret(m->x, m->y, n, 1)), "top10", doc_real(stats_regret(m->x, m->y, n, 10)),
                           "pick", pick_doc(s, m->of, m->x, m->y, n), "seconds", cost_doc(a, s->col[col])));
@@ -233,8 +309,8 @@ static json_t *regime_doc(const struct audit_regime *r)
 static int sample_doc(struct audit *a, struct audit_sample *s, json_t **out)
 {
     size_t n = (size_t)s->n + 1;
-    double *buf = calloc(4 * n, sizeof *buf), seconds = 0;
-    struct room m = { buf, buf + n, buf + 2 * n, buf + 3 * n, calloc(n, sizeof *m.of) };
+    double *buf = calloc(5 * n, sizeof *buf), seconds = 0;
+    struct room m = { buf, buf + n, buf + 2 * n, buf + 3 * n, buf + 4 * n, calloc(n, sizeof *m.of) };
     json_t *predictors = json_array(), *jobs = json_array();
     int rc = buf && m.of ? 0 : -ERR_NOMEM, best = 0, seeds = 0;
     for (int k = 0; k < s->n_cols && rc == 0; k++)
@@ -247,7 +323,8 @@ static int sample_doc(struct audit *a, struct audit_sample *s, json_t **out)
     }
     for (int i = 0; i < s->n_jobs; i++)
         json_array_append_new(jobs, doc_int(s->job[i]));
-    *out = json_pack("{s:s,s:s,s:o,s:o,s:i,s:i,s:o,s:o,s:o,s:o}", "source", "verify", "split", "test", "jobs", jobs, "training",
+    *out = json_pack("{s:s,s:s,s:o,s:o,s:i,s:i,s:o,s:o,s:o,s:o}", "source", s->regime.standing ? "audit" : "verify",
+                     "split", s->regime.standing ? "validation" : "test", "jobs", jobs, "training",
                      regime_doc(&s->regime), "n", s->n, "failed", s->failed, "groups", groups_doc(s), "seconds",
                      seeds ? json_real(seconds / seeds) : json_null(), "predictors", predictors, "pairs", pairs_doc(s));
     if (s->n)

@@ -15,7 +15,7 @@ void audit_sample_fini(struct audit_sample *s)
 bool audit_regime_same(const struct audit_regime *a, const struct audit_regime *b)
 {
     return a->epochs == b->epochs && a->lr == b->lr && a->momentum == b->momentum && a->weight_decay == b->weight_decay &&
-           a->batch == b->batch && a->shift == b->shift && a->flip == b->flip && strcmp(a->dataset, b->dataset) == 0;
+           a->standing == b->standing && a->batch == b->batch && a->shift == b->shift && a->flip == b->flip && strcmp(a->dataset, b->dataset) == 0;
 }
 
 /* ---- real trainings ---- */
@@ -84,6 +84,18 @@ struct audit_pair *audit_sample_find(struct audit_sample *s, const char *hash)
             low = mid + 1;
     }
     return NULL;
+}
+
+static int by_trial(const void *a, const void *b)
+{
+    const struct audit_pair *x = a, *y = b;
+    return x->trial != y->trial ? (x->trial > y->trial) - (x->trial < y->trial) : strcmp(x->hash, y->hash);
+}
+
+void audit_sample_join_end(struct audit_sample *s)
+{
+    if (s->n > 0)
+        qsort(s->v, (size_t)s->n, sizeof *s->v, by_trial);
 }
 
 void audit_sample_set(struct audit_sample *s, struct audit_pair *p, const char *col, double v)

@@ -22,13 +22,14 @@ struct audit_regime { /* what makes real trainings comparable */
     int      batch, shift;
     bool     flip;
     hash_str dataset;
+    bool     standing;              /* by the search's own audit: accuracy on the validation split, else on the test split */
 };
 
 struct audit_sample {
     struct audit_regime regime;
     uint64_t job[AUDIT_MAX_JOBS];
     int      n_jobs;
-    struct audit_pair *v;           /* owned; in order of arrival until audit_sample_join sorts it by hash */
+    struct audit_pair *v;           /* owned; in order of arrival, by hash during the join, by trial after it */
     int      n, cap, failed;
     int      n_cols;
     char     col[AUDIT_MAX_COLS][48];
@@ -43,7 +44,8 @@ void audit_sample_train(struct audit_sample *s, const struct trial_row *t, doubl
 void audit_sample_join_begin(struct audit_sample *s);
 /* A scored trial of the search: where its network is in the sample and has no trial yet, its numbers fill the row. */
 void audit_sample_join(struct audit_sample *s, const struct trial_row *t);
+void audit_sample_join_end(struct audit_sample *s); /* sorts by trial: from here on nothing is found by hash */
 void audit_sample_set(struct audit_sample *s, struct audit_pair *p, const char *col, double v);
-struct audit_pair *audit_sample_find(struct audit_sample *s, const char *hash); /* after join_begin; NULL: not in it */
+struct audit_pair *audit_sample_find(struct audit_sample *s, const char *hash); /* during the join; NULL: not in it */
 
 #endif

@@ -30,7 +30,7 @@ static void key_of(const struct job_spec *sp, const struct trial_row *t, struct 
 
 struct book_row *book_entry(const struct trial *t, const struct trial_result *r)
 {
-    struct book_row *b = uses_book(t->job) && book_keeps(r) ? malloc(sizeof *b) : NULL; /* without memory: one row the less */
+    struct book_row *b = uses_book(t->job) && t->row.idx < TRIAL_AUDIT && book_keeps(r) ? malloc(sizeof *b) : NULL; /* without memory: one row the less */
     if (!b)
         return NULL;
     key_of(&t->job->spec, &t->row, b);

@@ -300,6 +300,9 @@ static int open_change(struct change *c, struct errbuf *e)
     if (c->row.state == JOB_CANCELLED || c->row.state == JOB_STOPPING)
         return err_set(e, ERR_STATE, "job %llu is %s: %s is not possible%s", (ull)c->id, job_state_name(c->row.state), c->action,
                        c->row.state == JOB_CANCELLED ? "; didact clone submits it anew" : " until it has ended");
+    if (audit_stopped(&c->row) && strcmp(c->action, "set") != 0) /* it would end again where it did */
+        return err_set(e, ERR_STATE, "job %llu was ended by %s: %s is not possible; didact clone submits it anew, with another audit.action",
+                       (ull)c->id, c->row.reason, c->action);
     int rc = job_spec_from(c->row.spec_json, &c->was, e);
     c->spec = c->was;
     return rc;

@@ -109,6 +109,33 @@ json_t *doc_trial(struct coord *c, const struct trial_row *t, const char *space)
 }
 
 /* ---- JOB ---- */
+static json_t *estimate_doc(const struct estimate *e, int n)
+{
+    return json_pack("{s:i,s:o,s:o,s:o}", "n", n, "value", doc_real(e->value), "low", doc_real(e->low), "high", doc_real(e->high));
+}
+
+/* What the standing audit says so far. Of a job that has ended it is made from its trials, where one job is asked for. */
+static json_t *standing_doc(struct coord *c, const struct job *j, const struct job_row *r, const json_t *spec_doc, bool one)
+{
+    struct audit *stored = NULL, *a = j ? j->audit : NULL;
+    const json_t *cfg = json_object_get(spec_doc, "audit");
+    struct audit_summary s;
+    if (json_number_value(json_object_get(cfg, "share")) <= 0 || (!a && !one))
+        return json_null();
+    struct job_spec *spec = a ? NULL : malloc(sizeof *spec);
+    if (spec && job_from_json(spec, spec_doc, NULL) == 0 && audit_from_rows(&stored, spec, c->reader, r->id, NULL) == 0)
+        a = stored;
+    json_t *d = json_null();
+    if (a && audit_summarise(a, &s) == 0)
+        d = json_pack("{s:O,s:O,s:O,s:i,s:i,s:i,s:s,s:o,s:o,s:o}", "share", json_object_get(cfg, "share"), "floor", json_object_get(cfg, "floor"),
+                      "action", json_object_get(cfg, "action"), "chosen", s.chosen, "trained", s.trained, "failed", s.failed, "state",
+                      audit_state_name(s.state), "spearman", estimate_doc(&s.score, s.n), "params", estimate_doc(&s.params, s.n), "control",
+                      json_is_true(json_object_get(cfg, "control")) ? estimate_doc(&s.control, s.n_control) : json_null());
+    audit_close(stored);
+    free(spec);
+    return d;
+}
+
 static json_t *failures_doc(const struct job_counts *n)
 {
     json_t *d = json_object();
@@ -192,6 +219,7 @@ json_t *doc_job(struct coord *c, const struct job_row *stored, bool with_spec)
     json_object_set_new(d, "rate", j ? doc_real(rate) : json_null());
     json_object_set_new(d, "eta_s", j && r->state != JOB_PAUSED ? doc_real(job_eta(c, j, rate)) : json_null());
     json_object_set_new(d, "progress", job_progress(j));
+    json_object_set_new(d, "audit", standing_doc(c, j, r, spec, with_spec));
     job_names(d, spec);
     if (with_spec)
         json_object_set(d, "spec", spec);
@@ -305,7 +333,14 @@ static int history(struct coord *c, const struct job_row *row, const struct quer
         json_decref(l.list);
         return read_failed(rc, e);
     }
-    *out = json_pack("{s:I,s:o}", "total", (json_int_t)trials_total(c, row, -1), "trials", l.list);
+    json_t *trials = l.list;
+    l.list = json_array();
+    if (reader_trials(c->reader, row->id, -1, SORT_AUDIT, 0, 0, on_history, &l) < 0) { /* as many as audit.max, at most twice */
+        json_decref(trials);
+        json_decref(l.list);
+        return read_failed(-ERR_IO, e);
+    }
+    *out = json_pack("{s:I,s:o,s:o}", "total", (json_int_t)trials_total(c, row, -1), "trials", trials, "audit", l.list);
     return 0;
 }
 
@@ -436,6 +471,16 @@ static int status_doc(struct coord *c, json_t **out)
     json_object_set_new(d, "store", json_pack("{s:I,s:f,s:I,s:b}", "commits", (json_int_t)st.commits, "rows_per_commit",
                         st.commits ? (double)st.rows / (double)st.commits : 0.0, "db_bytes", (json_int_t)reader_db_bytes(c->reader), "failing",
                         c->sched->store_down));
+    json_t *audits = json_array(); /* of the jobs that live */
+    list_each(l, &c->sched->jobs) {
+        const struct job *j = list_entry(l, struct job, all);
+        json_t *spec = j->audit ? json_loads(j->row.spec_json, 0, NULL) : NULL;
+        if (spec)
+            json_array_append_new(audits, json_pack("{s:I,s:s,s:o}", "job", (json_int_t)j->row.id, "name", j->row.name, "audit",
+                                                    standing_doc(c, j, &j->row, spec, false)));
+        json_decref(spec);
+    }
+    json_object_set_new(d, "audits", audits);
     json_object_set_new(d, "endpoints", json_pack("{s:o,s:o}", "zmq", zmq, "http", doc_text(c->http_url)));
     *out = d;
     return 0;

@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-int fit_demand(const struct job_spec *spec, const struct job_data *data, const char *arch, int rung, struct demand *out, struct errbuf *e)
+int fit_demand(const struct job_spec *spec, const struct job_data *data, const char *arch, int rung, enum trial_group group, struct demand *out,
+               struct errbuf *e)
 {
     const struct space *space = space_find(spec->space);
     struct net n = { 0 };
@@ -20,12 +21,17 @@ int fit_demand(const struct job_spec *spec, const struct job_data *data, const c
     if (!space)
         return err_set(e, ERR_NOTFOUND, "there is no search space \"%s\"", spec->space);
     int rc = space->build(arch, data->img.c, data->img.h, data->img.w, data->img.n_classes, &n, e), batch, n_batches;
-    if (rc == 0 && spec->kind == JOB_SEARCH) {
+    if (rc == 0 && group == GROUP_AUDIT) {
+        rc = demand_train(&n, spec->audit.batch, data->n_train, data->img.n_classes, out, e);
+    } else if (rc == 0 && spec->kind == JOB_SEARCH) {
+        bool control = group == GROUP_CONTROL;
         const struct fidelity f = job_fidelity(spec, rung);
         demand_eval_cut(f.valid_images, (int)data->n_valid, &batch, &n_batches);
-        rc = demand_score(&n, f.steps ? f.steps : data->T, data->B, &data->inner, batch, n_batches, out, e);
-    } else if (rc == 0)
+        rc = demand_score(&n, f.steps ? f.steps : data->T, control ? data->control_B : data->B,
+                          control ? &data->control_inner : &data->inner, batch, n_batches, out, e);
+    } else if (rc == 0) {
         rc = demand_train(&n, spec->verify.batch, data->n_train, data->img.n_classes, out, e);
+    }
     net_fini(&n);
     return rc;
 }
@@ -38,7 +44,7 @@ static uint64_t need_of(struct trial *t)
     if (!t->job->have_data || t->need_known)
         return t->need_bytes;
     t->need_known = true;
-    if (fit_demand(&t->job->spec, &t->job->data, t->row.arch, t->row.rung, &d, &e) == 0)
+    if (fit_demand(&t->job->spec, &t->job->data, t->row.arch, t->row.rung, t->row.group, &d, &e) == 0)
         t->need_bytes = d.mem_bytes;
     else /* the worker will say why, as the trial's own failure */
         log_warn("no_demand", "job=%llu trial=%llu error=\"%s\"", (unsigned long long)t->row.job, (unsigned long long)t->row.idx, e.text);

@@ -28,9 +28,9 @@ static size_t again_at(const struct job *j, uint64_t idx)
 
 struct trial *job_trial(const struct job *j, uint64_t idx)
 {
-    struct trial *t = j->slot[idx % j->n_slots];
-    if (t && t->row.idx == idx)
-        return t;
+    struct trial **slot = job_slot(j, idx);
+    if (slot && *slot && (*slot)->row.idx == idx)
+        return *slot;
     size_t at = again_at(j, idx);
     return at < j->n_again && j->again[at].idx == idx ? j->again[at].t : NULL;
 }
@@ -57,6 +57,14 @@ static bool again_put(struct job *j, struct trial *t)
     return true;
 }
 
+struct trial **job_slot(const struct job *j, uint64_t idx)
+{
+    if (idx < TRIAL_AUDIT || j->spec.kind != JOB_SEARCH)
+        return &j->slot[idx % j->n_slots];
+    int i = j->audit ? audit_find(j->audit, idx) : -1;
+    return i >= 0 ? &j->audit_slot[2 * i + (idx >= TRIAL_CONTROL)] : NULL;
+}
+
 struct job *job_new(struct sched *s, struct job_row *row, const struct job_spec *spec, struct errbuf *e)
 {
     struct job *j = calloc(1, sizeof *j);
@@ -73,8 +81,11 @@ struct job *job_new(struct sched *s, struct job_row *row, const struct job_spec 
     j->total = spec->kind == JOB_SEARCH ? (uint64_t)(spec->trials > 0 ? spec->trials : 0) : row->total;
     j->n_slots = spec->kind == JOB_SEARCH ? (uint64_t)(spec->window > 0 ? spec->window : 1) : row->total > 0 ? row->total : 1;
     j->slot = calloc(j->n_slots, sizeof *j->slot);
-    if (!j->slot) {
+    j->audit_slot = spec->audit.share > 0 ? calloc(2 * (size_t)spec->audit.max + 1, sizeof *j->audit_slot) : NULL;
+    if (!j->slot || (spec->audit.share > 0 && !j->audit_slot)) {
         err_set(e, ERR_NOMEM, "job");
+        free(j->slot);
+        free(j->audit_slot);
         job_row_fini(&j->row);
         free(j);
         return NULL;
@@ -103,12 +114,17 @@ void job_free(struct sched *s, struct job *j)
     for (size_t i = 0; i < j->n_again; i++)
         if (j->again[i].t)
             trial_free(j->again[i].t);
+    for (int i = 0; j->audit_slot && i < 2 * j->spec.audit.max; i++)
+        if (j->audit_slot[i])
+            trial_free(j->audit_slot[i]);
     list_remove(&j->all);
     s->n_jobs--;
     search_close(j->search);
+    audit_close(j->audit);
     job_row_fini(&j->row);
     free(j->slot);
     free(j->again);
+    free(j->audit_slot);
     free(j);
 }
 
@@ -118,7 +134,8 @@ struct trial *job_add_trial(struct job *j, const struct trial_row *row)
     if (!t)
         return NULL;
     bool again = j->search && row->told_failed;
-    assert(again || !j->slot[row->idx % j->n_slots]); /* the window, or the list, has one place for each open trial */
+    struct trial **slot = again ? NULL : job_slot(j, row->idx);
+    assert(again || (slot && !*slot)); /* the window, the list, or the audit has one place for each open trial */
     t->job = j;
     t->row = *row;
     t->point_at = -1;
@@ -126,7 +143,7 @@ struct trial *job_add_trial(struct job *j, const struct trial_row *row)
     list_init(&t->running);
     list_init(&t->of_worker);
     if (!again)
-        j->slot[row->idx % j->n_slots] = t;
+        *slot = t;
     if (again && !again_put(j, t)) {
         free(t);
         return NULL;
@@ -137,9 +154,10 @@ struct trial *job_add_trial(struct job *j, const struct trial_row *row)
 
 void job_drop_trial(struct job *j, struct trial *t)
 {
+    struct trial **slot = job_slot(j, t->row.idx);
     size_t at = again_at(j, t->row.idx);
-    if (j->slot[t->row.idx % j->n_slots] == t)
-        j->slot[t->row.idx % j->n_slots] = NULL;
+    if (slot && *slot == t)
+        *slot = NULL;
     else if (at < j->n_again && j->again[at].t == t)
         j->again[at].t = NULL;
     j->n_open--;
@@ -170,6 +188,29 @@ static void better(struct job *j, const struct trial_row *row)
     j->row.best_trial = (int64_t)row->idx;
 }
 
+struct search_result job_told(const struct trial_row *row)
+{
+    if (row->r.state != TRIAL_SCORED || row->told_failed)
+        return (struct search_result){ .idx = row->idx, .score = -INFINITY, .rung = row->rung, .arch = row->arch };
+    return (struct search_result){ row->idx, row->r.score, row->rung, row->r.params, row->r.macs, row->arch };
+}
+
+int job_tell(struct sched *s, struct job *j, const struct trial_row *row, bool live, struct errbuf *e)
+{
+    struct search_result told = job_told(row);
+    int rc = row->idx < TRIAL_AUDIT ? search_finish(j->search, &told, e) : 0;
+    if (rc == 0 && j->audit)
+        job_audit_tell(s, j, row, live);
+    return rc;
+}
+
+/* Proposals that the job will have made in the end. */
+static uint64_t last_total(const struct job *j)
+{
+    uint64_t stop = j->audit ? audit_stop_at(j->audit) : UINT64_MAX;
+    return stop < j->total ? stop : j->total;
+}
+
 void job_count(struct sched *s, struct job *j, const struct trial_row *row, bool live)
 {
     if (row->r.state == TRIAL_SCORED) {
@@ -197,13 +238,6 @@ double job_rate(const struct sched *s, const struct job *j)
     double now = (double)sched_now(s), t = (now - (double)j->since_ms) / 1000;
     double seen = RATE_TAU_S * (1 - exp(-t / RATE_TAU_S)); /* the seconds that the decaying count stands for so far */
     return seen > 0.05 ? j->decayed * exp(-(now - (double)j->decayed_ms) / 1000 / RATE_TAU_S) / seen : 0;
-}
-
-struct search_result job_told(const struct trial_row *row)
-{
-    if (row->r.state != TRIAL_SCORED || row->told_failed)
-        return (struct search_result){ .idx = row->idx, .score = -INFINITY, .rung = row->rung, .arch = row->arch };
-    return (struct search_result){ row->idx, row->r.score, row->rung, row->r.params, row->r.macs, row->arch };
 }
 
 /* ---- loading ---- */
@@ -253,17 +287,18 @@ static bool on_trial_row(void *arg, const struct trial_row *row)
 {
     struct rows *rs = arg;
     struct job *j = rs->j;
-    if (j->search)
+    if (j->search && row->idx < TRIAL_AUDIT)
         rs->rc = recall(rs->s, j, row, rs->e);
-    else if (row->idx >= j->n_slots)
+    else if (j->search && !job_slot(j, row->idx))
+        rs->rc = err_set(rs->e, ERR_CORRUPT, "trial %llu audits what its audit would not choose", (unsigned long long)row->idx);
+    else if (!j->search && row->idx >= j->n_slots)
         rs->rc = err_set(rs->e, ERR_CORRUPT, "trial %llu is beyond its list", (unsigned long long)row->idx);
     if (rs->rc < 0)
         return false;
     bool ended = row->state == TRIAL_SCORED || row->state == TRIAL_FAILED || row->state == TRIAL_PRUNED;
-    struct search_result told = job_told(row);
     if (j->search && (ended || row->told_failed))
-        rs->rc = search_finish(j->search, &told, rs->e);
-    if (ended)
+        rs->rc = job_tell(rs->s, j, row, false, rs->e);
+    if (ended && row->idx < TRIAL_AUDIT)
         job_count(rs->s, j, row, false);
     if (ended || rs->rc < 0)
         return rs->rc == 0;
@@ -284,6 +319,8 @@ int job_load(struct sched *s, struct job *j, struct errbuf *e)
         rc = s->cfg.image_shape(s->cfg.arg, j->spec.dataset_hash, &j->img, e);
         if (rc == 0)
             rc = search_open(&j->search, &j->spec, &j->img, e);
+        if (rc == 0)
+            rc = audit_open(&j->audit, &j->spec, e);
         if (rc < 0)
             return rc;
     }
@@ -296,11 +333,25 @@ int job_load(struct sched *s, struct job *j, struct errbuf *e)
     }
     struct rows rs = { s, j, e, 0 };
     rc = reader_trials(s->cfg.reader, j->row.id, -1, SORT_INDEX, 0, 0, on_trial_row, &rs);
+    if (j->audit && rc >= 0 && rs.rc == 0)
+        rc = reader_trials(s->cfg.reader, j->row.id, -1, SORT_AUDIT, 0, 0, on_trial_row, &rs);
+    if (j->audit && rc >= 0 && rs.rc == 0)
+        rc = job_audit_open(s, j);
     return rs.rc < 0 ? rs.rc : rc < 0 ? err_set(e, (enum err)-rc, "cannot read its trials") : 0;
 }
 
 /* ---- giving out ---- */
-static bool gives(const struct job *j) { return (j->row.state == JOB_QUEUED || j->row.state == JOB_RUNNING) && !j->ending; }
+static bool gives(const struct job *j)
+{
+    return (j->row.state == JOB_QUEUED || j->row.state == JOB_RUNNING) && !j->ending &&
+           (j->spec.parallel <= 0 || j->n_running < (uint64_t)j->spec.parallel);
+}
+
+static bool may_propose(const struct job *j)
+{
+    return j->search && !j->no_more && search_next_index(j->search) < last_total(j) && search_ready(j->search) &&
+           (!j->audit || audit_lets(j->audit, search_next_index(j->search)));
+}
 
 static struct trial *first_that_fits(struct sched *s, const struct job *j, const struct worker *w)
 {
@@ -316,10 +367,7 @@ static struct trial *first_that_fits(struct sched *s, const struct job *j, const
 
 bool job_has_work(struct sched *s, const struct job *j, const struct worker *w)
 {
-    if (!gives(j) || (j->spec.parallel > 0 && j->n_running >= (uint64_t)j->spec.parallel))
-        return false;
-    return first_that_fits(s, j, w) ||
-           (j->search && !j->no_more && search_next_index(j->search) < j->total && search_ready(j->search));
+    return gives(j) && (first_that_fits(s, j, w) || may_propose(j));
 }
 
 /* The next proposal, or NULL where there is none: then the job ends once what runs has ended. */
@@ -364,9 +412,15 @@ struct trial *job_take(struct sched *s, struct job *j, const struct worker *w)
     return t;
 }
 
+/* Waiting trials are in order, and those of an audit come after all candidates. */
+static bool candidate_waits(const struct job *j)
+{
+    return !list_empty(&j->waiting) && list_entry(j->waiting.next, struct trial, wait)->row.idx < TRIAL_AUDIT;
+}
+
 void job_serve_book(struct sched *s, struct job *j)
 {
-    while (j->book_likely && j->n_waiting == 0 && job_has_work(s, j, NULL)) {
+    while (j->book_likely && !candidate_waits(j) && gives(j) && may_propose(j)) {
         struct trial *t = next_proposal(s, j);
         if (!t)
             return;
@@ -507,8 +561,14 @@ void job_maybe_end(struct sched *s, struct job *j)
         job_end(s, j, JOB_FAILED, text, NULL, NULL);
     } else if (j->no_more && j->n_open == 0) {
         job_end(s, j, JOB_FAILED, j->fail_text, NULL, NULL);
-    } else if (finished >= j->total) {
-        end_by_counts(s, j, "");
+    } else if (finished >= last_total(j) && (!j->audit || audit_complete(j->audit))) { /* its trainings are part of the result */
+        if (j->audit && audit_stop_at(j->audit) != UINT64_MAX) {
+            char text[256];
+            audit_stop_text(j->audit, text, sizeof text);
+            job_end(s, j, JOB_FAILED, text, NULL, NULL);
+        } else {
+            end_by_counts(s, j, "");
+        }
     } else if (j->row.state == JOB_STOPPING && j->n_running == 0) {
         char text[256];
         snprintf(text, sizeof text, "its %g seconds were over after %llu of %llu trials", j->spec.seconds,

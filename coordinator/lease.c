@@ -75,6 +75,28 @@ static void record_refusal(struct sched *s, struct trial *t)
 }
 
 /* ---- granting ---- */
+
+/* An audit's training: as verify's, with the test split left alone, for its result may end the search. */
+static void make_training(const struct trial *t, struct task *k)
+{
+    const struct job_spec *sp = &t->job->spec;
+    const struct audit_cfg *a = &sp->audit;
+    k->kind = TASK_TRAIN;
+    k->timeout_s = a->timeout_s;
+    memcpy(k->train.space, sp->space, sizeof k->train.space);
+    memcpy(k->train.arch, t->row.arch, sizeof k->train.arch);
+    memcpy(k->train.dataset, sp->dataset_hash, sizeof k->train.dataset);
+    k->train.epochs = a->epochs;
+    k->train.batch = a->batch;
+    k->train.lr = a->lr;
+    k->train.momentum = a->momentum;
+    k->train.weight_decay = a->weight_decay;
+    k->train.flip = a->flip;
+    k->train.shift = a->shift;
+    k->train.seed = t->row.seed;
+    k->train.no_test = true;
+}
+
 static void make_task(const struct trial *t, struct task *k)
 {
     const struct job_spec *sp = &t->job->spec;
@@ -83,16 +105,21 @@ static void make_task(const struct trial *t, struct task *k)
     k->trial = t->row.idx;
     k->attempt = t->row.attempt;
     k->timeout_s = sp->trial_timeout_s;
+    if (t->row.group == GROUP_AUDIT) {
+        make_training(t, k);
+        return;
+    }
     switch (sp->kind) {
     case JOB_SEARCH:
         k->kind = TASK_SCORE;
         memcpy(k->score.space, sp->space, sizeof k->score.space);
         memcpy(k->score.arch, t->row.arch, sizeof k->score.arch);
         memcpy(k->score.dataset, sp->dataset_hash, sizeof k->score.dataset);
-        memcpy(k->score.curriculum, sp->curriculum_hash, sizeof k->score.curriculum);
+        memcpy(k->score.curriculum, t->row.group == GROUP_CONTROL ? sp->audit.control_curriculum_hash : sp->curriculum_hash,
+               sizeof k->score.curriculum);
         k->score.fidelity = job_fidelity(sp, t->row.rung);
         k->score.seed = t->row.seed;
-        k->score.zero_cost = job_zero_cost(sp);
+        k->score.zero_cost = t->row.group == GROUP_CONTROL ? 0 : job_zero_cost(sp);
         break;
     case JOB_VERIFY: {
         const struct verify_cfg *v = &sp->verify;
@@ -275,15 +302,19 @@ static void account(struct sched *s, struct worker *w, const struct trial_row *r
 void lease_finish(struct sched *s, struct trial *t, const struct trial_row *row)
 {
     struct job *j = t->job;
+    struct trial_row *done = &t->row; /* a result's own row may lack what the trial is */
     struct errbuf e = { 0 };
-    account(s, t->worker, row, j->spec.kind, t->row.rung == j->spec.halving.n_steps ? j->spec.fidelity.inits : 0); /* whole trials only */
+    bool whole = done->rung == j->spec.halving.n_steps && done->idx < TRIAL_AUDIT;
+    account(s, t->worker, row, j->spec.kind, whole ? j->spec.fidelity.inits : 0);
+    done->state = row->r.state;
+    done->r = row->r;
+    done->from_book = row->from_book;
+    done->ended_ms = row->ended_ms;
     if (t->phase != PHASE_WAITING)
         j->n_running--;
-    job_count(s, j, row, true);
-    struct search_result told = job_told(row);
-    told.arch = t->row.arch; /* a result's row has neither */
-    told.rung = t->row.rung;
-    if (j->search && !t->row.told_failed && search_finish(j->search, &told, &e) < 0)
+    if (done->idx < TRIAL_AUDIT)
+        job_count(s, j, done, true);
+    if (j->search && !done->told_failed && job_tell(s, j, done, true, &e) < 0)
         log_error("searcher", "job=%llu trial=%llu error=\"%s\"", (ull)row->job, (ull)row->idx, e.text);
     job_drop_trial(j, t);
     job_maybe_end(s, j);

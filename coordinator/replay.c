@@ -9,6 +9,7 @@ struct replay {
     int           rc;
     struct errbuf *e;
     struct search *search;
+    struct audit  *audit;      /* NULL: the job has none */
     uint64_t      checked;
     json_t       *difference; /* the first */
 };
@@ -16,6 +17,33 @@ struct replay {
 static json_t *side(const char *arch, int64_t parent, uint64_t seed)
 {
     return json_pack("{s:s,s:o,s:o}", "arch", arch, "parent", parent >= 0 ? json_integer(parent) : json_null(), "seed", doc_seed(seed));
+}
+
+/* Its audit must have chosen this candidate; told in order, its results say where the search had to end. */
+static bool on_audit(void *arg, const struct trial_row *t)
+{
+    struct replay *r = arg;
+    struct trial_row *want = malloc(sizeof *want);
+    int i = r->audit ? audit_find(r->audit, t->idx) : -1;
+    if (!want) {
+        r->rc = err_set(r->e, ERR_NOMEM, "replay");
+        return false;
+    }
+    if (i >= 0)
+        audit_row(r->audit, i, t->group == GROUP_CONTROL, want);
+    if (i < 0 || strcmp(want->arch, t->arch) != 0 || want->seed != t->seed || want->proxy != t->proxy || want->group != t->group)
+        r->difference = json_pack("{s:I,s:s}", "trial", (json_int_t)t->idx, "why", "the audit would not have chosen it");
+    else if (t->state == TRIAL_SCORED || t->state == TRIAL_FAILED)
+        audit_ended(r->audit, t);
+    free(want);
+    return !r->difference;
+}
+
+static void check_end(struct replay *r)
+{
+    uint64_t stop = r->audit ? audit_stop_at(r->audit) : UINT64_MAX;
+    if (!r->difference && r->rc == 0 && search_next_index(r->search) > stop)
+        r->difference = json_pack("{s:I,s:s}", "trial", (json_int_t)stop, "why", "the audit had ended the search before it");
 }
 
 static bool on_trial(void *arg, const struct trial_row *t)
@@ -37,9 +65,12 @@ static bool on_trial(void *arg, const struct trial_row *t)
                                   side(p.arch, p.parent, p.seed));
         return false;
     }
+    bool ended = t->state == TRIAL_SCORED || t->state == TRIAL_FAILED || t->state == TRIAL_PRUNED;
     struct search_result told = job_told(t);
-    if (t->state == TRIAL_SCORED || t->state == TRIAL_FAILED || t->state == TRIAL_PRUNED || t->told_failed)
+    if (ended || t->told_failed)
         r->rc = search_finish(r->search, &told, r->e);
+    if (r->rc == 0 && r->audit && (ended || t->told_failed))
+        r->rc = audit_saw(r->audit, t);
     return r->rc == 0;
 }
 
@@ -60,8 +91,13 @@ int doc_replay(struct coord *c, struct reader *reader, const struct job_row *row
         r.rc = coord_image_shape(c, spec->dataset_hash, &img, e);
     if (r.rc == 0)
         r.rc = search_open(&r.search, spec, &img, e);
+    if (r.rc == 0)
+        r.rc = audit_open(&r.audit, spec, e);
     if (r.rc == 0) {
         int rc = reader_trials(reader, row->id, -1, SORT_INDEX, 0, 0, on_trial, &r);
+        if (rc >= 0 && r.rc == 0 && !r.difference)
+            rc = reader_trials(reader, row->id, -1, SORT_AUDIT, 0, 0, on_audit, &r);
+        check_end(&r);
         if (rc < 0)
             r.rc = err_set(e, ERR_IO, "the store cannot be read");
     }
@@ -73,6 +109,7 @@ int doc_replay(struct coord *c, struct reader *reader, const struct job_row *row
     json_decref(r.difference);
     json_decref(doc);
     search_close(r.search);
+    audit_close(r.audit);
     free(spec);
     return r.rc;
 }

@@ -23,6 +23,7 @@
 #include "common/err.h"
 #include "common/job.h"
 #include "common/wire.h"
+#include "coordinator/audit.h"
 #include "coordinator/list.h"
 #include "common/search/search.h"
 #include "coordinator/store/store.h"
@@ -53,6 +54,8 @@ struct job_data {
     struct image_shape img;
     int                T, B;        /* of the curriculum: steps, images of each (search) */
     struct inner_cfg   inner;
+    int                control_B;   /* of the audit's control curriculum, where it has one */
+    struct inner_cfg   control_inner;
     uint64_t           n_train, n_valid;
 };
 
@@ -83,6 +86,9 @@ struct job {
     struct job_data    data;
     bool               have_data;
     struct search     *search;      /* search jobs */
+    struct audit      *audit;       /* of those that ask for one, else NULL */
+    struct trial     **audit_slot;  /* open audit trials: training of item i at 2 i, its control at 2 i + 1 */
+    int                n_audits;    /* items whose trials were made */
     struct trial     **slot;        /* open trials: trial i at i % n_slots */
     uint64_t           n_slots;
     struct again { uint64_t idx; struct trial *t; } *again; /* open trials that the window left behind: tried again; by idx, t NULL once ended */
@@ -178,6 +184,11 @@ struct job *job_new(struct sched *s, struct job_row *row, const struct job_spec 
 void job_free(struct sched *s, struct job *j);
 int  job_load(struct sched *s, struct job *j, struct errbuf *e);
 struct search_result job_told(const struct trial_row *row); /* what a searcher is told of an ended trial; borrows from row */
+/* A trial of a search is over: its searcher and its audit are told. live: not while loading. */
+int  job_tell(struct sched *s, struct job *j, const struct trial_row *row, bool live, struct errbuf *e);
+int  job_audit_open(struct sched *s, struct job *j); /* the trials of what was chosen. -ERR_NOMEM: the next result tries again */
+void job_audit_tell(struct sched *s, struct job *j, const struct trial_row *row, bool live);
+struct trial **job_slot(const struct job *j, uint64_t idx); /* where trial idx is while it is open, if not tried again; NULL: nowhere */
 struct trial *job_add_trial(struct job *j, const struct trial_row *row); /* NULL: no memory */
 void job_drop_trial(struct job *j, struct trial *t); /* it has ended */
 char *job_spec_text(const struct job_spec *spec);    /* as stored; malloc'ed, NULL: no memory */
@@ -208,8 +219,9 @@ bool lease_deliver_again(struct sched *s, struct trial *t); /* false: it was del
 void lease_expire_due(struct sched *s);
 void lease_progress(struct sched *s, struct worker *w, const struct task_progress *p);
 void worker_tick(struct sched *s);
-/* Memory and operations of a trial of this architecture; all 0 for a teach job. */
-int  fit_demand(const struct job_spec *spec, const struct job_data *data, const char *arch, int rung, struct demand *out, struct errbuf *e);
+/* Memory and operations of a trial of this architecture, rung and group; all 0 for a teach job. */
+int  fit_demand(const struct job_spec *spec, const struct job_data *data, const char *arch, int rung, enum trial_group group, struct demand *out,
+                struct errbuf *e);
 bool fit_worker(struct trial *t, const struct worker *w);
 bool fit_nobody(struct sched *s, struct trial *t, uint64_t *largest); /* of the workers that are here; the largest's memory */
 void fit_sweep(struct sched *s);

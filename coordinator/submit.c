@@ -57,7 +57,7 @@ static int split_sizes(struct coord *c, const char *hash, uint64_t *n_train, uin
     const struct st_tensor *train = st_find(&f, "train.images"), *test = st_find(&f, "test.images");
     uint64_t n = train ? train->dim[0] : 0, own_test = test && test->dim[0] ? 0 : n < 20 ? 1 : n / 10, rest = n - own_test;
     *n_valid = rest < 20 ? 1 : rest / 10 < 5000 ? rest / 10 : 5000;
-    *n_train = rest - *n_valid;
+    *n_train = rest > *n_valid ? rest - *n_valid : 0;
     st_close(&f);
     return 0;
 }
@@ -100,6 +100,10 @@ int coord_job_data(void *arg, const struct job_spec *spec, struct job_data *out,
     out->T = cur.T;
     out->B = cur.B;
     out->inner = cur.inner;
+    if (rc == 0 && spec->kind == JOB_SEARCH && spec->audit.control)
+        rc = curriculum_shape(c, spec->audit.control_curriculum, spec->audit.control_curriculum_hash, &cur, e);
+    out->control_B = cur.B;
+    out->control_inner = cur.inner;
     return rc;
 }
 
@@ -162,17 +166,24 @@ int submit_find_job(struct coord *c, const char *name_or_id, uint64_t *id, struc
 }
 
 /* ---- search ---- */
+static int find_curriculum(struct coord *c, const char *name, hash_str hash, const char *dataset, const struct image_shape *img,
+                           struct curriculum_shape *cur, struct errbuf *e)
+{
+    int rc = resolve(c, "curriculum", name, hash, e);
+    if (rc == 0)
+        rc = curriculum_shape(c, name, hash, cur, e);
+    if (rc == 0 && (cur->c != img->c || cur->h != img->h || cur->w != img->w || cur->K != img->n_classes))
+        rc = err_set(e, ERR_SHAPE, "curriculum %s has images %dx%dx%d and %d classes, dataset %s %dx%dx%d and %d", name, cur->c, cur->h,
+                     cur->w, cur->K, dataset, img->c, img->h, img->w, img->n_classes);
+    return rc;
+}
+
 static int check_curriculum(struct coord *c, struct job_spec *s, const struct image_shape *img, struct curriculum_shape *cur,
                             struct errbuf *e)
 {
-    int rc = resolve(c, "curriculum", s->curriculum, s->curriculum_hash, e);
-    if (rc == 0)
-        rc = curriculum_shape(c, s->curriculum, s->curriculum_hash, cur, e);
+    int rc = find_curriculum(c, s->curriculum, s->curriculum_hash, s->dataset, img, cur, e);
     if (rc < 0)
         return rc;
-    if (cur->c != img->c || cur->h != img->h || cur->w != img->w || cur->K != img->n_classes)
-        return err_set(e, ERR_SHAPE, "curriculum %s has images %dx%dx%d and %d classes, dataset %s %dx%dx%d and %d", s->curriculum,
-                       cur->c, cur->h, cur->w, cur->K, s->dataset, img->c, img->h, img->w, img->n_classes);
     if (s->fidelity.steps == 0)
         s->fidelity.steps = cur->T;
     if (s->fidelity.steps > cur->T)
@@ -212,7 +223,7 @@ static json_t *sized(const struct job_spec *s, const struct job_data *data, cons
 {
     struct demand d;
     struct errbuf e;
-    bool known = fit_demand(s, data, arch, s->halving.n_steps, &d, &e) == 0;
+    bool known = fit_demand(s, data, arch, s->halving.n_steps, GROUP_NONE, &d, &e) == 0;
     json_t *o = json_pack("{s:s,s:I,s:I,s:o,s:o}", "arch", arch, "params", (json_int_t)params, "macs", (json_int_t)macs, "mem_bytes",
                           known ? json_integer((json_int_t)d.mem_bytes) : json_null(), "flops", known ? json_real(trial_flops(s, data, &d)) : json_null());
     if (known && d.mem_bytes > *largest) {
@@ -232,6 +243,25 @@ static json_t *largest_worker(const struct coord *c)
             most = w->mem_bytes;
     }
     return most ? json_integer((json_int_t)most) : json_null();
+}
+
+/* Images through a network, forward passes alone: a step of training costs three, an evaluation one. */
+static double scoring_images(const struct fidelity *f, int batch)
+{
+    return (3.0 * f->steps * batch + f->valid_images * (1.0 + f->n_checkpoints)) * f->inits * (f->n_lr_scales > 0 ? f->n_lr_scales : 1);
+}
+
+/* Of a proposal, on average: one in `reduction` results of a rung goes on to the next. */
+static double mean_scoring(const struct job_spec *s, int batch)
+{
+    double sum = 0, weights = 0, w = 1;
+    for (int r = 0; r <= s->halving.n_steps; r++) {
+        const struct fidelity f = job_fidelity(s, r);
+        sum += w * scoring_images(&f, batch);
+        weights += w;
+        w /= s->halving.reduction;
+    }
+    return sum / weights;
 }
 
 /* Draw proposals as the search will; also finds out whether the constraints leave anything. */
@@ -267,9 +297,7 @@ static int sample_search(struct coord *c, const struct job_spec *s, const struct
     }
     qsort(macs, (size_t)n, sizeof *macs, by_value);
     double median = (double)macs[n / 2];
-    /* A training step costs three forward passes of a batch, an evaluation one of each image. */
-    double images = 3.0 * s->fidelity.steps * data->B + s->fidelity.valid_images * (1.0 + s->fidelity.n_checkpoints);
-    double total = median * images * s->fidelity.inits * (s->fidelity.n_lr_scales > 0 ? s->fidelity.n_lr_scales : 1) * s->trials;
+    double total = median * mean_scoring(s, data->B) * s->trials;
     uint32_t slots = 0;
     list_each(l, &c->sched->workers)
         slots += list_entry(l, struct worker, all)->online ? list_entry(l, struct worker, all)->slots : 0;
@@ -278,10 +306,38 @@ static int sample_search(struct coord *c, const struct job_spec *s, const struct
     json_object_set_new(dry, "largest_worker_bytes", largest_worker(c));
     json_t *est = json_pack("{s:i,s:f,s:f,s:I}", "trials", s->trials, "macs_median", median, "macs_total", total, "slots", (json_int_t)slots);
     /* From the multiply-adds a second and slot that this coordinator's workers have shown, if they have. */
-    double per_slot = c->sched->macs_per_slot_s * images;
-    double seconds = median * images * s->fidelity.inits * s->trials;
+    double per_slot = c->sched->macs_per_slot_s, seconds = median * s->fidelity.inits * s->trials;
+    const json_t *audit = json_object_get(dry, "audit");
+    double audits = json_number_value(json_object_get(audit, "trainings")) * json_number_value(json_object_get(audit, "scorings_each"));
+    seconds *= 1 + audits / s->trials;
     json_object_set_new(est, "seconds", per_slot > 0 && slots > 0 ? json_real(seconds / (per_slot * slots)) : json_null());
     json_object_set_new(dry, "estimate", est);
+    return 0;
+}
+
+static int prepare_audit(struct coord *c, struct job_spec *s, const struct job_data *data, json_t *dry, struct errbuf *e)
+{
+    struct audit_cfg *a = &s->audit;
+    struct curriculum_shape real = { 0 };
+    const struct fidelity lowest = job_fidelity(s, 0);
+    double once = mean_scoring(s, data->B), train = a->epochs * (3.0 * (double)data->n_train + (double)data->n_valid) / once, control = 0;
+    if (a->share <= 0)
+        return 0;
+    if ((uint64_t)a->batch > data->n_train)
+        return err_set(e, ERR_INPUT, "audit.batch is %d, but dataset %s has %llu training images", a->batch, s->dataset, (ull)data->n_train);
+    int rc = a->control ? find_curriculum(c, a->control_curriculum, a->control_curriculum_hash, s->dataset, &data->img, &real, e) : 0;
+    if (rc < 0)
+        return err_wrap(e, rc, "audit.control_curriculum");
+    if (a->control && real.T < lowest.steps)
+        return err_set(e, ERR_INPUT, "audit.control_curriculum: %s has %d steps, %s is %d", a->control_curriculum, real.T,
+                       s->halving.n_steps ? "halving.steps[0]" : "fidelity.steps", lowest.steps);
+    if (a->control)
+        control = scoring_images(&lowest, real.B) / once;
+    audit_plan(a, s->trials, s->window, train, control);
+    int planned = s->trials / a->every < a->max ? s->trials / a->every : a->max;
+    if (dry)
+        json_object_set_new(dry, "audit", json_pack("{s:i,s:f,s:f}", "trainings", planned, "scorings_each", train + control, "share",
+                            planned * (train + control) / (planned * (train + control) + s->trials)));
     return 0;
 }
 
@@ -299,14 +355,16 @@ static int prepare_search(struct coord *c, struct submission *sub, bool dry, str
     if (rc == 0 && s->fidelity.valid_images > 0 && (uint64_t)s->fidelity.valid_images > n_valid)
         rc = err_set(e, ERR_INPUT, "fidelity.valid_images is %d, but dataset %s has %llu validation images", s->fidelity.valid_images,
                      s->dataset, (ull)n_valid);
+    struct job_data data = { .img = img, .T = cur.T, .B = cur.B, .inner = cur.inner, .n_train = n_train, .n_valid = n_valid };
     if (rc == 0 && s->trials < 1)
         rc = err_set(e, ERR_INPUT, "budget.trials must be at least 1");
+    if (rc == 0)
+        rc = prepare_audit(c, s, &data, dry ? sub->dry : NULL, e);
     if (rc < 0)
         return rc;
     const struct space *sp = space_find(s->space);
     if (dry && sp)
         json_object_set_new(sub->dry, "space_size", json_real(sp->size));
-    struct job_data data = { .img = img, .T = cur.T, .B = cur.B, .inner = cur.inner, .n_train = n_train, .n_valid = n_valid };
     return sample_search(c, s, &img, &data, dry ? ESTIMATE_SAMPLE : 1, dry ? sub->dry : NULL, e);
 }
 
@@ -549,6 +607,8 @@ int submit_prepare(struct coord *c, const struct wire_msg *m, struct submission 
         return rc;
     memset(s->dataset_hash, 0, sizeof s->dataset_hash); /* only what is resolved here counts */
     memset(s->curriculum_hash, 0, sizeof s->curriculum_hash);
+    memset(s->audit.control_curriculum_hash, 0, sizeof s->audit.control_curriculum_hash);
+    s->audit.every = s->audit.lag = 0;
     if (dry && !(out->dry = json_object()))
         return err_set(e, ERR_NOMEM, "job");
     if (s->kind != JOB_VERIFY)

@@ -138,6 +138,19 @@ static bool window(struct asking *a, char *out, size_t cap)
     return true;
 }
 
+static bool audit_waits(struct asking *a, char *out, size_t cap)
+{
+    struct job *j = a->j;
+    bool all = a->row->n.scored + a->row->n.failed >= j->total;
+    if (!j->audit || (all ? audit_complete(j->audit) : audit_lets(j->audit, search_next_index(j->search))))
+        return false;
+    if (all)
+        snprintf(out, cap, "all candidates have ended; the real trainings of its audit have not");
+    else
+        snprintf(out, cap, "proposal %llu waits for the real trainings of its audit (audit.action: stop)", (ull)search_next_index(j->search));
+    return true;
+}
+
 static bool nothing_to_propose(struct asking *a, char *out, size_t cap)
 {
     snprintf(out, cap, "%s", a->j->fail_text);
@@ -186,7 +199,8 @@ static const struct reason {
     { "store", true, false, store_down },         { "ended", false, true, ended },           { "paused", true, false, is_paused },
     { "stopping", true, false, is_stopping },     { "saving", true, false, is_being_saved }, { "no_workers", true, false, no_workers },
     { "priority", true, false, later_job },       { "busy", true, false, all_busy },         { "parallel", true, false, parallel_limit },
-    { "window", true, false, window },            { "proposals", true, false, nothing_to_propose },
+    { "window", true, false, window },            { "audit", true, false, audit_waits },
+    { "proposals", true, false, nothing_to_propose },
     { "running", true, false, runs },             { "failures", true, true, failures },      { "memory", true, true, memory },
     { "turn", true, false, waits_its_turn },
 };

@@ -3,7 +3,7 @@
  * SGD with momentum, weight decay on tensors of two or more dimensions, linear warm-up over the first twentieth of the
  * steps and a cosine to zero after it; random flips and shifts. The train split is permuted every epoch and its last
  * partial batch left out. Batch norms keep running statistics, which evaluation uses. The test split is read here,
- * once, after the last step, and nowhere else in Didact. */
+ * once, after the last step, and nowhere else in Didact; not even here for an audit, whose result may end a search. */
 #include "worker/datacache.h"
 #include "worker/mem.h"
 #include "worker/task.h"
@@ -195,7 +195,7 @@ static int train(struct trainer *s, struct trial_result *r, struct errbuf *e)
         }
     }
     r->valid_score = valid;
-    r->score = accuracy(s, SPLIT_TEST);
+    r->score = s->task->no_test ? valid : accuracy(s, SPLIT_TEST);
     if (r->score < 0)
         return err_set(e, ERR_CANCELLED, "cancelled while testing");
     r->state = TRIAL_SCORED;

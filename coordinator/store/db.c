@@ -123,10 +123,9 @@ static int migrate(sqlite3 *db, const char *path, struct errbuf *e)
                        "Nothing was changed", path, v, STORE_VERSION);
     for (; rc == 0 && v < STORE_VERSION; v++) {
         char set[64];
-        const char *sql = db_migration[v] ? db_migration[v] : "";
         snprintf(set, sizeof set, "PRAGMA user_version=%d", v + 1);
         rc = db_exec(db, "BEGIN IMMEDIATE", e);
-        if (rc == 0 && (rc = db_exec(db, sql, e)) == 0 && (rc = db_exec(db, set, e)) == 0)
+        if (rc == 0 && (rc = db_exec(db, db_migration[v], e)) == 0 && (rc = db_exec(db, set, e)) == 0)
             rc = db_exec(db, "COMMIT", e);
         if (rc < 0) {
             sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);

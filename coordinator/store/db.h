@@ -6,7 +6,7 @@
 
 #include <sqlite3.h>
 
-extern const char *const db_migration[STORE_VERSION]; /* [v] leads from version v to v + 1; NULL: nothing to do */
+extern const char *const db_migration[STORE_VERSION]; /* [v] leads from version v to v + 1 */
 
 int  db_error(sqlite3 *db, struct errbuf *e, const char *what); /* SQLite's last error as one of ours */
 int  db_exec(sqlite3 *db, const char *sql, struct errbuf *e);
@@ -26,6 +26,10 @@ void db_zero_cost_parse(const char *text, struct zero_cost_scores *z);          
                      "checkpoint_scores,loss_sum,lr_scale,0.0,params,macs,0,'','',seconds,0,0,zero_cost,0,0,space,dataset,curriculum,fidelity,engine,key"
 #define DB_BOOK_SPACE 37 /* the first of its own */
 void db_book_row(sqlite3_stmt *s, struct book_row *out); /* read.c */
+
+/* Of a search's trials: what it proposed, and what its audit added (TRIAL_AUDIT). */
+#define DB_CANDIDATE "idx<1000000000"
+#define DB_AUDITS    "idx>=1000000000"
 
 /* write.c */
 struct writer;

@@ -22,13 +22,16 @@
     X(JOBS_ACTIVE, "SELECT " JOB_COLS " FROM job WHERE state IN ('queued','running','paused','stopping') ORDER BY id")      \
     X(JOB_STATES, "SELECT state, count(*), sum(scored), sum(failed), sum(cancelled) FROM job GROUP BY state")                \
     X(TRIAL, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND idx=?2")                                                     \
-    X(TRIALS, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 ORDER BY idx LIMIT ?3 OFFSET ?4")                               \
+    X(TRIALS, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND " DB_CANDIDATE " ORDER BY idx LIMIT ?3 OFFSET ?4") \
     X(TRIALS_OPEN, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state IN ('waiting','running') AND state=?2"           \
-                   " ORDER BY idx LIMIT ?3 OFFSET ?4")                                                                       \
+                   " AND " DB_CANDIDATE " ORDER BY idx LIMIT ?3 OFFSET ?4")                                        \
     X(TRIALS_LOST, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state IN ('failed','cancelled') AND state=?2"          \
-                   " ORDER BY idx LIMIT ?3 OFFSET ?4")                                                                       \
-    X(TRIALS_SCORED, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state='scored' AND ?2 IS ?2 ORDER BY idx LIMIT ?3 OFFSET ?4") \
-    X(TRIALS_BEST, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state='scored' ORDER BY rung DESC, score DESC, idx LIMIT ?3 OFFSET ?4") \
+                   " AND " DB_CANDIDATE " ORDER BY idx LIMIT ?3 OFFSET ?4")                                        \
+    X(TRIALS_SCORED, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state='scored' AND ?2 IS ?2 AND " DB_CANDIDATE " ORDER BY idx LIMIT ?3 OFFSET ?4") \
+    /* The + keeps the planner from searching by idx, and so from sorting: trial_by_rung has the order. */                 \
+    X(TRIALS_BEST, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state='scored' AND +" DB_CANDIDATE                     \
+                   " ORDER BY rung DESC, score DESC, idx LIMIT ?3 OFFSET ?4")                                                \
+    X(TRIALS_AUDIT, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND " DB_AUDITS " ORDER BY idx LIMIT ?3 OFFSET ?4")          \
     X(TEACH, "SELECT job,meta_step,seconds,meta_loss,accuracy,held_out FROM (SELECT * FROM teach_history WHERE job=?1"       \
              " ORDER BY meta_step DESC LIMIT ?2) ORDER BY meta_step")                                                        \
     X(EVENTS, "SELECT at_ms,trial,kind,text FROM job_event WHERE job=?1 ORDER BY id DESC LIMIT ?3")                          \
@@ -315,6 +318,8 @@ static enum stmt trials_stmt(int state, enum trial_sort sort)
 {
     if (sort == SORT_SCORE)
         return R_TRIALS_BEST;
+    if (sort == SORT_AUDIT)
+        return R_TRIALS_AUDIT;
     switch (state) {
     case -1: return R_TRIALS;
     case TRIAL_SCORED: return R_TRIALS_SCORED;

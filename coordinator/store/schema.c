@@ -36,16 +36,13 @@ const char *const db_migration[STORE_VERSION] = {
     " job INTEGER NOT NULL REFERENCES job(id), meta_step REAL NOT NULL, seconds REAL NOT NULL,"
     " meta_loss REAL, accuracy REAL, held_out REAL, PRIMARY KEY(job, meta_step)) WITHOUT ROWID, STRICT;"
     "CREATE TABLE probe(id INTEGER PRIMARY KEY CHECK(id=1), at_ms INTEGER NOT NULL) STRICT;",
-    /* 2 -> 3: rungs of successive halving; a higher rung's scores come first */
-    [2] =
+    /* 1 -> 2: rungs of successive halving; a higher rung's scores come first */
     "ALTER TABLE trial ADD COLUMN rung INTEGER NOT NULL DEFAULT 0;"
     "DROP INDEX trial_by_score;"
     "CREATE INDEX trial_by_rung ON trial(job, rung DESC, score DESC, idx) WHERE state='scored';",
-    /* 3 -> 4: scores without training, "synflow=12.5 naswot=210.25" */
-    [3] =
+    /* 2 -> 3: scores without training, "synflow=12.5 naswot=210.25" */
     "ALTER TABLE trial ADD COLUMN zero_cost TEXT NOT NULL DEFAULT '';",
-    /* 4 -> 5: the score book; key is the digest of the columns space to engine (common/book.h) */
-    [4] =
+    /* 3 -> 4: the score book; key is the digest of the columns space to engine (common/book.h) */
     "ALTER TABLE trial ADD COLUMN from_book INTEGER NOT NULL DEFAULT 0;"
     "CREATE TABLE book("
     " key TEXT PRIMARY KEY, space TEXT NOT NULL, arch TEXT NOT NULL, arch_hash TEXT NOT NULL, dataset TEXT NOT NULL, curriculum TEXT NOT NULL,"
@@ -53,9 +50,8 @@ const char *const db_migration[STORE_VERSION] = {
     " score REAL, score_se REAL, init_scores TEXT NOT NULL, checkpoint_steps TEXT NOT NULL, checkpoint_scores TEXT NOT NULL,"
     " loss_sum REAL, lr_scale REAL, params INTEGER NOT NULL, macs INTEGER NOT NULL, zero_cost TEXT NOT NULL, seconds REAL) WITHOUT ROWID, STRICT;"
     "CREATE INDEX book_by_task ON book(dataset, curriculum, fidelity, engine);",
-    /* 6 -> 7: jobs that are changed, and live again after their end. idle_ms: between ends and reopenings, so that budgets in time count
+    /* 4 -> 5: jobs that are changed, and live again after their end. idle_ms: between ends and reopenings, so that budgets in time count
      * the rest. told_failed: the searcher was told that this trial failed, whatever a later attempt brings. */
-    [6] =
     "ALTER TABLE job ADD COLUMN idle_ms INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE trial ADD COLUMN told_failed INTEGER NOT NULL DEFAULT 0;"
     "CREATE TABLE job_event("

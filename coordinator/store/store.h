@@ -19,10 +19,15 @@
 
 #include <stdint.h>
 
-#define STORE_VERSION 7 /* of the schema; PRAGMA user_version */
+#define STORE_VERSION 5 /* of the schema; PRAGMA user_version */
 
-enum trial_group { GROUP_NONE, GROUP_TOP, GROUP_RANDOM, GROUP_LIST, GROUP_COUNT };
-const char *trial_group_name(enum trial_group g); /* "" "top" "random" "list" */
+enum trial_group { GROUP_NONE, GROUP_TOP, GROUP_RANDOM, GROUP_LIST, GROUP_AUDIT, GROUP_CONTROL, GROUP_COUNT };
+const char *trial_group_name(enum trial_group g); /* "" "top" "random" "list" "audit" "control" */
+
+/* Trials of a search that its standing audit adds: the real training of candidate i, and its score on real batches. They are no
+ * candidates: every list but SORT_AUDIT leaves them out. */
+#define TRIAL_AUDIT   1000000000ull /* + i; budget.trials stays below */
+#define TRIAL_CONTROL 2000000000ull
 
 struct job_counts {
     uint64_t scored, failed, cancelled, reason[FAIL_REASON_COUNT];
@@ -48,14 +53,14 @@ struct trial_row {
     enum trial_state    state;
     char                arch[ARCH_TEXT_MAX];
     char                arch_hash[ARCH_HASH_LEN + 1];
-    int64_t             parent;     /* index of the trial it was mutated from; -1: none */
+    int64_t             parent;     /* index of the trial it was mutated from, or that it audits; -1: none */
     uint64_t            seed;
     uint32_t            attempt, deaths;
     name_str            worker;     /* the last that held it */
     uint64_t            worker_pid;
     int                 rung;       /* search: of successive halving; parent is then the trial it goes on from */
-    enum trial_group    group;      /* verify */
-    double              proxy;      /* verify: the score that the search gave; NaN: none */
+    enum trial_group    group;      /* verify, audit */
+    double              proxy;      /* of these: the score that the search gave; NaN: none */
     int64_t             created_ms, ended_ms;
     bool                from_book;  /* answered by the score book, without a worker */
     hash_str            checkpoint; /* teach: the newest checkpoint that a worker has uploaded */
@@ -152,9 +157,10 @@ int reader_jobs(struct reader *r, int state, uint64_t offset, int limit, bool (*
 int reader_active_jobs(struct reader *r, bool (*on)(void *arg, struct job_row *row), void *arg); /* not ended, by id; no limit */
 int reader_job_states(struct reader *r, uint64_t n[JOB_STATE_COUNT], struct job_counts *ended);
 
-enum trial_sort { SORT_INDEX, SORT_SCORE };
+enum trial_sort { SORT_INDEX, SORT_SCORE, SORT_AUDIT };
 int reader_trial(struct reader *r, uint64_t job, uint64_t idx, struct trial_row *out); /* 1, 0 */
-/* state -1: any. SORT_SCORE gives scored trials only, the highest rung first, in it best first, ties by index. limit <= 0: all. */
+/* state -1: any. SORT_SCORE gives scored trials only, the highest rung first, in it best first, ties by index; SORT_AUDIT an audit's
+ * (state: -1), by index. limit <= 0: all. */
 int reader_trials(struct reader *r, uint64_t job, int state, enum trial_sort sort, uint64_t offset, int64_t limit,
                   bool (*on)(void *arg, const struct trial_row *row), void *arg);
 /* What was done, newest first; of one trial, or (-1) of the job and all of its trials. */

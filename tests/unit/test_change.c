@@ -120,10 +120,10 @@ static void refused(struct sim *s, uint64_t job, const char *action, const char 
         fail_msg("%s %s: %d \"%s\", not %d \"%s\"", action, text, a.rc, a.text, rc, part);
 }
 
-static uint64_t submit(struct sim *s, int trials, int window)
+static struct job_spec spec; /* large */
+
+static void search_spec(int trials, int window)
 {
-    static struct job_spec spec;
-    struct answer a = { 1, 0, "" };
     job_defaults(&spec, JOB_SEARCH);
     spec.seed = 9;
     spec.use_book = false; /* two jobs here ask for the same networks, and both shall compute them */
@@ -136,10 +136,32 @@ static uint64_t submit(struct sim *s, int trials, int window)
     snprintf(spec.curriculum, sizeof spec.curriculum, "c");
     memset(spec.dataset_hash, 'a', HASH_HEX_LEN);
     memset(spec.curriculum_hash, 'b', HASH_HEX_LEN);
+}
+
+static uint64_t submit_spec(struct sim *s)
+{
+    struct answer a = { 1, 0, "" };
     sched_submit(s->sched, &spec, NULL, 0, on_done, &a);
     store_flush(s->store);
     assert_int_equal(a.rc, 0);
     return a.job;
+}
+
+static uint64_t submit(struct sim *s, int trials, int window)
+{
+    search_spec(trials, window);
+    return submit_spec(s);
+}
+
+static uint64_t submit_audited(struct sim *s, int trials, int window, int every, enum audit_action action)
+{
+    search_spec(trials, window);
+    spec.audit.share = 0.1;
+    spec.audit.min = 3;
+    spec.audit.every = every;
+    spec.audit.action = action;
+    spec.audit.lag = 4;
+    return submit_spec(s);
 }
 
 static struct job_row job_row(struct sim *s, uint64_t job)
@@ -176,7 +198,8 @@ static double score_of(const char *arch)
 static enum ack_outcome report(struct sim *s, const struct task *k, enum fail_reason why)
 {
     struct ack a = { 1, 0 };
-    struct trial_result r = { .state = why ? TRIAL_FAILED : TRIAL_SCORED, .reason = why, .score = why ? 0 : score_of(k->score.arch),
+    double score = k->kind == TASK_TRAIN ? 1 - score_of(k->train.arch) : score_of(k->score.arch); /* no worse score is possible */
+    struct trial_result r = { .state = why ? TRIAL_FAILED : TRIAL_SCORED, .reason = why, .score = why ? 0 : score,
                               .lr_scale = 1, .params = 10, .macs = 10, .seconds = 1 };
     snprintf(r.detail, sizeof r.detail, "%s", why ? "said so" : "");
     sched_result(s->sched, s->w, (struct lease_ref){ k->job, k->trial, k->attempt }, &r, on_acked, &a);
@@ -392,6 +415,89 @@ static void what_would_fail_again_is_not_tried_again(void **state)
 
 /* ---- set ---- */
 
+/* ---- jobs that are audited ---- */
+
+static bool on_audit_row(void *arg, const struct trial_row *t)
+{
+    struct text *x = arg;
+    char line[100];
+    int n = snprintf(line, sizeof line, "%llu %s %d\n", (unsigned long long)t->idx, trial_state_name(t->state), t->told_failed);
+    x->p = realloc(x->p, x->n + (size_t)n + 1);
+    memcpy(x->p + x->n, line, (size_t)n + 1);
+    x->n += (size_t)n;
+    return true;
+}
+
+static char *audits(struct sim *s, uint64_t job)
+{
+    struct text x = { 0 };
+    assert_true(reader_trials(s->reader, job, -1, SORT_AUDIT, 0, 0, on_audit_row, &x) > 0);
+    return x.p;
+}
+
+/* Both of the audit's own trainings that fail and of candidates that are scored after all: the sample stays what it was. */
+static void a_retry_leaves_the_audit_as_it_was(void **state)
+{
+    struct sim *s = *state;
+    uint64_t job = submit_audited(s, 30, 5, 3, AUDIT_WARN);
+    work(s, -1, third_crashes);
+    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
+    assert_true(job_row(s, job).n.failed == 10 && job_row(s, job).n.scored == 20);
+    char *before = audits(s, job);
+    assert_true(strstr(before, "failed 0") && strstr(before, "scored 0"));
+    assert_int_equal(change(s, job, "retry", "").rc, 0);
+    work(s, 4, fine);
+    end(s);
+    start(s);
+    work(s, -1, fine);
+    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
+    assert_true(job_row(s, job).n.failed == 0 && job_row(s, job).n.scored == 30);
+    char *after = audits(s, job);
+    assert_string_equal(before, after);
+    free(before);
+    free(after);
+}
+
+static void trainings_that_are_cancelled_are_no_part_of_the_counts(void **state)
+{
+    struct sim *s = *state;
+    uint64_t job = submit_audited(s, 8, 1, 2, AUDIT_WARN);
+    while (take(s) && s->lease.trial < TRIAL_AUDIT)
+        assert_int_equal(report(s, &s->lease, FAIL_NONE), ACK_RECORDED);
+    assert_true(s->lease.trial >= TRIAL_AUDIT);
+    assert_int_equal(change(s, job, "cancel", "").rc, 0);
+    assert_int_equal(trial(s, job, s->lease.trial)->state, TRIAL_CANCELLED);
+    assert_int_equal(job_row(s, job).n.cancelled, 0);
+}
+
+static void a_search_that_its_audit_ended_stays_ended(void **state)
+{
+    struct sim *s = *state;
+    uint64_t job = submit_audited(s, 40, 1, 1, AUDIT_STOP);
+    work(s, -1, fine);
+    struct job_row row = job_row(s, job);
+    assert_int_equal(row.state, JOB_FAILED);
+    assert_true(row.n.scored < 40 && strstr(row.reason, "is below the floor"));
+    refused(s, job, "extend", "budget.trials=80", -ERR_STATE, "was ended by its audit");
+    refused(s, job, "retry", "", -ERR_STATE, "was ended by its audit");
+    assert_int_equal(change(s, job, "set", "priority=3").rc, 0);
+}
+
+static void an_extended_search_is_audited_on(void **state)
+{
+    struct sim *s = *state;
+    uint64_t job = submit_audited(s, 12, 3, 3, AUDIT_WARN);
+    work(s, -1, fine);
+    char *before = audits(s, job);
+    assert_int_equal(change(s, job, "extend", "budget.trials=24").rc, 0);
+    work(s, -1, fine);
+    assert_true(job_row(s, job).state == JOB_SUCCEEDED && job_row(s, job).n.scored == 24);
+    char *after = audits(s, job);
+    assert_true(strlen(after) > strlen(before) && strncmp(before, after, strlen(before)) == 0);
+    free(before);
+    free(after);
+}
+
 static void settings_change_a_living_job_and_survive_a_restart(void **state)
 {
     struct sim *s = *state;
@@ -480,6 +586,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_would_fail_again_is_not_tried_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_change_that_cannot_be_saved_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(one_change_at_a_time, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_retry_leaves_the_audit_as_it_was, setup, teardown),
+        cmocka_unit_test_setup_teardown(trainings_that_are_cancelled_are_no_part_of_the_counts, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_search_that_its_audit_ended_stays_ended, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_extended_search_is_audited_on, setup, teardown),
         cmocka_unit_test_setup_teardown(settings_change_a_living_job_and_survive_a_restart, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -180,7 +180,7 @@ static void a_job_has_every_field_of_the_documentation(void **state)
 {
     struct fixture *f = *state;
     static const char *const keys[] = { "id", "name", "kind", "state", "seed", "created_ms", "started_ms", "ended_ms", "reason", "trials", "failures",
-                                        "best", "rate", "eta_s", "progress", "dataset", "dataset_hash", "curriculum", "curriculum_hash", "space",
+                                        "best", "rate", "eta_s", "progress", "audit", "dataset", "dataset_hash", "curriculum", "curriculum_hash", "space",
                                         "repeatable", "spec" };
     uint64_t id = add_job(f, JOB_SEARCH, "small", 0, NULL, NULL);
     assert_int_equal(id, 1);
@@ -368,7 +368,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_path_is_taken_apart), T(every_list_says_its_total_and_is_cut), T(a_job_has_every_field_of_the_documentation),
-        T(a_trial_has_every_field_of_the_documentation), T(verify_says_how_far_the_score_can_be_trusted), T(an_audit_compares_every_column_with_real_training), T(a_teacher_has_a_history),
+        T(a_trial_has_every_field_of_the_documentation), T(verify_says_how_far_the_score_can_be_trusted),
+        T(an_audit_compares_every_column_with_real_training), T(a_teacher_has_a_history),
         T(status_and_metrics_count_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -524,6 +524,71 @@ static void a_lease_does_not_expire_while_that_cannot_be_saved(void **state)
     assert_int_equal(scored(s, a, ref, 0.5).outcome, ACK_STALE);
 }
 
+/* Every second candidate is trained for real: before anything new is proposed, beside the candidates' own counts, and over a restart. */
+static void an_audit_adds_trainings_that_are_no_candidates(void **state)
+{
+    struct sim *s = *state;
+    struct job_spec spec = search_spec(6, 1);
+    spec.audit.share = 0.1;
+    spec.audit.min = 3;
+    spec.audit.every = 2;
+    spec.audit.batch = 8;
+    spec.audit.timeout_s = 77;
+    uint64_t job = submit(s, &spec), trained = 0, first = 0;
+    struct worker *w = hello(s, "a", 1, NULL, 0, NULL);
+    want(s, w, 1);
+    for (int scored_n = 0; job_row(s, job).state != JOB_SUCCEEDED && scored_n < 30; scored_n++) {
+        struct task t = s->sent[s->n_sent - 1].t;
+        bool audit = t.trial >= TRIAL_AUDIT;
+        assert_int_equal(t.kind, audit ? TASK_TRAIN : TASK_SCORE);
+        if (audit) {
+            assert_true(t.train.no_test && !t.train.keep_weights && t.timeout_s == 77 && t.train.batch == 8);
+            assert_string_equal(t.train.arch, trial(s, job, t.trial - TRIAL_AUDIT)->arch);
+            first = trained++ ? first : t.trial;
+            if (trained == 2) { /* the training under way is kept */
+                struct lease_ref ref = ref_of(&t);
+                restart(s);
+                int n_drop = -1;
+                w = hello(s, "a", 1, &ref, 1, &n_drop);
+                assert_int_equal(n_drop, 0);
+                assert_int_equal(sched_job(s->sched, job)->n_running, 1);
+            }
+        }
+        assert_int_equal(scored(s, w, ref_of(&t), audit ? 0.99 : 0.2 + 0.01 * (double)t.trial).outcome, ACK_RECORDED);
+        if (job_row(s, job).state != JOB_SUCCEEDED)
+            want(s, w, 1);
+    }
+    struct job_row row = job_row(s, job);
+    assert_int_equal(row.state, JOB_SUCCEEDED);
+    assert_true(trained == 3 && row.n.scored == 6 && row.best_trial == 5); /* 0.99 was no candidate's score */
+    assert_true(trial(s, job, first)->group == GROUP_AUDIT && trial(s, job, first)->parent == (int64_t)(first - TRIAL_AUDIT));
+    assert_true(trial(s, job, first)->proxy == trial(s, job, first - TRIAL_AUDIT)->r.score);
+}
+
+static void a_job_whose_time_is_over_does_not_wait_for_trainings_that_nobody_began(void **state)
+{
+    struct sim *s = *state;
+    struct job_spec spec = search_spec(3, 1);
+    spec.audit.share = 0.1;
+    spec.audit.min = 3;
+    spec.audit.every = 1;
+    spec.seconds = 60;
+    uint64_t job = submit(s, &spec);
+    struct worker *w = hello(s, "a", 1, NULL, 0, NULL);
+    for (int i = 0; i < 5; i++) { /* three candidates, two trainings: the third waits */
+        want(s, w, 1);
+        assert_int_equal(scored(s, w, last(s), 0.5).outcome, ACK_RECORDED);
+    }
+    assert_true(last(s).trial == 2);
+    assert_int_equal(job_row(s, job).state, JOB_RUNNING);
+    for (int i = 0; i < 70; i++) {
+        advance(s, 1000);
+        beat(s, w, NULL, 0);
+    }
+    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
+    assert_non_null(strstr(job_row(s, job).reason, "its 60 seconds were over after 3 of 3 trials"));
+}
+
 static void pause_resume_and_cancel_do_what_they_say(void **state)
 {
     struct sim *s = *state;
@@ -740,9 +805,34 @@ static uint64_t need_of(const struct sim *s, const struct job_spec *spec, const 
     struct job_data data;
     struct demand d;
     on_job_data((void *)(uintptr_t)s, spec, &data, NULL);
-    assert_int_equal(fit_demand(spec, &data, arch, 0, &d, NULL), 0);
+    assert_int_equal(fit_demand(spec, &data, arch, 0, GROUP_NONE, &d, NULL), 0);
     assert_true(d.mem_bytes > 0 && d.train_flops > 0);
     return d.mem_bytes;
+}
+
+static void an_audits_trials_are_measured_as_what_they_are(void **state)
+{
+    struct sim *s = *state;
+    struct job_spec spec = search_spec(6, 1), verify;
+    struct search *search;
+    struct proposal p;
+    struct job_data data;
+    struct demand score, train, control, as_verify;
+    on_job_data(s, &spec, &data, NULL);
+    assert_int_equal(search_open(&search, &spec, &data.img, NULL), 0);
+    assert_int_equal(search_propose(search, &p, NULL), 0);
+    search_close(search);
+    data.control_B = 4 * data.B;
+    data.control_inner = data.inner;
+    job_defaults(&verify, JOB_VERIFY);
+    memcpy(verify.space, spec.space, sizeof verify.space);
+    spec.audit.batch = verify.verify.batch = 48;
+    assert_int_equal(fit_demand(&spec, &data, p.arch, 0, GROUP_NONE, &score, NULL), 0);
+    assert_int_equal(fit_demand(&spec, &data, p.arch, 0, GROUP_AUDIT, &train, NULL), 0);
+    assert_int_equal(fit_demand(&spec, &data, p.arch, 0, GROUP_CONTROL, &control, NULL), 0);
+    assert_int_equal(fit_demand(&verify, &data, p.arch, 0, GROUP_LIST, &as_verify, NULL), 0);
+    assert_true(train.mem_bytes == as_verify.mem_bytes && train.mem_bytes != score.mem_bytes);
+    assert_true(control.mem_bytes > score.mem_bytes && control.train_flops > score.train_flops);
 }
 
 /* A memory that about half of the first n architectures of the search fit in. */
@@ -888,6 +978,8 @@ int main(void)
         T(a_lease_lost_on_its_way_is_sent_again_as_the_same_attempt), T(no_more_leases_than_wanted_nor_than_parallel),
         T(higher_priority_goes_first_and_equals_take_turns), T(what_cannot_be_saved_is_not_acknowledged),
         T(a_lease_does_not_expire_while_that_cannot_be_saved),
+        T(an_audits_trials_are_measured_as_what_they_are), T(an_audit_adds_trainings_that_are_no_candidates),
+        T(a_job_whose_time_is_over_does_not_wait_for_trainings_that_nobody_began),
         T(pause_resume_and_cancel_do_what_they_say), T(a_job_ends_when_its_time_is_over), T(a_job_of_failures_is_failed_and_says_why),
         T(a_job_with_some_failures_succeeds_unless_there_are_too_many), T(impossible_constraints_fail_the_job),
         T(the_history_does_not_depend_on_workers_or_crashes), T(nonsense_results_are_refused),

@@ -117,6 +117,25 @@ static void multiplicities_give_what_drawn_pairs_give(void **state)
         }
 }
 
+static void a_difference_is_taken_within_each_resample(void **state)
+{
+    (void)state;
+    double x[N], y[N], z[N];
+    struct estimate one, two, d, same;
+    without_ties(x, y);
+    for (int i = 0; i < N; i++)
+        z[i] = x[i] + 0.05 * cos(i * 3.1); /* nearly the same column */
+    for (int k = 0; k < RANK_STAT_COUNT; k++) {
+        assert_int_equal(rank_difference((enum rank_stat)k, x, z, y, N, 11, &d), 0);
+        rank_interval((enum rank_stat)k, x, y, N, 11, &one);
+        rank_interval((enum rank_stat)k, z, y, N, 11, &two);
+        assert_true(near(d.value, one.value - two.value) && d.low < d.value && d.value < d.high);
+        assert_true(d.high - d.low < 0.5 * (one.high - one.low)); /* though each alone is uncertain */
+        rank_difference((enum rank_stat)k, x, x, y, N, 11, &same);
+        assert_true(same.value == 0 && same.low == 0 && same.high == 0);
+    }
+}
+
 static void an_interval_is_named_by_its_seed(void **state)
 {
     (void)state;
@@ -189,6 +208,7 @@ int main(void)
         cmocka_unit_test(correlations_are_those_of_scipy_with_ties_and_without),
         cmocka_unit_test(a_constant_side_or_a_lone_pair_has_no_correlation),
         cmocka_unit_test(multiplicities_give_what_drawn_pairs_give),
+        cmocka_unit_test(a_difference_is_taken_within_each_resample),
         cmocka_unit_test(an_interval_is_named_by_its_seed),
         cmocka_unit_test(too_few_pairs_have_no_interval),
         cmocka_unit_test(the_top_half_keeps_all_that_tie_at_its_border),

@@ -53,6 +53,18 @@ static void training_learns_the_synthetic_set(void **state)
     assert_true(b.desk.last.done == 4 && b.desk.last.total == 4);
 }
 
+static void an_audit_does_not_read_the_test_split(void **state)
+{
+    struct bench b;
+    prepare(state, &b, 1);
+    b.task.train.epochs = 0.5;
+    struct trial_result tested = train(&b);
+    assert_true(tested.score != tested.valid_score);
+    b.task.train.no_test = true;
+    struct trial_result r = train(&b);
+    assert_true(r.score == tested.valid_score && r.valid_score == tested.valid_score && r.init_score[0] == r.score);
+}
+
 static void the_result_has_the_same_bits_with_two_threads(void **state)
 {
     struct bench b;
@@ -142,6 +154,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, tmp_setup, tmp_teardown)
     const struct CMUnitTest tests[] = {
         TEST(training_learns_the_synthetic_set),
+        TEST(an_audit_does_not_read_the_test_split),
         TEST(the_result_has_the_same_bits_with_two_threads),
         TEST(the_weights_file_has_parameters_and_running_statistics),
         TEST(a_step_that_is_too_large_is_a_failed_trial_that_names_the_step),

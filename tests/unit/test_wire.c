@@ -43,7 +43,7 @@ static void fill_tasks(void)
     tasks[1] = (struct task){ .job = 4, .trial = 10, .attempt = 3, .timeout_s = 0, .kind = TASK_TRAIN };
     tasks[1].train = (struct train_task){ .space = "chain", .arch = "x", .dataset = H1, .epochs = 1.5, .batch = 64, .lr = 0.1,
                                           .momentum = 0.9, .weight_decay = 5e-4, .flip = true, .shift = 2, .seed = 11,
-                                          .keep_weights = true };
+                                          .keep_weights = true, .no_test = true };
     struct job_spec *s = calloc(1, sizeof *s);
     job_defaults(s, JOB_TEACH);
     tasks[2] = (struct task){ .job = 5, .trial = 0, .attempt = 1, .timeout_s = 3600, .kind = TASK_TEACH };
