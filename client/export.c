@@ -55,7 +55,7 @@ static int write_onnx(struct conn *conn, const struct st_file *f, const char *pa
     if (!space || !arch || !data)
         return err_set(e, ERR_INPUT, "the weights do not say which architecture they belong to (space, arch, dataset)");
     int rc = dataset_facts(conn, data, &d, e);
-    if (rc < 0 || (rc = space->build(arch, d.c, d.h, d.w, d.n_classes, &net, e)) < 0)
+    if (rc < 0 || (rc = space_build(space, arch, d.c, d.h, d.w, d.n_classes, NULL, &net, e)) < 0)
         return rc;
     rc = onnx_write(&net, f, path, e);
     net_fini(&net);

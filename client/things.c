@@ -363,8 +363,8 @@ static int sample(const struct space *s, struct rng *r, const int image[3], int 
     char text[ARCH_TEXT_MAX];
     short_str a, b;
     struct net n;
-    s->random(r, text);
-    int rc = s->build(text, image[0], image[1], image[2], classes, &n, e);
+    s->random(s, r, text);
+    int rc = space_build(s, text, image[0], image[1], image[2], classes, NULL, &n, e);
     if (rc < 0)
         return err_wrap(e, rc, "%s", text);
     table_cell(t, "%s", fmt_count(a, (double)n.param_count));

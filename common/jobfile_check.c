@@ -126,7 +126,7 @@ static void check_arch_list(const struct checker *c)
     for (int i = 0; i < v->n_arch && space; i++) {
         char text[ARCH_TEXT_MAX];
         struct errbuf e = { 0 };
-        if (space->canon(v->arch[i], text, &e) < 0)
+        if (space->canon(space, v->arch[i], text, &e) < 0)
             problem(c->p, line_of(c, "verify.arch"), "'verify.arch' item %d: %s", i + 1, e.text);
         else
             strncpy(v->arch[i], text, ARCH_TEXT_MAX); /* the rest becomes zeros: equal specs are equal bytes */

@@ -343,7 +343,7 @@ static int from_list(struct submission *sub, const struct image_shape *img, stru
     int rc = sp ? room(sub, (size_t)sub->spec.verify.n_arch, e) : err_set(e, ERR_NOTFOUND, "there is no search space \"%s\"", sub->spec.space);
     for (int i = 0; i < sub->spec.verify.n_arch && rc == 0; i++) {
         char text[ARCH_TEXT_MAX];
-        rc = sp->canon(sub->spec.verify.arch[i], text, e);
+        rc = sp->canon(sp, sub->spec.verify.arch[i], text, e);
         if (rc < 0)
             return err_wrap(e, rc, "verify.archs[%d]", i);
         snprintf(sub->spec.verify.arch[i], sizeof sub->spec.verify.arch[i], "%s", text);

@@ -287,7 +287,7 @@ int task_train(const struct task *t, const struct task_env *env, struct trial_re
         rc = err_set(e, ERR_INPUT, "the task names no dataset");
     else if ((rc = datacache_data(path, &s.data, e)) == 0 && (rc = check(&s, e)) == 0) {
         const struct dataset *d = &s.data->d;
-        rc = space->build(t->train.arch, d->c, d->h, d->w, d->n_classes, &s.net, e);
+        rc = space_build(space, t->train.arch, d->c, d->h, d->w, d->n_classes, NULL, &s.net, e);
         r->params = s.net.param_count;
         r->macs = rc == 0 ? net_macs(&s.net) : 0;
         if (rc == 0 && (rc = allocate(&s, r, e)) == 0) {

@@ -60,7 +60,7 @@ static void draw(void *st, struct rng *rng, uint64_t i, char *text, int64_t *par
     uint32_t living = ev->n < ev->population ? (uint32_t)ev->n : ev->population;
     *parent = -1;
     if (i < ev->population || living == 0) {
-        ev->space->random(rng, text);
+        ev->space->random(ev->space, rng, text);
         return;
     }
     const struct member *best = NULL;
@@ -70,7 +70,7 @@ static void draw(void *st, struct rng *rng, uint64_t i, char *text, int64_t *par
             best = m;
     }
     *parent = (int64_t)best->idx;
-    ev->space->mutate(rng, best->arch, text);
+    ev->space->mutate(ev->space, rng, best->arch, text);
 }
 
 const struct searcher searcher_evolution = { "evolution", check, state_open, free, observe, draw };

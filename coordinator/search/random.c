@@ -32,7 +32,7 @@ static void draw(void *st, struct rng *rng, uint64_t i, char *text, int64_t *par
     struct random_state *s = st;
     (void)i;
     *parent = -1;
-    s->space->random(rng, text);
+    s->space->random(s->space, rng, text);
 }
 
 const struct searcher searcher_random = { "random", check, state_open, free, observe, draw };

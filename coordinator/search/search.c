@@ -97,7 +97,7 @@ int search_fits(const struct space *sp, const char *text, const struct image_sha
                 uint64_t *params, uint64_t *macs, struct errbuf *e)
 {
     struct net n = { 0 };
-    int rc = sp->build(text, img->c, img->h, img->w, img->n_classes, &n, e);
+    int rc = space_build(sp, text, img->c, img->h, img->w, img->n_classes, NULL, &n, e);
     if (rc < 0)
         return rc;
     uint64_t p = n.param_count, m = net_macs(&n);

@@ -117,7 +117,7 @@ static void reference(const struct job_spec *spec, int n, struct run *out)
         for (;;) {
             p->parent = -1;
             if (i < spec->searcher.population || visible <= 0) {
-                sp->random(&r, p->arch);
+                sp->random(sp, &r, p->arch);
             } else {
                 /* Which member the k-th ticket means is fixed by the ring: place j holds the newest result with index j mod population. */
                 int living = visible - first;
@@ -130,7 +130,7 @@ static void reference(const struct job_spec *spec, int n, struct run *out)
                     if (p->parent < 0 || s > best || (s == best && idx > p->parent))
                         p->parent = idx;
                 }
-                sp->mutate(&r, out->p[p->parent].arch, p->arch);
+                sp->mutate(sp, &r, out->p[p->parent].arch, p->arch);
             }
             arch_hash(sp->name, p->arch, p->hash);
             bool repeat = false;
