@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct space *const table[] = { &space_chain, &space_nasbench201 };
+static const struct space *const table[] = { &space_chain, &space_nasbench201, &space_nasnet };
 #define N_SPACES ((int)(sizeof table / sizeof *table))
 
 const struct space *space_at(int i)

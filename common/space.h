@@ -57,7 +57,7 @@ struct space {
     int (*build)(const struct space *s, const char *text, const struct arch_frame *f, struct net *out, struct errbuf *e);
 };
 
-extern const struct space space_chain, space_nasbench201; /* one file each */
+extern const struct space space_chain, space_nasbench201, space_nasnet; /* one file each */
 
 const struct space *space_find(const char *name);      /* NULL: no such space */
 const struct space *space_at(int i);                   /* the table, NULL past its end */

@@ -429,7 +429,7 @@ static void a_hash_names_space_and_text(void **state)
     assert_ptr_equal(space_find("chain"), &space_chain);
     assert_null(space_find("chains"));
     assert_null(space_at(-1));
-    assert_null(space_at(2));
+    assert_null(space_at(3));
 }
 
 int main(void)

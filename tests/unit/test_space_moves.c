@@ -192,6 +192,8 @@ static void expect_uniform_crossover(const struct space *s, const char *a, const
     tally_fini(&t);
 }
 
+#define N_REDUCE(op) " | reduce: " op "~0+sep3~1 sep3~0+sep3~2 avg3~2+sep5~3 skip~2+sep5~4 skip~0+skip~5"
+
 static void crossover_is_uniform_over_the_combinations(void **state)
 {
     (void)state;
@@ -201,6 +203,9 @@ static void crossover_is_uniform_over_the_combinations(void **state)
     /* norm, activation, stem width, head, two stages: 64. */
     expect_uniform_crossover(&space_chain, "bn relu | c8k3 max2 | max2 s12k3 | max2 b16k3 | gap",
                              "wn lrelu | c12k3 max2 | avg2 c24k3 | s32k5 | flat", 64);
+    /* Six terms of twenty differ: 64. */
+    expect_uniform_crossover(&space_nasnet, "normal: skip~0+sep3~1 max3~0+max3~1 skip~2+skip~3 sep3~3+sep5~4 avg3~4+avg3~5" N_REDUCE("max3"),
+                             "normal: skip~0+sep5~1 max3~0+max3~2 avg3~2+sep3~3 sep3~3+sep5~4 sep5~3+avg3~5" N_REDUCE("skip"), 64);
     /* One stage more or not, and one stage that differs: 4. */
     expect_uniform_crossover(&space_chain, "bn relu | c8k3 max2 | s12k3 | max2 b16k3 | gap", "bn relu | c8k3 max2 | c24k3 | gap", 4);
 }
