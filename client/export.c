@@ -50,12 +50,13 @@ static int write_onnx(struct conn *conn, const struct st_file *f, const char *pa
 {
     const char *space_name = st_meta(f, "space"), *arch = st_meta(f, "arch"), *data = st_meta(f, "dataset");
     const struct space *space = space_name ? space_find(space_name) : NULL;
+    struct proxy proxy = space_proxy_from(st_meta(f, "channels"), st_meta(f, "cells"));
     struct dataset_facts d;
     struct net net;
     if (!space || !arch || !data)
         return err_set(e, ERR_INPUT, "the weights do not say which architecture they belong to (space, arch, dataset)");
     int rc = dataset_facts(conn, data, &d, e);
-    if (rc < 0 || (rc = space_build(space, arch, d.c, d.h, d.w, d.n_classes, NULL, &net, e)) < 0)
+    if (rc < 0 || (rc = space_build(space, arch, d.c, d.h, d.w, d.n_classes, &proxy, &net, e)) < 0)
         return rc;
     rc = onnx_write(&net, f, path, e);
     net_fini(&net);

@@ -48,6 +48,11 @@ int space_build(const struct space *s, const char *text, int c, int h, int w, in
     return rc < 0 ? rc : s->build(s, text, &f, out, e);
 }
 
+struct proxy space_proxy_from(const char *channels, const char *cells)
+{
+    return (struct proxy){ .channels = channels ? atoi(channels) : 0, .cells = cells ? atoi(cells) : 0 };
+}
+
 int space_input(struct net *n, const struct arch_frame *f, struct errbuf *e)
 {
     int rc = net_init(n, f->c, f->h, f->w, e), k = f->proxy.downsample;

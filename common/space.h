@@ -69,6 +69,9 @@ int space_proxy_check(const struct space *s, const struct proxy *p, const char *
 /* For build(): start `n` with the image, averaged down as the proxy says; the node to go on from, or an error. */
 int space_input(struct net *n, const struct arch_frame *f, struct errbuf *e);
 
+/* The proxy that a weights file's metadata "channels" and "cells" state; NULL: absent. */
+struct proxy space_proxy_from(const char *channels, const char *cells);
+
 void arch_hash(const char *space, const char *text, char hex[ARCH_HASH_LEN + 1]);
 
 #endif

@@ -320,7 +320,7 @@ static int add_arch(struct submission *sub, const struct image_shape *img, const
     int seeds = sub->spec.verify.seeds > 0 ? sub->spec.verify.seeds : 1;
     for (int k = 0; k < seeds; k++) {
         struct trial_row *t = &sub->trials[sub->n_trials];
-        int rc = search_fits(sp, arch, img, &none, &t->r.params, &t->r.macs, e);
+        int rc = search_fits(sp, arch, img, &sub->spec.verify.proxy, &none, &t->r.params, &t->r.macs, e);
         if (rc < 0)
             return err_wrap(e, rc, "%.100s", arch);
         t->idx = sub->n_trials++;
@@ -403,6 +403,12 @@ static int searched_job(struct coord *c, struct job_spec *s, uint64_t *of, struc
         rc = job_from_json(base, doc, e);
     if (rc == 0 && base) { /* what the file leaves out is as the search had it; the architectures are of its space */
         memcpy(s->space, base->space, sizeof s->space);
+        if (!s->verify.proxy.channels)
+            s->verify.proxy.channels = base->fidelity.proxy.channels;
+        if (!s->verify.proxy.cells)
+            s->verify.proxy.cells = base->fidelity.proxy.cells;
+        const struct space *sp = space_find(s->space);
+        rc = sp ? space_proxy_check(sp, &s->verify.proxy, "verify", e) : 0;
         if (!s->dataset[0]) {
             memcpy(s->dataset, base->dataset, sizeof s->dataset);
             memcpy(s->dataset_hash, base->dataset_hash, sizeof s->dataset_hash);

@@ -171,6 +171,7 @@ static int make_task(const struct job_spec *s, struct runner *r, struct task *t,
         t->train.weight_decay = v->weight_decay;
         t->train.flip = v->flip;
         t->train.shift = v->shift;
+        t->train.proxy = v->proxy;
         t->train.seed = s->seed;
         t->train.keep_weights = true;
     }

@@ -93,11 +93,11 @@ static int seen_add(struct seen *s, uint64_t key, struct errbuf *e)
     return 0;
 }
 
-int search_fits(const struct space *sp, const char *text, const struct image_shape *img, const struct constraints *c,
-                uint64_t *params, uint64_t *macs, struct errbuf *e)
+int search_fits(const struct space *sp, const char *text, const struct image_shape *img, const struct proxy *proxy,
+                const struct constraints *c, uint64_t *params, uint64_t *macs, struct errbuf *e)
 {
     struct net n = { 0 };
-    int rc = space_build(sp, text, img->c, img->h, img->w, img->n_classes, NULL, &n, e);
+    int rc = space_build(sp, text, img->c, img->h, img->w, img->n_classes, proxy, &n, e);
     if (rc < 0)
         return rc;
     uint64_t p = n.param_count, m = net_macs(&n);
@@ -196,7 +196,7 @@ int search_propose(struct search *s, struct proposal *out, struct errbuf *e)
             repeats++;
             continue;
         }
-        if (search_fits(s->space, out->arch, &s->img, &s->spec.constraints, &out->params, &out->macs, NULL) != 1)
+        if (search_fits(s->space, out->arch, &s->img, &s->spec.fidelity.proxy, &s->spec.constraints, &out->params, &out->macs, NULL) != 1)
             continue; /* what cannot be built on these images breaks a constraint, too */
         int rc = seen_add(&s->seen, hash_key(out->hash), e);
         if (rc < 0)

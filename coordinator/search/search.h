@@ -63,8 +63,8 @@ int  search_finish(struct search *s, uint64_t idx, bool scored, double score, co
 
 /* Weights' seed of a trial: a function of (job seed, architecture), so that a score is a fact. */
 uint64_t trial_seed(uint64_t job_seed, const char *arch_hash);
-/* Does `text` hold the constraints? 1, 0, or an error (it cannot be built on these images). params, macs may be NULL. */
-int  search_fits(const struct space *sp, const char *text, const struct image_shape *img, const struct constraints *c,
-                 uint64_t *params, uint64_t *macs, struct errbuf *e);
+/* Does `text`, built at this proxy, hold the constraints? 1, 0, or an error (it cannot be built on these images). params, macs may be NULL. */
+int  search_fits(const struct space *sp, const char *text, const struct image_shape *img, const struct proxy *proxy,
+                 const struct constraints *c, uint64_t *params, uint64_t *macs, struct errbuf *e);
 
 #endif

@@ -23,23 +23,23 @@ def logits_program():
 @pytest.fixture
 def verified(box, load, submit):
     """A coordinator with a verify job (number 2) whose trials kept their weights."""
-    def do(space, trials=10):
+    def do(space, trials=10, size={}):
         d = load(box.coordinator())
         box.worker(d, slots=2)
         search = submit(d, space=space, budget={"trials": trials}, searcher={"name": "random"})
         d.wait_end(search)
         verify = submit(d, kind="verify", name="check", curriculum=None, space=None, searcher=None, fidelity=None, window=None,
-                        budget=None, verify={"of": str(search), "top": 4, "random": 2, "epochs": 2, "batch": 32})
+                        budget=None, verify={"of": str(search), "top": 4, "random": 2, "epochs": 2, "batch": 32, **size})
         assert d.wait_end(verify)["state"] == "succeeded"
         return d
     return do
 
 
 @pytest.mark.limit(120)
-@pytest.mark.parametrize("space", ["chain", "nasbench201"])
-def test_an_exported_network_says_the_same_in_another_runtime(box, verified, logits_program, space):
+@pytest.mark.parametrize("space, size", [("chain", {}), ("nasbench201", {}), ("nasnet", {"channels": 6, "cells": 2})])
+def test_an_exported_network_says_the_same_in_another_runtime(box, verified, logits_program, space, size):
     ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not here (PyPI): deploy/install-deps.sh --test")
-    d = verified(space)
+    d = verified(space, size=size)
     images, labels = harness.small_images(160, 2)          # the test part of the small dataset
     (box.dir / "images.u8").write_bytes(images.tobytes())
     trials = d.trials(2)

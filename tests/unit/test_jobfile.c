@@ -171,6 +171,8 @@ static void mistakes_are_told_with_their_line(void **state)
         { SEARCH "fidelity: {checkpoints: [8, 8]}\n", "'fidelity.checkpoints' must rise: 8 follows 8" },
         { SEARCH "fidelity: {lr_scales: [1, 2, 3, 4, 5]}\n", "'fidelity.lr_scales' has more than 4 items" },
         { SEARCH "fidelity: {lr_scales: [0]}\n", "above 0, at most 100" },
+        { SEARCH "fidelity: {inits: 2,\n channels: 16}\n", "line 5: 'fidelity.channels': networks of the space chain state their own" },
+        { SEARCH "space: nasnet\nfidelity: {cells: 9}\n", "'fidelity.cells' must be an integer, 0 to 8, not 9" },
         { SEARCH "fidelity: {lr_scales: []}\n", "'fidelity.lr_scales' is empty" },
         { SEARCH "fidelity:\n  steps: 8\n  checkpoints: [4, 9]\n", "line 6: 'fidelity.checkpoints' has 9, beyond 'fidelity.steps' (8)" },
         { SEARCH "window: 0\n", "line 4: 'window' must be an integer, 1 to 4096, not 0" },

@@ -219,7 +219,7 @@ static void constraints_hold_for_every_proposal(void **state)
     simulate(&spec, 100, 1, a);
     for (int i = 0; i < a->n; i++) {
         uint64_t params, macs;
-        assert_int_equal(search_fits(space_find("chain"), a->p[i].arch, &IMG, &spec.constraints, &params, &macs, NULL), 1);
+        assert_int_equal(search_fits(space_find("chain"), a->p[i].arch, &IMG, NULL, &spec.constraints, &params, &macs, NULL), 1);
         assert_true(params <= 8000 && params >= 300 && macs <= 400000);
         assert_int_equal(params, a->p[i].params);
         assert_int_equal(macs, a->p[i].macs);
