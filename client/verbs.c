@@ -126,10 +126,15 @@ const struct verb cli_verbs[] = {
       "didact curriculum export fm -o fm.safetensors", F({ "output", 'o', "FILE", "where to (default: NAME.safetensors)", false }),
       verb_curriculum_export },
     { "space list", THINGS, "", 0, 0, "List search spaces", "didact space list", NULL, verb_space_list },
-    { "space show", THINGS, "NAME", 1, 1, "Show a space and a few of its architectures",
-      "didact space show chain\ndidact space show nasbench201 --input 3,32,32 --samples 10",
+    { "space show", THINGS, "NAME", 1, 1, "Show a space, a few of its architectures, and one drawn",
+      "didact space show nasnet\n"
+      "didact space show nasbench201 --input 3,32,32 --channels 16 --cells 5\n"
+      "didact space show chain --arch 'bn relu | c16k5 max2 | s32k5x2 skip | gap'",
       F({ "input", 0, "C,H,W", "for images of this size (default 1,28,28)", false },
-        { "classes", 0, "K", "and so many classes (default 10)", false }, { "samples", 0, "N", "architectures drawn (default 3)", false },
+        { "classes", 0, "K", "and so many classes (default 10)", false },
+        { "arch", 0, "TEXT", "draw this one (default: the first sample)", false },
+        { "channels", 0, "N", "first stage's channels (nasbench201, nasnet)", false }, { "cells", 0, "N", "cells a stage", false },
+        { "downsample", 0, "N", "images averaged over so many pixels a side", false }, { "samples", 0, "N", "architectures drawn (default 3)", false },
         { "seed", 0, "N", "other ones", false }), verb_space_show },
 
     { "workers", FLEET, "", 0, 0, "List workers and what they hold", "didact workers", NULL, verb_workers },

@@ -36,6 +36,10 @@ int  arch_list_add(struct arch_list *l, const char *text, struct errbuf *e);
 void arch_list_sort(struct arch_list *l); /* by bytes; repeats are dropped */
 void arch_list_fini(struct arch_list *l);
 
+/* One edge of a cell, for drawings: node `to` sums op(from) over its edges. Static strings. */
+struct arch_edge { const char *cell, *op; int from, to; };
+#define ARCH_MAX_EDGES 64
+
 struct space {
     const char *name, *about;
     double      size; /* number of points, for people; an upper bound where equal ones are not known */
@@ -53,6 +57,8 @@ struct space {
     int (*neighbours)(const struct space *s, const char *parent, struct arch_list *out, struct errbuf *e);
     /* Check and canonicalise what a person wrote: -ERR_INPUT naming the part that is wrong. */
     int (*canon)(const struct space *s, const char *in, char *text, struct errbuf *e);
+    /* The edges of a canonical text's cells, in the order of the text; their number. NULL: no cells, the text is the drawing. */
+    int (*edges)(const struct space *s, const char *text, struct arch_edge out[ARCH_MAX_EDGES]);
     /* The network (a fresh net; fini it). -ERR_SHAPE where it cannot be. Called through space_build. */
     int (*build)(const struct space *s, const char *text, const struct arch_frame *f, struct net *out, struct errbuf *e);
 };

@@ -439,6 +439,20 @@ static int build(const struct space *s, const char *text, const struct arch_fram
     return x < 0 ? x : 0;
 }
 
+static int edges(const struct space *s, const char *text, struct arch_edge *out)
+{
+    (void)s;
+    struct cell c;
+    char        from_text[ARCH_TEXT_MAX];
+    int         n = 0;
+    read_parent(text, &c, from_text);
+    for (int to = 1; to < N_NODES; to++)
+        for (int from = 0; from < to; from++)
+            if (c.op[edge(from, to)] != OP_NONE)
+                out[n++] = (struct arch_edge){ "cell", op_names[c.op[edge(from, to)]], from, to };
+    return n;
+}
+
 const struct space space_nasbench201 = {
     .name = "nasbench201",
     .about = "cells of four nodes and six edges (NAS-Bench-201), small skeleton",
@@ -449,5 +463,6 @@ const struct space space_nasbench201 = {
     .crossover = crossover,
     .neighbours = neighbours,
     .canon = canon,
+    .edges = edges,
     .build = build,
 };

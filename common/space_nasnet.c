@@ -423,6 +423,19 @@ static int build(const struct space *s, const char *text, const struct arch_fram
     return x < 0 ? x : 0;
 }
 
+static int edges(const struct space *s, const char *text, struct arch_edge *out)
+{
+    (void)s;
+    struct arch a;
+    char        from_text[ARCH_TEXT_MAX];
+    read_parent(text, &a, from_text);
+    for (int i = 0; i < ALL_TERMS; i++) {
+        const struct term *t = term_at(&a, i);
+        out[i] = (struct arch_edge){ cell_names[i / (N_NODES * N_TERMS)], op_names[t->op], t->in, inputs_of(i) };
+    }
+    return ALL_TERMS;
+}
+
 const struct space space_nasnet = {
     .name = "nasnet",
     .about = "normal and reduction cells of five nodes (ENAS, NAO), small skeleton",
@@ -433,5 +446,6 @@ const struct space space_nasnet = {
     .crossover = crossover,
     .neighbours = neighbours,
     .canon = canon,
+    .edges = edges,
     .build = build,
 };
