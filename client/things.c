@@ -8,6 +8,7 @@
 #include "common/net.h"
 #include "common/rng.h"
 #include "common/space.h"
+#include "common/space_file.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -201,7 +202,7 @@ static uint64_t dim(const json_t *head, const char *tensor, size_t i)
 int dataset_facts(struct conn *conn, const char *name_or_hash, struct dataset_facts *out, struct errbuf *e)
 {
     uint8_t *bytes = NULL;
-    size_t   len = 0;
+    size_t len = 0;
     json_t  *head = NULL;
     *out = (struct dataset_facts){ 0 };
     int rc = resolve(conn, "datasets", name_or_hash, out->name, out->hash, e);
@@ -419,15 +420,30 @@ static int draw(struct cli *c, const struct space *s, const struct arch_frame *f
     return 0;
 }
 
-int verb_space_show(struct cli *c)
+/* A built-in space by name, or one from a file: then *owned is freed by the caller. */
+static int find_space(const char *name, const struct space **out, struct space **owned, struct errbuf *e)
+{
+    char  *text = NULL;
+    size_t len = 0;
+    *owned = NULL;
+    if ((*out = space_find(name)))
+        return 0;
+    if (!strchr(name, '/') && !strchr(name, '.'))
+        return err_set(e, ERR_NOTFOUND, "there is no space '%s'; didact space list names them, and a file's name has a '.' or '/'", name);
+    int rc = fs_read_all(name, SPACE_FILE_MAX, &text, &len, e);
+    if (rc == 0)
+        rc = space_file_parse(text, len, name, owned, e);
+    free(text);
+    *out = *owned;
+    return rc;
+}
+
+static int show_space(struct cli *c, const struct space *s)
 {
     static const struct table_col cols[] = { { "PARAMS", true, false }, { "MACS", true, false }, { "ARCHITECTURE", false, false } };
-    const struct space *s = space_find(c->arg[0]);
     int64_t seed = 1, samples = 3;
     struct arch_frame f;
     int rc;
-    if (!s)
-        return err_set(c->e, ERR_NOTFOUND, "there is no space '%s'; didact space list names them", c->arg[0]);
     if ((rc = cli_int(c, "seed", 0, INT64_MAX, &seed)) < 0 || (rc = cli_int(c, "samples", 1, 1000, &samples)) < 0 ||
         (rc = frame_from(c, &f)) < 0)
         return rc;
@@ -452,5 +468,16 @@ int verb_space_show(struct cli *c)
     }
     table_fini(&t);
     json_decref(doc);
+    return rc;
+}
+
+int verb_space_show(struct cli *c)
+{
+    const struct space *s;
+    struct space *owned;
+    int rc = find_space(c->arg[0], &s, &owned, c->e);
+    if (rc == 0)
+        rc = show_space(c, s);
+    space_file_free(owned);
     return rc;
 }

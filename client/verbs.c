@@ -126,10 +126,11 @@ const struct verb cli_verbs[] = {
       "didact curriculum export fm -o fm.safetensors", F({ "output", 'o', "FILE", "where to (default: NAME.safetensors)", false }),
       verb_curriculum_export },
     { "space list", THINGS, "", 0, 0, "List search spaces", "didact space list", NULL, verb_space_list },
-    { "space show", THINGS, "NAME", 1, 1, "Show a space, a few of its architectures, and one drawn",
+    { "space show", THINGS, "NAME|FILE", 1, 1, "Show a space, a few of its architectures, and one drawn",
       "didact space show nasnet\n"
       "didact space show nasbench201 --input 3,32,32 --channels 16 --cells 5\n"
-      "didact space show chain --arch 'bn relu | c16k5 max2 | s32k5x2 skip | gap'",
+      "didact space show chain --arch 'bn relu | c16k5 max2 | s32k5x2 skip | gap'\n"
+      "didact space show share/spaces/small-images.yaml       check a space file of your own",
       F({ "input", 0, "C,H,W", "for images of this size (default 1,28,28)", false },
         { "classes", 0, "K", "and so many classes (default 10)", false },
         { "arch", 0, "TEXT", "draw this one (default: the first sample)", false },
