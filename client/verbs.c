@@ -53,12 +53,14 @@ const struct verb cli_verbs[] = {
     { "search", JOBS, "", 0, 0, "Search a space, scoring candidates on a curriculum",
       "didact search --dataset fashion-mnist --curriculum fm --space chain --trials 200 -f",
       F(NAMED, { "curriculum", 0, "NAME", "imported or taught curriculum, by name or hash", false },
-        { "space", 0, "NAME", "chain, nasbench201; didact space list", false },
+        { "space", 0, "NAME", "chain, nasbench201, nasnet; didact space list", false },
         { "searcher", 0, "NAME", "random, evolution, local or nsga2", false }, { "population", 0, "N", "evolution: how many survive", false },
         { "sample", 0, "N", "evolution: tournament size", false }, { "trials", 0, "N", "candidates to score", false },
         { "fidelity-steps", 0, "N", "curriculum steps of a candidate (default: all)", false },
         { "inits", 0, "N", "initialisations of a candidate", false },
         { "valid-images", 0, "N", "held-out real images that score it", false },
+        { "proxy-channels", 0, "N", "first stage's channels (nasbench201, nasnet)", false },
+        { "proxy-cells", 0, "N", "cells a stage (nasbench201, nasnet)", false },
         { "max-params", 0, "N", "no candidates with more parameters", false },
         { "max-macs", 0, "N", "no candidates with more multiply-adds", false },
         { "window", 0, "W", "a proposal may depend on results up to W before it", false },
@@ -70,6 +72,7 @@ const struct verb cli_verbs[] = {
         { "top", 0, "N", "so many best ones", false }, { "random", 0, "N", "and so many at random from the others", false },
         { "arch", 0, "TEXT", "or this architecture", true }, { "space", 0, "NAME", "space of --arch", false },
         { "epochs", 0, "N", "passes over the training images", false }, { "batch", 0, "N", "images of a step", false },
+        { "channels", 0, "N", "first stage's channels (nasbench201, nasnet)", false }, { "cells", 0, "N", "cells a stage", false },
         { "lr", 0, "X", "step size at the start", false }, { "seeds", 0, "N", "trainings of each architecture", false },
         { "parallel", 0, "N", "most trials at once", false }, HAND_IN), verb_verify },
 
@@ -183,10 +186,16 @@ const struct verb cli_verbs[] = {
     { "book import", THINGS, "FILE", 1, 1, "Add the rows of another score book; where both have a key, both must have the same numbers",
       "didact book import from-the-other-site.csv\ndidact book import scores.csv        what didact-worker score wrote", NULL, verb_book_import },
     { "space list", THINGS, "", 0, 0, "List search spaces", "didact space list", NULL, verb_space_list },
-    { "space show", THINGS, "NAME", 1, 1, "Show a space and a few of its architectures",
-      "didact space show chain\ndidact space show nasbench201 --input 3,32,32 --samples 10",
+    { "space show", THINGS, "NAME|FILE", 1, 1, "Show a space, a few of its architectures, and one drawn",
+      "didact space show nasnet\n"
+      "didact space show nasbench201 --input 3,32,32 --channels 16 --cells 5\n"
+      "didact space show chain --arch 'bn relu | c16k5 max2 | s32k5x2 skip | gap'\n"
+      "didact space show share/spaces/small-images.yaml       check a space file of your own",
       F({ "input", 0, "C,H,W", "for images of this size (default 1,28,28)", false },
-        { "classes", 0, "K", "and so many classes (default 10)", false }, { "samples", 0, "N", "architectures drawn (default 3)", false },
+        { "classes", 0, "K", "and so many classes (default 10)", false },
+        { "arch", 0, "TEXT", "draw this one (default: the first sample)", false },
+        { "channels", 0, "N", "first stage's channels (nasbench201, nasnet)", false }, { "cells", 0, "N", "cells a stage", false },
+        { "downsample", 0, "N", "images averaged over so many pixels a side", false }, { "samples", 0, "N", "architectures drawn (default 3)", false },
         { "seed", 0, "N", "other ones", false }), verb_space_show },
 
     { "workers", FLEET, "", 0, 0, "List workers and what they hold", "didact workers", NULL, verb_workers },

@@ -102,7 +102,7 @@ void audit_sample_set(struct audit_sample *s, struct audit_pair *p, const char *
  * {"score": …} gives "score", [{"step": 8, "score": …}] "score@8", {"a": {"b": …}} "a.b". */
 static void columns(struct audit_sample *s, struct audit_pair *p, const char *prefix, const json_t *doc)
 {
-    static const char *const not_predictors[] = { "trial", "parent", "seed", "score_se", "lr_scale", "valid_score", "step" };
+    static const char *const not_predictors[] = { "trial", "rung", "parent", "seed", "score_se", "lr_scale", "valid_score", "step" };
     const char *key;
     json_t *v, *item;
     json_object_foreach((json_t *)(uintptr_t)doc, key, v) {

@@ -19,7 +19,7 @@ int fit_demand(const struct job_spec *spec, const struct job_data *data, const c
         return 0;
     if (!space)
         return err_set(e, ERR_NOTFOUND, "there is no search space \"%s\"", spec->space);
-    int rc = space->build(arch, data->img.c, data->img.h, data->img.w, data->img.n_classes, &n, e), batch, n_batches;
+    int rc = space_build(space, arch, data->img.c, data->img.h, data->img.w, data->img.n_classes, job_proxy(spec), &n, e), batch, n_batches;
     if (rc == 0 && spec->kind == JOB_SEARCH) {
         const struct fidelity f = job_fidelity(spec, rung);
         demand_eval_cut(f.valid_images, (int)data->n_valid, &batch, &n_batches);
