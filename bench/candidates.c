@@ -59,11 +59,11 @@ static void draw(struct bench *b)
         struct rng r;
         bool fresh = true;
         rng_init(&r, SEED, RNG_TEST, (uint64_t)try);
-        s->random(&r, b->text[i]);
+        s->random(s, &r, b->text[i]);
         for (int k = 0; k < i; k++)
             fresh &= strcmp(b->text[k], b->text[i]) != 0;
         if (fresh) {
-            die(s->build(b->text[i], 1, SIDE, SIDE, K, &b->net[i], &e), &e);
+            die(space_build(s, b->text[i], 1, SIDE, SIDE, K, NULL, &b->net[i], &e), &e);
             i++;
         }
     }

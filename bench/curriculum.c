@@ -37,8 +37,8 @@ static int build(const struct report *r, int i, struct net *n, char *name, struc
     struct rng g;
     rng_init(&g, SEED, RNG_TEST, (uint64_t)i);
     for (;;) {
-        space_find("chain")->random(&g, name);
-        int rc = space_find("chain")->build(name, d->c, d->h, d->w, d->n_classes, n, e);
+        space_chain.random(&space_chain, &g, name);
+        int rc = space_build(&space_chain, name, d->c, d->h, d->w, d->n_classes, NULL, n, e);
         if (rc < 0 || !r->max_macs || net_macs(n) <= r->max_macs)
             return rc;
         net_fini(n);

@@ -56,11 +56,12 @@ static void trial_title(const char *job, const json_t *trial, char *out, size_t 
 
 /* ---- networks ---- */
 
-/* The network of a trial: its architecture on the images of its job's dataset. */
+/* The network of a trial: its architecture on the images of its job's dataset, in the size that the job says. */
 int trial_net(struct conn *conn, const char *job, const json_t *trial, struct net *out, struct errbuf *e)
 {
     const char *space_name = doc_str(trial, "space"), *arch = doc_str(trial, "arch");
     const struct space *space = space_find(space_name);
+    struct job_spec *spec;
     struct dataset_facts d;
     json_t *doc;
     if (!*arch)
@@ -70,9 +71,13 @@ int trial_net(struct conn *conn, const char *job, const json_t *trial, struct ne
     int rc = conn_query(conn, &doc, e, "jobs/%s", job);
     if (rc < 0)
         return rc;
-    rc = dataset_facts(conn, doc_str(doc, "dataset_hash"), &d, e);
+    spec = malloc(sizeof *spec);
+    rc = spec ? job_from_json(spec, json_object_get(doc, "spec"), e) : err_set(e, ERR_NOMEM, "out of memory");
+    if (rc == 0 && (rc = dataset_facts(conn, doc_str(doc, "dataset_hash"), &d, e)) == 0)
+        rc = space_build(space, arch, d.c, d.h, d.w, d.n_classes, job_proxy(spec), out, e);
+    free(spec);
     json_decref(doc);
-    return rc < 0 ? rc : space->build(arch, d.c, d.h, d.w, d.n_classes, out, e);
+    return rc;
 }
 
 /* The tensors as trained, with all that is known about them in the metadata. */

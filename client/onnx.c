@@ -550,7 +550,7 @@ static void build_model(struct writer *w, Onnx__ModelProto *m, Onnx__GraphProto 
     m->doc_string = text(w, "Input \"image\": float32 [N,C,H,W], 8-bit pixels p as p / 127.5 - 1. Output \"logits\": float32 [N,K].");
     m->graph = g;
     add_meta(w, m, "input_range", "p / 127.5 - 1");
-    static const char *const copied[] = { "space", "arch", "dataset" };
+    static const char *const copied[] = { "space", "arch", "dataset", "channels", "cells" };
     for (size_t i = 0; i < sizeof copied / sizeof copied[0]; i++)
         add_meta(w, m, copied[i], st_meta(w->weights, copied[i]));
 }

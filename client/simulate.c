@@ -73,7 +73,7 @@ static int add_costs(struct sim *m)
     for (size_t i = 0; i < m->records.n; i++) {
         struct record *r = &m->records.v[i];
         const struct constraints none = { 0 };
-        int rc = search_fits(m->records.space, r->arch, &img, &none, &r->params, &r->macs, m->c->e);
+        int rc = search_fits(m->records.space, r->arch, &img, &m->spec->fidelity.proxy, &none, &r->params, &r->macs, m->c->e);
         if (rc == -ERR_SHAPE)
             r->params = r->macs = 0; /* listed, and yet nothing to build: a cell without a path */
         else if (rc < 0)

@@ -26,6 +26,8 @@ const struct submit_key submit_keys[] = {
     { "fidelity", "steps", "fidelity-steps", false },
     { "fidelity", "inits", "inits", false },
     { "fidelity", "valid_images", "valid-images", false },
+    { "fidelity", "channels", "proxy-channels", false },
+    { "fidelity", "cells", "proxy-cells", false },
     { "constraints", "max_params", "max-params", false },
     { "constraints", "max_macs", "max-macs", false },
     { "budget", "trials", "trials", false },
@@ -44,6 +46,8 @@ const struct submit_key submit_keys[] = {
     { "verify", "batch", "batch", false },
     { "verify", "lr", "lr", false },
     { "verify", "seeds", "seeds", false },
+    { "verify", "channels", "channels", false },
+    { "verify", "cells", "cells", false },
     { NULL, NULL, NULL, false },
 };
 

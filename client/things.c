@@ -1,4 +1,5 @@
 /* things.c - named, content-addressed things: datasets and curricula, imported, listed, shown; and search spaces. */
+#include "client/blocks.h"
 #include "client/verbs.h"
 
 #include "common/curriculum.h"
@@ -7,6 +8,7 @@
 #include "common/net.h"
 #include "common/rng.h"
 #include "common/space.h"
+#include "common/space_file.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -205,7 +207,7 @@ static uint64_t dim(const json_t *head, const char *tensor, size_t i)
 int dataset_facts(struct conn *conn, const char *name_or_hash, struct dataset_facts *out, struct errbuf *e)
 {
     uint8_t *bytes = NULL;
-    size_t   len = 0;
+    size_t len = 0;
     json_t  *head = NULL;
     *out = (struct dataset_facts){ 0 };
     int rc = resolve(conn, "datasets", name_or_hash, out->name, out->hash, e);
@@ -367,15 +369,37 @@ int verb_space_list(struct cli *c)
     return 0;
 }
 
-static int sample(const struct space *s, struct rng *r, const int image[3], int classes, struct table *t, json_t *list, struct errbuf *e)
+/* What the flags say networks are built for. */
+static int frame_from(struct cli *c, struct arch_frame *f)
+{
+    const char *input = cli_str(c, "input", "1,28,28");
+    int64_t classes = 10, channels = 0, cells = 0, down = 0;
+    int used = 0, rc;
+    if ((rc = cli_int(c, "classes", 2, 65536, &classes)) < 0 || (rc = cli_int(c, "channels", 0, PROXY_MAX_CHANNELS, &channels)) < 0 ||
+        (rc = cli_int(c, "cells", 0, PROXY_MAX_CELLS, &cells)) < 0 || (rc = cli_int(c, "downsample", 0, PROXY_MAX_DOWNSAMPLE, &down)) < 0)
+        return rc;
+    if (sscanf(input, "%d,%d,%d%n", &f->c, &f->h, &f->w, &used) != 3 || input[used])
+        return err_set(c->e, ERR_USAGE, "--input is channels,height,width such as 1,28,28, not '%s'", input);
+    f->n_classes = (int)classes;
+    f->proxy = (struct proxy){ (int)channels, (int)cells, (int)down };
+    return 0;
+}
+
+static int build(const struct space *s, const char *text, const struct arch_frame *f, struct net *n, struct errbuf *e)
+{
+    int rc = space_build(s, text, f->c, f->h, f->w, f->n_classes, &f->proxy, n, e);
+    return rc < 0 ? err_wrap(e, rc, "%s", text) : 0;
+}
+
+static int sample(const struct space *s, struct rng *r, const struct arch_frame *f, struct table *t, json_t *list, struct errbuf *e)
 {
     char text[ARCH_TEXT_MAX];
     short_str a, b;
     struct net n;
-    s->random(r, text);
-    int rc = s->build(text, image[0], image[1], image[2], classes, &n, e);
+    s->random(s, r, text);
+    int rc = build(s, text, f, &n, e);
     if (rc < 0)
-        return err_wrap(e, rc, "%s", text);
+        return rc;
     table_cell(t, "%s", fmt_count(a, (double)n.param_count));
     table_cell(t, "%s", fmt_count(b, (double)net_macs(&n)));
     table_cell(t, "%s", text);
@@ -385,36 +409,84 @@ static int sample(const struct space *s, struct rng *r, const int image[3], int 
     return 0;
 }
 
-int verb_space_show(struct cli *c)
+/* The architecture of --arch, or the first sample, into the document: arch, arch_hash, blocks, edges. */
+static int draw(struct cli *c, const struct space *s, const struct arch_frame *f, json_t *doc)
+{
+    const char *arch = cli_str(c, "arch", NULL);
+    char text[ARCH_TEXT_MAX], hash[ARCH_HASH_LEN + 1];
+    struct net n;
+    int rc = s->canon(s, arch ? arch : doc_str(json_array_get(doc_get(doc, "samples"), 0), "arch"), text, c->e);
+    if (rc < 0)
+        return err_wrap(c->e, rc, "--arch");
+    if ((rc = build(s, text, f, &n, c->e)) < 0)
+        return rc;
+    arch_hash(s->name, text, hash);
+    json_object_set_new(doc, "arch", json_string(text));
+    json_object_set_new(doc, "arch_hash", json_string(hash));
+    json_object_set_new(doc, "blocks", blocks_json(&n));
+    json_object_set_new(doc, "edges", blocks_edges(s, text));
+    net_fini(&n);
+    return 0;
+}
+
+/* A built-in space by name, or one from a file: then *owned is freed by the caller. */
+static int find_space(const char *name, const struct space **out, struct space **owned, struct errbuf *e)
+{
+    char  *text = NULL;
+    size_t len = 0;
+    *owned = NULL;
+    if ((*out = space_find(name)))
+        return 0;
+    if (!strchr(name, '/') && !strchr(name, '.'))
+        return err_set(e, ERR_NOTFOUND, "there is no space '%s'; didact space list names them, and a file's name has a '.' or '/'", name);
+    int rc = fs_read_all(name, SPACE_FILE_MAX, &text, &len, e);
+    if (rc == 0)
+        rc = space_file_parse(text, len, name, owned, e);
+    free(text);
+    *out = *owned;
+    return rc;
+}
+
+static int show_space(struct cli *c, const struct space *s)
 {
     static const struct table_col cols[] = { { "PARAMS", true, false }, { "MACS", true, false }, { "ARCHITECTURE", false, false } };
-    const struct space *s = space_find(c->arg[0]);
-    int64_t seed = 1, classes = 10, samples = 3;
-    int image[3] = { 1, 28, 28 }, used = 0, rc;
-    const char *input = cli_str(c, "input", "1,28,28");
-    if (!s)
-        return err_set(c->e, ERR_NOTFOUND, "there is no space '%s'; didact space list names them", c->arg[0]);
-    if ((rc = cli_int(c, "seed", 0, INT64_MAX, &seed)) < 0 || (rc = cli_int(c, "classes", 2, 65536, &classes)) < 0 ||
-        (rc = cli_int(c, "samples", 1, 1000, &samples)) < 0)
+    int64_t seed = 1, samples = 3;
+    struct arch_frame f;
+    int rc;
+    if ((rc = cli_int(c, "seed", 0, INT64_MAX, &seed)) < 0 || (rc = cli_int(c, "samples", 1, 1000, &samples)) < 0 ||
+        (rc = frame_from(c, &f)) < 0)
         return rc;
-    if (sscanf(input, "%d,%d,%d%n", &image[0], &image[1], &image[2], &used) != 3 || input[used])
-        return err_set(c->e, ERR_USAGE, "--input is channels,height,width such as 1,28,28, not '%s'", input);
     struct rng r;
     struct table t;
     json_t *list = json_array();
     rng_init(&r, (uint64_t)seed, RNG_SAMPLE, 0);
     table_init(&t, sizeof cols / sizeof cols[0], cols);
     for (int64_t i = 0; i < samples && rc == 0; i++)
-        rc = sample(s, &r, image, (int)classes, &t, list, c->e);
+        rc = sample(s, &r, &f, &t, list, c->e);
     json_t *doc = json_pack("{s:s,s:s,s:f,s:o}", "name", s->name, "about", s->about, "size", s->size, "samples", list);
+    if (rc == 0)
+        rc = draw(c, s, &f, doc);
     if (rc == 0 && c->json) {
         print_json(stdout, doc);
     } else if (rc == 0) {
-        printf("%s: %s\n%.4g points; %lld drawn at random, for images [%s] and %lld classes:\n", s->name, s->about, s->size,
-               (long long)samples, input, (long long)classes);
+        printf("%s: %s\n%.*g points; %lld drawn at random, for images [%d,%d,%d] and %d classes:\n", s->name, s->about,
+               s->size < 1e6 ? 6 : 4, s->size, (long long)samples, f.c, f.h, f.w, f.n_classes);
         table_print(&t, stdout, 0);
+        printf("\n%s\n", doc_str(doc, "arch"));
+        blocks_print(stdout, doc_get(doc, "blocks"), doc_get(doc, "edges"));
     }
     table_fini(&t);
     json_decref(doc);
+    return rc;
+}
+
+int verb_space_show(struct cli *c)
+{
+    const struct space *s;
+    struct space *owned;
+    int rc = find_space(c->arg[0], &s, &owned, c->e);
+    if (rc == 0)
+        rc = show_space(c, s);
+    space_file_free(owned);
     return rc;
 }

@@ -18,6 +18,12 @@ void book_fidelity(const struct fidelity *f, uint32_t zero_cost, char out[BOOK_F
         n += (size_t)snprintf(out + n, BOOK_FIDELITY_MAX - n, "%s%d", i ? "," : " checkpoints=", f->checkpoint[i]);
     for (int i = 0; i < f->n_lr_scales; i++)
         n += (size_t)snprintf(out + n, BOOK_FIDELITY_MAX - n, "%s%.17g", i ? "," : " lr_scales=", f->lr_scale[i]);
+    const struct { const char *key; int value; } proxy[] = { /* the space's own skeleton has the key that it had before there were others */
+        { "channels", f->proxy.channels }, { "cells", f->proxy.cells }, { "downsample", f->proxy.downsample > 1 ? f->proxy.downsample : 0 },
+    };
+    for (size_t i = 0; i < sizeof proxy / sizeof *proxy; i++)
+        if (proxy[i].value)
+            n += (size_t)snprintf(out + n, BOOK_FIDELITY_MAX - n, " %s=%d", proxy[i].key, proxy[i].value);
     for (int i = 0, k = 0; i < ZC_COUNT; i++)
         if (zero_cost >> i & 1)
             n += (size_t)snprintf(out + n, BOOK_FIDELITY_MAX - n, "%s%s", k++ ? "," : " zero_cost=", zero_cost_table[i].name);

@@ -66,6 +66,15 @@ int trial_state_from(const char *s) { return from(s, trial_names, TRIAL_STATE_CO
 int fail_reason_from(const char *s) { return from(s, reason_names, FAIL_REASON_COUNT); }
 int metric_from(const char *s)      { return from(s, metric_names, METRIC_COUNT); }
 
+const struct proxy *job_proxy(const struct job_spec *s) { return s->kind == JOB_VERIFY ? &s->verify.proxy : &s->fidelity.proxy; }
+
+struct proxy job_audit_proxy(const struct job_spec *s)
+{
+    struct proxy p = s->fidelity.proxy;
+    p.downsample = 0;
+    return p;
+}
+
 struct fidelity job_fidelity(const struct job_spec *s, int rung)
 {
     struct fidelity f = s->fidelity;

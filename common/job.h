@@ -48,6 +48,7 @@ struct fidelity {
     int    checkpoint[MAX_CHECKPOINTS];
     int    n_lr_scales;         /* score at each multiple of the learned lr, take the best (1: just 1.0) */
     double lr_scale[MAX_SCALES];
+    struct proxy proxy;         /* the network's reduction; zeros: the space's own skeleton */
 };
 
 struct constraints { /* 0: no limit. Hold before a trial is created. */
@@ -126,6 +127,7 @@ struct verify_cfg {
     bool     flip;
     int      shift;             /* augmentation: random shift by up to so many pixels, zero-padded (p = -1) */
     int      seeds;             /* trainings per architecture */
+    struct proxy proxy;         /* channels and cells of the trained networks; 0: as the search, or the space, has it */
 };
 
 enum audit_action { AUDIT_WARN, AUDIT_STOP, AUDIT_NONE, AUDIT_ACTION_COUNT };
@@ -180,6 +182,9 @@ struct job_spec {
 
 /* What a trial of this rung is scored with; checkpoints after its last step are left out. */
 struct fidelity job_fidelity(const struct job_spec *s, int rung);
+/* The size of the networks of its trials, on every rung; borrowed from s. */
+const struct proxy *job_proxy(const struct job_spec *s);
+struct proxy job_audit_proxy(const struct job_spec *s); /* of a search's real trainings: its size, on whole images */
 
 /* Defaults of every field for this kind (docs/job-file.md lists the same values). */
 void job_defaults(struct job_spec *s, enum job_kind kind);
@@ -220,6 +225,7 @@ struct train_task {             /* verify: real training of one architecture */
     uint64_t seed;
     bool     keep_weights;      /* upload the weights as a blob */
     bool     no_test;           /* the test split is not read: the score is the validation accuracy (audits: they may change a search) */
+    struct proxy proxy;
 };
 
 struct teach_task {

@@ -137,6 +137,18 @@ static void check_audit(const struct checker *c)
                 : "'audit.control_curriculum' is given but 'audit.control' is false");
 }
 
+/* The message opens with the key: it says on which line. */
+static void check_proxy(const struct checker *c, const struct proxy *p, const char *section)
+{
+    const struct space *space = space_find(c->s->space);
+    struct errbuf e = { 0 };
+    char key[40];
+    if (!space || space_proxy_check(space, p, section, &e) == 0)
+        return;
+    snprintf(key, sizeof key, "%.*s", (int)strcspn(e.text, ": "), e.text);
+    problem(c->p, line_of(c, key), "'%s'%s", key, e.text + strlen(key));
+}
+
 static void check_search(const struct checker *c)
 {
     const struct job_spec *s = c->s;
@@ -172,6 +184,7 @@ static void check_search(const struct checker *c)
     check_audit(c);
     if (f->n_lr_scales < 1)
         problem(c->p, line_of(c, "fidelity.lr_scales"), "'fidelity.lr_scales' is empty; [1] uses the learned step sizes as they are");
+    check_proxy(c, &f->proxy, "fidelity");
 }
 
 static void check_teach(const struct checker *c)
@@ -198,7 +211,7 @@ static void check_arch_list(const struct checker *c)
     for (int i = 0; i < v->n_arch && space; i++) {
         char text[ARCH_TEXT_MAX];
         struct errbuf e = { 0 };
-        if (space->canon(v->arch[i], text, &e) < 0)
+        if (space->canon(space, v->arch[i], text, &e) < 0)
             problem(c->p, line_of(c, "verify.arch"), "'verify.arch' item %d: %s", i + 1, e.text);
         else
             strncpy(v->arch[i], text, ARCH_TEXT_MAX); /* the rest becomes zeros: equal specs are equal bytes */
@@ -220,6 +233,8 @@ static void check_verify(const struct checker *c)
     if (v->n_arch && !c->s->dataset[0] && !c->s->dataset_hash[0])
         problem(c->p, 0, "'dataset' is missing: architectures of 'verify.arch' need one to train on");
     check_arch_list(c);
+    if (!v->of[0]) /* else the search says which space; the coordinator checks */
+        check_proxy(c, &v->proxy, "verify");
 }
 
 void job_check(struct job_spec *s, const int *line, struct problems *p)

@@ -57,6 +57,11 @@ static const struct job_key table[] = {
       "accuracy is also taken after these steps, rising" },
     { "fidelity.lr_scales", F_REALS, S, AT(fidelity.lr_scale), AT(fidelity.n_lr_scales), MAX_SCALES, JOB_ABOVE_0, 100, SAME("[1]"),
       "score at each multiple of the learned step sizes, keep the best" },
+    { "fidelity.channels", F_INT, S, AT(fidelity.proxy.channels), 0, 0, 0, PROXY_MAX_CHANNELS, SAME("0"),
+      "nasbench201, nasnet: channels of the first stage; 0: as the space has it, 8" },
+    { "fidelity.cells", F_INT, S, AT(fidelity.proxy.cells), 0, 0, 0, PROXY_MAX_CELLS, SAME("0"), "nasbench201, nasnet: cells a stage; 0: as the space has it, 1" },
+    { "fidelity.downsample", F_INT, S, AT(fidelity.proxy.downsample), 0, 0, 0, PROXY_MAX_DOWNSAMPLE, SAME("0"),
+      "the network averages its images over so many pixels a side first; 0 and 1: not" },
     { "scores.zero_cost", F_ZERO_COST, S, AT(scores.zero_cost), AT(scores.n_zero_cost), ZC_COUNT, 0, 0, SAME("[]"),
       "scores without training, taken beside it: synflow, naswot, jacob_cov, zico, snip, grad_norm" },
     { "scores.fuse", F_COLUMNS, S, AT(scores.fuse), AT(scores.n_fuse), SCORE_COLUMNS, 0, 0, SAME("[]"),
@@ -136,6 +141,9 @@ static const struct job_key table[] = {
     { "verify.flip", F_BOOL, V, AT(verify.flip), 0, 0, 0, 0, SAME("true"), "half of the images are mirrored" },
     { "verify.shift", F_INT, V, AT(verify.shift), 0, 0, 0, 64, SAME("2"), "images move by up to so many pixels" },
     { "verify.seeds", F_INT, V, AT(verify.seeds), 0, 0, 1, 100, SAME("1"), "trainings of each architecture" },
+    { "verify.channels", F_INT, V, AT(verify.proxy.channels), 0, 0, 0, PROXY_MAX_CHANNELS, SAME("0"),
+      "nasbench201, nasnet: channels of the first stage; 0: as the search or the space has it" },
+    { "verify.cells", F_INT, V, AT(verify.proxy.cells), 0, 0, 0, PROXY_MAX_CELLS, SAME("0"), "nasbench201, nasnet: cells a stage; 0: likewise" },
 };
 #define N_KEYS ((int)(sizeof table / sizeof *table))
 _Static_assert(sizeof table / sizeof *table <= JOB_KEYS_MAX, "line numbers are kept for every key");

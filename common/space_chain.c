@@ -255,8 +255,9 @@ static int read_chain(const char *in, struct chain *a, struct errbuf *e)
     return rc;
 }
 
-static int canon(const char *in, char *text, struct errbuf *e)
+static int canon(const struct space *s, const char *in, char *text, struct errbuf *e)
 {
+    (void)s;
     struct chain a;
     int rc = read_chain(in, &a, e);
     if (rc < 0)
@@ -338,8 +339,9 @@ static struct stage draw_stage(struct rng *r)
     return s;
 }
 
-static void random_chain(struct rng *r, char *text)
+static void random_chain(const struct space *s, struct rng *r, char *text)
 {
+    (void)s;
     struct chain a;
     struct cost  k;
     do {
@@ -360,7 +362,8 @@ static void random_chain(struct rng *r, char *text)
 
 /* One change: choice `field` of stage `at` (or of the whole, at < 0) takes `value`; or a stage goes, or a new one comes. */
 enum change_kind { SET_WHOLE, SET_STAGE, REMOVE, INSERT };
-struct change { enum change_kind kind; int at, field, value; };
+struct change { enum change_kind kind; int at, field, value; }; /* INSERT: value is the stage's number, or INSERT_DRAWN */
+#define INSERT_DRAWN (-1)
 #define MAX_CHANGES 96
 
 static int *whole_field(struct chain *a, int f)
@@ -392,9 +395,23 @@ static int list_changes(struct chain *a, struct change *c)
     for (int i = 0; i < a->n && a->n > 1; i++)
         c[n++] = (struct change){ REMOVE, i, 0, 0 };
     for (int i = 0; i <= a->n && a->n < MAX_STAGES; i++)
-        c[n++] = (struct change){ INSERT, i, 0, 0 };
+        c[n++] = (struct change){ INSERT, i, 0, INSERT_DRAWN };
     assert(n <= MAX_CHANGES);
     return n;
+}
+
+#define N_STAGES (BOP_COUNT * N_WIDTHS * N_KERNELS * MAX_REPEAT * POOL_COUNT * 2) /* different ones */
+
+static struct stage stage_number(int i)
+{
+    struct stage s;
+    s.op = i % BOP_COUNT, i /= BOP_COUNT;
+    s.width = i % N_WIDTHS, i /= N_WIDTHS;
+    s.kernel = i % N_KERNELS, i /= N_KERNELS;
+    s.repeat = i % MAX_REPEAT, i /= MAX_REPEAT;
+    s.pool = i % POOL_COUNT, i /= POOL_COUNT;
+    s.skip = i;
+    return s;
 }
 
 static void apply(struct chain *a, const struct change *c, struct rng *r)
@@ -415,37 +432,95 @@ static void apply(struct chain *a, const struct change *c, struct rng *r)
     case INSERT:
         tail = (size_t)(a->n - c->at) * sizeof *a->stage;
         memmove(&a->stage[c->at + 1], &a->stage[c->at], tail);
-        a->stage[c->at] = draw_stage(r);
+        a->stage[c->at] = c->value == INSERT_DRAWN ? draw_stage(r) : stage_number(c->value);
         a->n++;
         break;
     }
 }
 
-/* Changes are drawn without replacement until one gives another network within the caps. One always does: the other
- * activation costs the same. A parent beyond the caps may have children up to its own size. */
-static void mutate(struct rng *r, const char *parent, char *text)
+/* A canonical parent, its text again and its cost. */
+static struct cost read_parent(const char *parent, struct chain *a, char *text)
 {
-    struct chain  a, b;
+    int rc = read_chain(parent, a, NULL);
+    assert(rc == 0); /* the contract: a parent is canonical */
+    canonical(a);
+    print(a, text);
+    return cost_at_28(a);
+}
+
+/* Is a child of this cost proposed? A parent beyond the caps may have children up to its own size. */
+static bool affordable(const struct cost *k, const struct cost *own)
+{
+    return (k->macs <= CAP_MACS || k->macs <= own->macs) && (k->params <= CAP_PARAMS || k->params <= own->params);
+}
+
+/* Apply the change; false where it gives the parent again, or too large a network. */
+static bool child_of(const struct chain *a, const char *from, const struct cost *own, const struct change *c, struct rng *r, char *text)
+{
+    struct chain b = *a;
+    apply(&b, c, r);
+    struct cost k = cost_at_28(&b);
+    canonical(&b);
+    print(&b, text);
+    return strcmp(from, text) != 0 && affordable(&k, own);
+}
+
+/* Changes are drawn without replacement until one gives another network within the caps. One always does: the other
+ * activation costs the same. */
+static void mutate(const struct space *s, struct rng *r, const char *parent, char *text)
+{
+    (void)s;
+    struct chain  a;
     struct change c[MAX_CHANGES];
     char          from[ARCH_TEXT_MAX];
-    int rc = read_chain(parent, &a, NULL);
-    assert(rc == 0); /* the contract: a parent is canonical */
-    canonical(&a);
-    print(&a, from);
-    struct cost own = cost_at_28(&a);
+    struct cost   own = read_parent(parent, &a, from);
     for (int n = list_changes(&a, c); n > 0; n--) {
         int i = draw(r, n);
-        b = a;
-        apply(&b, &c[i], r);
-        struct cost k = cost_at_28(&b);
-        canonical(&b);
-        print(&b, text);
-        if (strcmp(from, text) != 0 && (k.macs <= CAP_MACS || k.macs <= own.macs) &&
-            (k.params <= CAP_PARAMS || k.params <= own.params))
+        if (child_of(&a, from, &own, &c[i], r, text))
             return;
         c[i] = c[n - 1];
     }
     assert(false && "a chain without a neighbour");
+}
+
+static int neighbours(const struct space *s, const char *parent, struct arch_list *out, struct errbuf *e)
+{
+    (void)s;
+    struct chain  a;
+    struct change c[MAX_CHANGES];
+    char          from[ARCH_TEXT_MAX], text[ARCH_TEXT_MAX];
+    struct cost   own = read_parent(parent, &a, from);
+    int           rc = 0;
+    for (int i = list_changes(&a, c) - 1; i >= 0 && rc == 0; i--)
+        for (int v = c[i].kind == INSERT ? N_STAGES - 1 : 0; v >= 0 && rc == 0; v--) {
+            c[i].value = c[i].kind == INSERT ? v : c[i].value;
+            if (child_of(&a, from, &own, &c[i], NULL, text))
+                rc = arch_list_add(out, text, e);
+        }
+    arch_list_sort(out);
+    return rc;
+}
+
+/* The number of stages is a choice too; a stage that only one parent has comes from that one. All of one parent is among the
+ * combinations, so the loop ends. */
+static void crossover(const struct space *s, struct rng *r, const char *one, const char *other, char *text)
+{
+    (void)s;
+    struct chain p[2], child;
+    struct cost  own[2], k;
+    for (int i = 0; i < 2; i++)
+        own[i] = read_parent(i ? other : one, &p[i], text);
+    struct cost most = { own[own[1].macs > own[0].macs].macs, own[own[1].params > own[0].params].params };
+    do {
+        for (int f = 0; f < 6; f++)
+            *whole_field(&child, f) = *whole_field(&p[draw(r, 2)], f);
+        child.n = p[draw(r, 2)].n;
+        for (int i = 0; i < child.n; i++)
+            child.stage[i] = p[i >= p[0].n ? 1 : i >= p[1].n ? 0 : draw(r, 2)].stage[i];
+        k = cost_at_28(&child);
+    } while (!affordable(&k, &most));
+    canonical(&child);
+    print(&child, text);
 }
 
 /* ---- building ---- */
@@ -543,28 +618,29 @@ static int add_head(struct builder *b, int x, int n_classes)
     return net_linear(b->n, x, n_classes, "head.linear", b->e);
 }
 
-static int build(const char *text, int c, int h, int w, int n_classes, struct net *out, struct errbuf *e)
+static int build(const struct space *s, const char *text, const struct arch_frame *f, struct net *out, struct errbuf *e)
 {
+    (void)s;
     struct chain a;
     struct block blocks[MAX_BLOCKS];
-    *out = (struct net){ 0 };
-    int rc = read_chain(text, &a, e);
-    if (rc < 0 || (rc = net_init(out, c, h, w, e)) < 0)
-        return rc;
+    int in = read_chain(text, &a, e);
+    if (in < 0)
+        return in;
+    in = space_input(out, f, e);
     canonical(&a);
     struct builder b = { out, &a, e, "stem" };
     int n = spread(&a, blocks);
-    int x = add_conv(&b, 0, widths[a.stem_width], kernels[a.stem_kernel], a.stem_pool == POOL_STRIDE && roomy(&b, 0) ? 2 : 1, 1, "conv");
+    int x = add_conv(&b, in, widths[a.stem_width], kernels[a.stem_kernel], a.stem_pool == POOL_STRIDE && roomy(&b, in) ? 2 : 1, 1, "conv");
     x = add_pool(&b, add_act(&b, add_norm(&b, x, "bn"), "act"), a.stem_pool);
     for (int i = 0; i < n; i++) {
         snprintf(b.path, sizeof b.path, "block%d", i + 1);
         x = add_block(&b, x, &blocks[i]);
     }
-    if ((x = add_head(&b, x, n_classes)) < 0) {
+    if ((x = add_head(&b, x, f->n_classes)) < 0) {
         net_fini(out);
         return x;
     }
-    if (c == 1 && h == 28 && w == 28 && n_classes == 10) {
+    if (f->c == 1 && f->h == 28 && f->w == 28 && f->n_classes == 10 && in == 0) {
         struct cost k = cost_at_28(&a);
         assert(k.macs == net_macs(out) && k.params == out->param_count);
     }
@@ -577,6 +653,8 @@ const struct space space_chain = {
     .size = 6.0 * 24 * 4 * (672.0 + 672.0 * 672 + 672.0 * 672 * 672 + 672.0 * 672 * 672 * 672),
     .random = random_chain,
     .mutate = mutate,
+    .crossover = crossover,
+    .neighbours = neighbours,
     .canon = canon,
     .build = build,
 };

@@ -154,6 +154,9 @@ static int check_score(const struct score_task *t, struct errbuf *e)
     TRY(int_ok("fidelity.n_lr_scales", f->n_lr_scales, 0, MAX_SCALES, e));
     for (int i = 0; i < f->n_lr_scales; i++)
         TRY(real_ok("fidelity.lr_scale", f->lr_scale[i], 0, 1e6, e));
+    TRY(int_ok("fidelity.channels", f->proxy.channels, 0, PROXY_MAX_CHANNELS, e));
+    TRY(int_ok("fidelity.cells", f->proxy.cells, 0, PROXY_MAX_CELLS, e));
+    TRY(int_ok("fidelity.downsample", f->proxy.downsample, 0, PROXY_MAX_DOWNSAMPLE, e));
     if (t->zero_cost & ~ZC_ALL)
         return err_set(e, ERR_INPUT, "zero_cost %#x has scores that are not known here", t->zero_cost);
     return 0;
@@ -169,6 +172,8 @@ static int check_train(const struct train_task *t, struct errbuf *e)
     TRY(real_ok("lr", t->lr, 0, 1e6, e));
     TRY(real_ok("momentum", t->momentum, 0, 1, e));
     TRY(real_ok("weight_decay", t->weight_decay, 0, 1e6, e));
+    TRY(int_ok("channels", t->proxy.channels, 0, PROXY_MAX_CHANNELS, e));
+    TRY(int_ok("cells", t->proxy.cells, 0, PROXY_MAX_CELLS, e));
     return int_ok("shift", t->shift, 0, 4096, e);
 }
 

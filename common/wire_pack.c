@@ -146,6 +146,12 @@ static Didact__Fidelity *pack_fidelity(struct wire_pack *p, const struct fidelit
     o->checkpoint = at;
     o->n_lr_scale = (size_t)f->n_lr_scales;
     o->lr_scale = (double *)f->lr_scale;
+    if ((o->has_channels = f->proxy.channels > 0))
+        o->channels = (uint32_t)f->proxy.channels;
+    if ((o->has_cells = f->proxy.cells > 0))
+        o->cells = (uint32_t)f->proxy.cells;
+    if ((o->has_downsample = f->proxy.downsample > 0))
+        o->downsample = (uint32_t)f->proxy.downsample;
     return o;
 }
 
@@ -175,6 +181,10 @@ static void pack_train(struct wire_pack *p, const struct train_task *t, Didact__
     s->lr = t->lr;
     s->momentum = t->momentum;
     s->weight_decay = t->weight_decay;
+    if ((s->has_channels = t->proxy.channels > 0))
+        s->channels = (uint32_t)t->proxy.channels;
+    if ((s->has_cells = t->proxy.cells > 0))
+        s->cells = (uint32_t)t->proxy.cells;
     s->flip = t->flip;
     s->shift = (uint32_t)t->shift;
     s->seed = t->seed;

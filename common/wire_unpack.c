@@ -140,6 +140,9 @@ static int unpack_score(const Didact__ScoreTask *s, struct score_task *t, struct
     TRY(count("fidelity.lr_scale", f->n_lr_scale, MAX_SCALES, &t->fidelity.n_lr_scales, e));
     for (int i = 0; i < t->fidelity.n_lr_scales; i++)
         t->fidelity.lr_scale[i] = f->lr_scale[i];
+    TRY(narrow("fidelity.channels", f->channels, &t->fidelity.proxy.channels, e));
+    TRY(narrow("fidelity.cells", f->cells, &t->fidelity.proxy.cells, e));
+    TRY(narrow("fidelity.downsample", f->downsample, &t->fidelity.proxy.downsample, e));
     return 0;
 }
 
@@ -150,6 +153,8 @@ static int unpack_train(const Didact__TrainTask *s, struct train_task *t, struct
     TRY(COPY(t->dataset, s->dataset));
     TRY(narrow("batch", s->batch, &t->batch, e));
     TRY(narrow("shift", s->shift, &t->shift, e));
+    TRY(narrow("channels", s->channels, &t->proxy.channels, e));
+    TRY(narrow("cells", s->cells, &t->proxy.cells, e));
     t->epochs = s->epochs;
     t->lr = s->lr;
     t->momentum = s->momentum;

@@ -65,7 +65,7 @@ static int check_row(const struct book_row *b, struct errbuf *e)
     char text[ARCH_TEXT_MAX], hash[ARCH_HASH_LEN + 1];
     if (!space)
         return err_set(e, ERR_INPUT, "space: there is no search space \"%.60s\" here", b->space);
-    int rc = space->canon(b->arch, text, e);
+    int rc = space->canon(space, b->arch, text, e);
     if (rc < 0)
         return err_wrap(e, rc, "arch");
     arch_hash(space->name, text, hash);

@@ -20,7 +20,8 @@ int fit_demand(const struct job_spec *spec, const struct job_data *data, const c
         return 0;
     if (!space)
         return err_set(e, ERR_NOTFOUND, "there is no search space \"%s\"", spec->space);
-    int rc = space->build(arch, data->img.c, data->img.h, data->img.w, data->img.n_classes, &n, e), batch, n_batches;
+    const struct proxy size = group == GROUP_AUDIT ? job_audit_proxy(spec) : *job_proxy(spec);
+    int rc = space_build(space, arch, data->img.c, data->img.h, data->img.w, data->img.n_classes, &size, &n, e), batch, n_batches;
     if (rc == 0 && group == GROUP_AUDIT) {
         rc = demand_train(&n, spec->audit.batch, data->n_train, data->img.n_classes, out, e);
     } else if (rc == 0 && spec->kind == JOB_SEARCH) {

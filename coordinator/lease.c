@@ -94,6 +94,7 @@ static void make_training(const struct trial *t, struct task *k)
     k->train.flip = a->flip;
     k->train.shift = a->shift;
     k->train.seed = t->row.seed;
+    k->train.proxy = job_audit_proxy(sp);
     k->train.no_test = true;
 }
 
@@ -134,6 +135,7 @@ static void make_task(const struct trial *t, struct task *k)
         k->train.weight_decay = v->weight_decay;
         k->train.flip = v->flip;
         k->train.shift = v->shift;
+        k->train.proxy = v->proxy;
         k->train.seed = t->row.seed;
         k->train.keep_weights = true; /* any verified network can be exported: they are small */
         break;

@@ -435,7 +435,7 @@ static int add_arch(struct submission *sub, const struct image_shape *img, const
     int seeds = sub->spec.verify.seeds > 0 ? sub->spec.verify.seeds : 1;
     for (int k = 0; k < seeds; k++) {
         struct trial_row *t = &sub->trials[sub->n_trials];
-        int rc = search_fits(sp, arch, img, &none, &t->r.params, &t->r.macs, e);
+        int rc = search_fits(sp, arch, img, &sub->spec.verify.proxy, &none, &t->r.params, &t->r.macs, e);
         if (rc < 0)
             return err_wrap(e, rc, "%.100s", arch);
         t->idx = sub->n_trials++;
@@ -458,7 +458,7 @@ static int from_list(struct submission *sub, const struct image_shape *img, stru
     int rc = sp ? room(sub, (size_t)sub->spec.verify.n_arch, e) : err_set(e, ERR_NOTFOUND, "there is no search space \"%s\"", sub->spec.space);
     for (int i = 0; i < sub->spec.verify.n_arch && rc == 0; i++) {
         char text[ARCH_TEXT_MAX];
-        rc = sp->canon(sub->spec.verify.arch[i], text, e);
+        rc = sp->canon(sp, sub->spec.verify.arch[i], text, e);
         if (rc < 0)
             return err_wrap(e, rc, "verify.archs[%d]", i);
         snprintf(sub->spec.verify.arch[i], sizeof sub->spec.verify.arch[i], "%s", text);
@@ -523,6 +523,12 @@ static int searched_job(struct coord *c, struct job_spec *s, uint64_t *of, struc
         rc = rank_by_name(base, base->scores.n_fuse ? FUSED_NAME : score_columns[COLUMN_SCORE].name, by, e);
     if (rc == 0 && base) { /* what the file leaves out is as the search had it; the architectures are of its space */
         memcpy(s->space, base->space, sizeof s->space);
+        if (!s->verify.proxy.channels)
+            s->verify.proxy.channels = base->fidelity.proxy.channels;
+        if (!s->verify.proxy.cells)
+            s->verify.proxy.cells = base->fidelity.proxy.cells;
+        const struct space *sp = space_find(s->space);
+        rc = sp ? space_proxy_check(sp, &s->verify.proxy, "verify", e) : 0;
         if (!s->dataset[0]) {
             memcpy(s->dataset, base->dataset, sizeof s->dataset);
             memcpy(s->dataset_hash, base->dataset_hash, sizeof s->dataset_hash);

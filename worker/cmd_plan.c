@@ -18,7 +18,7 @@ static const char USAGE[] =
     "Print how a meta-step of this architecture would run: its ops in order with shapes and kernels, the bytes of the arena in use at\n"
     "each, what is held for the way back, kept for the tangent pass or recomputed, operations, and the memory it would take. Nothing is run.\n"
     "  --arch FILE         a network (JSON: image, classes, learner, as docs/networks.md says), or with --space an architecture's text\n"
-    "  --space NAME        its space: chain, nasbench201\n"
+    "  --space NAME        its space: chain, nasbench201, nasnet\n"
     "  --image CxHxW       for --space: the images, default 1x28x28\n"
     "  --classes K         for --space: the classes, default 10\n"
     "  --batch N           images of an inner step, default the file's or 128\n"
@@ -61,9 +61,9 @@ static int load_text(const struct options *o, struct gcase *c, struct errbuf *e)
     c->T = 32;
     c->meta_batch = 512;
     c->inner = inner_default();
-    rc = space->canon(raw, text, e);
+    rc = space->canon(space, raw, text, e);
     if (rc == 0)
-        rc = space->build(text, c->c, c->h, c->w, c->K, &c->learner, e);
+        rc = space_build(space, text, c->c, c->h, c->w, c->K, NULL, &c->learner, e);
     free(raw);
     return rc < 0 ? err_wrap(e, rc, "%s", o->arch) : 0;
 }

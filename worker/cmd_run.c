@@ -134,7 +134,7 @@ static int make_task(const struct job_spec *s, struct runner *r, struct task *t,
             return err_set(e, ERR_USAGE, "--arch is needed for a %s job", job_kind_name(s->kind));
         if (!space)
             return err_set(e, ERR_INPUT, "space %s: there is no such space", space_name);
-        int rc = space->canon(o->arch, arch, e);
+        int rc = space->canon(space, o->arch, arch, e);
         if (rc < 0)
             return err_wrap(e, rc, "--arch");
     }
@@ -171,6 +171,7 @@ static int make_task(const struct job_spec *s, struct runner *r, struct task *t,
         t->train.weight_decay = v->weight_decay;
         t->train.flip = v->flip;
         t->train.shift = v->shift;
+        t->train.proxy = v->proxy;
         t->train.seed = s->seed;
         t->train.keep_weights = true;
     }

@@ -127,7 +127,7 @@ static int without_training(struct scoring *s, const struct line *l, struct tria
     struct timespec begin;
     struct net net;
     clock_gettime(CLOCK_MONOTONIC, &begin);
-    int rc = s->space->build(l->arch, d->c, d->h, d->w, d->n_classes, &net, e);
+    int rc = space_build(s->space, l->arch, d->c, d->h, d->w, d->n_classes, &s->spec->fidelity.proxy, &net, e);
     if (rc < 0)
         return rc;
     r->state = TRIAL_SCORED;
@@ -219,7 +219,7 @@ static int add_line(struct scoring *s, char *text, int number, struct errbuf *e)
         text[--end] = 0;
     if (!*text || *text == '#')
         return 0;
-    int rc = s->space->canon(text, arch, e);
+    int rc = s->space->canon(s->space, text, arch, e);
     if (rc < 0)
         return err_wrap(e, rc, "%s:%d", s->o->archs, number);
     struct line *l = &s->line[s->n];
@@ -391,7 +391,6 @@ static int read_job(const struct options *o, struct job_spec *s, struct errbuf *
 /* Names of the inputs, and the fidelity as the rows will have it. */
 static int open_inputs(struct scoring *s, struct errbuf *e)
 {
-    static const struct fidelity none;
     const struct options *o = s->o;
     struct fidelity *f = &s->spec->fidelity;
     const struct lessons *l = NULL;
@@ -400,7 +399,7 @@ static int open_inputs(struct scoring *s, struct errbuf *e)
         return rc;
     memcpy(s->dataset, s->data->d.hash, sizeof s->dataset);
     if (!o->curriculum) {
-        *f = none;
+        *f = (struct fidelity){ .proxy = f->proxy };
     } else {
         if ((rc = datacache_lessons(o->curriculum, &l, e)) < 0)
             return rc;

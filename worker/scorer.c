@@ -242,7 +242,7 @@ int task_score(const struct task *t, const struct task_env *env, struct trial_re
     else if ((rc = datacache_data(data, &s.data, e)) == 0 && (rc = datacache_lessons(lessons, &s.lessons, e)) == 0 &&
              (rc = check(&s, e)) == 0) {
         const struct dataset *d = &s.data->d;
-        rc = space->build(t->score.arch, d->c, d->h, d->w, d->n_classes, &s.net, e);
+        rc = space_build(space, t->score.arch, d->c, d->h, d->w, d->n_classes, &t->score.fidelity.proxy, &s.net, e);
         r->params = s.net.param_count;
         r->macs = rc == 0 ? net_macs(&s.net) : 0;
         if (rc == 0 && (rc = compile(&s, r, e)) == 0)

@@ -207,8 +207,8 @@ int teacher_draw(const struct teacher *t, uint64_t step, uint64_t index, struct 
         while (i + 1 < c->n_mix && u >= c->mix_weight[i])
             u -= c->mix_weight[i++];
         const struct space *s = space_find(c->mix_space[i]);
-        s->random(&r, arch);
-        if (s->build(arch, d->c, d->h, d->w, d->n_classes, out, e) < 0)
+        s->random(s, &r, arch);
+        if (space_build(s, arch, d->c, d->h, d->w, d->n_classes, NULL, out, e) < 0)
             continue;
         if ((!c->max_macs || net_macs(out) <= c->max_macs) && (!c->max_params || out->param_count <= c->max_params))
             return 0;

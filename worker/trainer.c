@@ -242,8 +242,13 @@ static int save_weights(struct trainer *s, const char *path, struct errbuf *e)
         tensor(&t[n_t++], n->node[i].path, "running_var", 1, &c, stats + at + c);
         at += 2 * (size_t)c;
     }
-    const char *meta[] = { "format", "didact-weights-1", "space", s->task->space, "arch", s->task->arch, "dataset", s->data->d.hash };
-    rc = st_write(path, t, n_t, meta, (int)(sizeof meta / sizeof meta[0]) / 2, e);
+    char channels[16], cells[16];
+    snprintf(channels, sizeof channels, "%d", s->task->proxy.channels);
+    snprintf(cells, sizeof cells, "%d", s->task->proxy.cells);
+    const char *meta[] = { "format", "didact-weights-1", "space", s->task->space, "arch", s->task->arch, "dataset", s->data->d.hash,
+                           "channels", channels, "cells", cells }; /* the last two only where the skeleton is not the space's own */
+    int n_meta = (int)(sizeof meta / sizeof meta[0]) / 2;
+    rc = st_write(path, t, n_t, meta, s->task->proxy.channels || s->task->proxy.cells ? n_meta : n_meta - 2, e);
 done:
     free(w);
     free(stats);
@@ -289,7 +294,7 @@ int task_train(const struct task *t, const struct task_env *env, struct trial_re
         rc = err_set(e, ERR_INPUT, "the task names no dataset");
     else if ((rc = datacache_data(path, &s.data, e)) == 0 && (rc = check(&s, e)) == 0) {
         const struct dataset *d = &s.data->d;
-        rc = space->build(t->train.arch, d->c, d->h, d->w, d->n_classes, &s.net, e);
+        rc = space_build(space, t->train.arch, d->c, d->h, d->w, d->n_classes, &t->train.proxy, &s.net, e);
         r->params = s.net.param_count;
         r->macs = rc == 0 ? net_macs(&s.net) : 0;
         if (rc == 0 && (rc = allocate(&s, r, e)) == 0) {

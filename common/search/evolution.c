@@ -72,7 +72,7 @@ static void draw(void *st, struct rng *rng, uint64_t i, char *text, int64_t *par
             best = m;
     }
     *parent = (int64_t)best->idx;
-    ev->space->mutate(rng, best->arch, text);
+    ev->space->mutate(ev->space, rng, best->arch, text);
 }
 
 const struct searcher searcher_evolution = { "evolution", check, state_open, free, observe, draw, NULL };

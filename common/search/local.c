@@ -69,7 +69,7 @@ static void draw(void *st, struct rng *rng, uint64_t i, char *text, int64_t *par
     *parent = -1;
     if (l->climbing && l->draws++ < FRUITLESS) {
         *parent = l->idx;
-        l->space->mutate(rng, l->arch, text);
+        l->space->mutate(l->space, rng, l->arch, text);
     } else {
         search_start(l->search, rng, text);
     }

@@ -128,7 +128,7 @@ static void draw(void *st, struct rng *rng, uint64_t i, char *text, int64_t *par
     const struct member *a = g->member[rng_below(rng, (uint32_t)g->n)], *b = g->member[rng_below(rng, (uint32_t)g->n)];
     const struct member *best = a != b && fitter(b, a) < 0 ? b : a;
     *parent = best->idx;
-    g->space->mutate(rng, best->arch, text);
+    g->space->mutate(g->space, rng, best->arch, text);
 }
 
 const struct searcher searcher_nsga2 = { "nsga2", check, state_open, state_close, observe, draw, NULL };

@@ -73,7 +73,7 @@ static int grow(struct records *r, struct errbuf *e)
 int records_add(struct records *r, const char *arch, const struct record *row, struct errbuf *e)
 {
     char text[ARCH_TEXT_MAX];
-    int rc = r->space->canon(arch, text, e);
+    int rc = r->space->canon(r->space, arch, text, e);
     if (rc < 0)
         return err_wrap(e, rc, "no architecture of space %s", r->space->name);
     if (!isfinite(row->score) || !isfinite(row->truth)) {

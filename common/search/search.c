@@ -100,11 +100,11 @@ bool search_within(const struct constraints *c, uint64_t params, uint64_t macs)
            !(c->min_macs && macs < c->min_macs) && !(c->max_macs && macs > c->max_macs);
 }
 
-int search_fits(const struct space *sp, const char *text, const struct image_shape *img, const struct constraints *c,
-                uint64_t *params, uint64_t *macs, struct errbuf *e)
+int search_fits(const struct space *sp, const char *text, const struct image_shape *img, const struct proxy *proxy,
+                const struct constraints *c, uint64_t *params, uint64_t *macs, struct errbuf *e)
 {
     struct net n = { 0 };
-    int rc = sp->build(text, img->c, img->h, img->w, img->n_classes, &n, e);
+    int rc = space_build(sp, text, img->c, img->h, img->w, img->n_classes, proxy, &n, e);
     if (rc < 0)
         return rc;
     uint64_t p = n.param_count, m = net_macs(&n);
@@ -120,7 +120,7 @@ int search_fits(const struct space *sp, const char *text, const struct image_sha
 static int admits(void *arg, const char *arch, uint64_t *params, uint64_t *macs)
 {
     struct search *s = arg;
-    return search_fits(s->space, arch, &s->img, &s->spec.constraints, params, macs, NULL);
+    return search_fits(s->space, arch, &s->img, &s->spec.fidelity.proxy, &s->spec.constraints, params, macs, NULL);
 }
 
 int search_open(struct search **out, const struct job_spec *spec, const struct image_shape *img, struct errbuf *e)
@@ -218,7 +218,7 @@ void search_start(struct search *s, struct rng *rng, char *text)
         }
         s->warmup.next++; /* had; whatever brings it back would be a repeat */
     }
-    s->space->random(rng, text);
+    s->space->random(s->space, rng, text);
 }
 
 static int accept(struct search *s, const struct proposal *p, struct errbuf *e)

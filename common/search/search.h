@@ -84,8 +84,8 @@ int  search_recall(struct search *s, const struct proposal *p, struct errbuf *e)
 int  search_finish(struct search *s, const struct search_result *r, struct errbuf *e);
 
 bool search_within(const struct constraints *c, uint64_t params, uint64_t macs);
-/* Does `text` hold the constraints? 1, 0, or an error (it cannot be built on these images). params, macs may be NULL. */
-int  search_fits(const struct space *sp, const char *text, const struct image_shape *img, const struct constraints *c,
-                 uint64_t *params, uint64_t *macs, struct errbuf *e);
+/* Does `text`, built at this proxy, hold the constraints? 1, 0, or an error (it cannot be built on these images). params, macs may be NULL. */
+int  search_fits(const struct space *sp, const char *text, const struct image_shape *img, const struct proxy *proxy,
+                 const struct constraints *c, uint64_t *params, uint64_t *macs, struct errbuf *e);
 
 #endif

@@ -53,7 +53,7 @@ static bool draw_one(struct warmup *w, uint64_t k, const struct job_spec *spec, 
     uint64_t params, macs;
     struct rng rng;
     rng_init(&rng, spec->seed, RNG_SEARCH, FIRST_STREAM + k);
-    space->random(&rng, text);
+    space->random(space, &rng, text);
     if (world->admits(world->arg, text, &params, &macs) != 1)
         return true;
     struct candidate *c = &w->candidate[w->n];

@@ -51,8 +51,9 @@ static int run(struct job *j, const char *images, const char *out, struct errbuf
     const struct space *s = space ? space_find(space) : NULL;
     if (!s || !arch)
         return err_set(e, ERR_INPUT, "the metadata name no space or architecture");
+    struct proxy proxy = space_proxy_from(st_meta(&j->f, "channels"), st_meta(&j->f, "cells"));
     size_t bytes = 0, image = (size_t)j->c * (size_t)j->h * (size_t)j->wd;
-    int rc = s->build(arch, j->c, j->h, j->wd, j->K, &j->net, e);
+    int rc = space_build(s, arch, j->c, j->h, j->wd, j->K, &proxy, &j->net, e);
     if (rc < 0 || (rc = fs_read_all(images, (size_t)1 << 30, &j->pixels, &bytes, e)) < 0)
         return rc;
     int n = (int)(bytes / image);

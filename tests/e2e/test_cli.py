@@ -93,6 +93,46 @@ def test_every_reading_verb_speaks_json_and_words(ended, argv):
     assert "\x1b" not in plain.out, "colour only on a terminal"
 
 
+@pytest.mark.parametrize("space, cells, per_stage", [("chain", [], 0), ("nasbench201", ["cell"], 2), ("nasnet", ["normal", "reduce"], 2)])
+def test_a_space_is_shown_with_samples_and_a_drawing(space, cells, per_stage):
+    size = ["--channels", "12", "--cells", "2"] if cells else []
+    r = harness.run_cli("space", "show", space, "--input", "3,32,32", "--samples", "4", *size, "--json")
+    assert r.status == 0, r.err
+    doc = json.loads(r.out)
+    assert len(doc["samples"]) == 4 and doc["size"] > 1e4 and doc["arch"] == doc["samples"][0]["arch"]
+    blocks = {b["block"]: b for b in doc["blocks"]}
+    assert sum(b["params"] for b in doc["blocks"]) == doc["samples"][0]["params"], "the blocks are the whole network"
+    assert sum(b["macs"] for b in doc["blocks"]) == doc["samples"][0]["macs"]
+    assert blocks["input"]["shape"] == [3, 32, 32] and blocks["head"]["shape"] == [10, 1, 1]
+    assert sum(name.startswith("cell") for name in blocks) == 3 * per_stage
+    if cells:
+        assert blocks["stem"]["shape"] == [12, 32, 32]
+        assert [c for i, c in enumerate(e["cell"] for e in doc["edges"]) if i == 0 or doc["edges"][i - 1]["cell"] != c] == cells
+        for e in doc["edges"]:
+            assert f"{e['op']}~{e['from']}" in doc["arch"] and e["from"] < e["to"]
+    again = harness.run_cli("space", "show", space, "--arch", doc["samples"][1]["arch"])
+    assert doc["samples"][1]["arch"] in again.out and "┌ input" in again.out and "└ head" in again.out
+    wrong = harness.run_cli("space", "show", space, "--arch", "conv conv")
+    assert wrong.status == 65 and "--arch" in wrong.err
+    if not cells:
+        assert "state their own" in harness.run_cli("space", "show", space, "--cells", "2").err
+
+
+def test_a_space_file_is_shown_or_its_mistakes_are(tmp_path):
+    file = harness.ROOT / "share" / "spaces" / "small-images.yaml"
+    doc = json.loads(harness.run_cli("space", "show", file, "--json").out)
+    assert doc["name"] == "small-images" and doc["size"] == 2 * 4 * 36 * 36 * 2 and len(doc["samples"]) == 3
+    assert "late1" in harness.run_cli("space", "show", file, "--input", "3,32,32").out
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(file.read_text().replace("op: [sep, avg]", "op: [sepp, avg]").replace("late.op: [conv", "later.op: [conv"))
+    r = harness.run_cli("space", "show", wrong)
+    lines = wrong.read_text().splitlines()
+    assert r.status == 65 and "did you mean 'sep'" in r.err and "did you mean 'late.op'" in r.err
+    assert f"line {1 + next(i for i, l in enumerate(lines) if 'sepp' in l)}" in r.err and "wrong.yaml" in r.err
+    assert harness.run_cli("space", "show", tmp_path / "none.yaml").status in (66, 74)
+    assert harness.run_cli("space", "show", "chian").status == 66
+
+
 def test_errors_in_json_are_json_too(ended):
     r = cli(ended, "show", 99, "--json", status=66)
     assert "ERR_NOTFOUND" in r.out + r.err

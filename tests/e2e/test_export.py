@@ -25,23 +25,23 @@ def logits_program():
 @pytest.fixture
 def verified(box, load, submit):
     """A coordinator with a verify job (number 2) whose trials kept their weights."""
-    def do(space, trials=10):
+    def do(space, trials=10, size={}):
         d = load(box.coordinator())
         box.worker(d, slots=2)
         search = submit(d, space=space, budget={"trials": trials}, searcher={"name": "random"})
         d.wait_end(search)
         verify = submit(d, kind="verify", name="check", curriculum=None, space=None, searcher=None, fidelity=None, window=None,
-                        budget=None, verify={"of": str(search), "top": 4, "random": 2, "epochs": 2, "batch": 32})
+                        budget=None, verify={"of": str(search), "top": 4, "random": 2, "epochs": 2, "batch": 32, **size})
         assert d.wait_end(verify)["state"] == "succeeded"
         return d
     return do
 
 
 @pytest.mark.limit(120)
-@pytest.mark.parametrize("space", ["chain", "nasbench201"])
-def test_an_exported_network_says_the_same_in_another_runtime(box, verified, logits_program, space):
+@pytest.mark.parametrize("space, size", [("chain", {}), ("nasbench201", {}), ("nasnet", {"channels": 6, "cells": 2})])
+def test_an_exported_network_says_the_same_in_another_runtime(box, verified, logits_program, space, size):
     ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not here (PyPI): deploy/install-deps.sh --test")
-    d = verified(space)
+    d = verified(space, size=size)
     images, labels = harness.small_images(160, 2)          # the test part of the small dataset
     (box.dir / "images.u8").write_bytes(images.tobytes())
     trials = d.trials(2)
@@ -77,11 +77,11 @@ def imported(file):
 
 
 @pytest.mark.limit(180)
-@pytest.mark.parametrize("space", ["chain", "nasbench201"])
-def test_an_exported_module_says_the_same_in_pytorch(box, verified, logits_program, space):
+@pytest.mark.parametrize("space, size", [("chain", {}), ("nasbench201", {}), ("nasnet", {"channels": 6, "cells": 2})])
+def test_an_exported_module_says_the_same_in_pytorch(box, verified, logits_program, space, size):
     torch = pytest.importorskip("torch", reason="PyTorch is not here (Debian's python3-torch): deploy/install-deps.sh --test")
     torch.set_num_threads(1)
-    d = verified(space)
+    d = verified(space, size=size)
     images, labels = harness.small_images(160, 2)
     (box.dir / "images.u8").write_bytes(images.tobytes())
     x = torch.from_numpy((images.astype(np.float32) / np.float32(127.5) - 1).reshape(-1, 1, SIDE, SIDE))
@@ -101,7 +101,9 @@ def test_an_exported_module_says_the_same_in_pytorch(box, verified, logits_progr
         assert t["arch"] in file.read_text()
         trainable = sum(p.numel() for p in net.parameters())
         folded = sum(v.shape[0] for v in (net.state_dict()[k] for k in getattr(module, "FOLDED", {})))
-        assert trainable + folded == t["params"], "weight norm's g are the only parameters that fold away"
+        network = json.loads(cli(d, "export", f"2/{t['trial']}", "--format", "json", "-o", "-").out)["network"]
+        assert trainable + folded == sum(b["params"] for b in network), "weight norm's g are the only parameters that fold away"
+        assert trainable + folded == t["params"] or space == "nasnet", "only its cells may go past one another"
         module.Net().train()(x).sum().backward()               # and it trains
     fresh = box.dir / "fresh.py"                               # a search has no weights: the network alone
     cli(d, "export", 1, "--format", "torch", "-o", fresh)
@@ -113,7 +115,8 @@ def test_an_exported_module_says_the_same_in_pytorch(box, verified, logits_progr
 def test_a_network_is_drawn_while_its_job_runs(box, load, submit):
     d = load(box.coordinator())
     box.worker(d, slots=2)
-    job = submit(d, space="nasbench201", budget={"trials": 100000}, window=4)
+    job = submit(d, space="nasbench201", budget={"trials": 100000}, window=4,
+                 fidelity={"steps": 3, "inits": 1, "valid_images": 32, "channels": 6, "downsample": 2})
     d.wait_scored(3, job)
     one = next(t for t in d.trials(job) if t["state"] == "scored")
     svg = ElementTree.fromstring(cli(d, "export", f"{job}/{one['trial']}", "--format", "svg", "-o", "-").out)

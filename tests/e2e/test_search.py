@@ -97,7 +97,7 @@ def test_another_seed_gives_another_history(box, load, submit):
     assert d.history(first) != d.history(second)
 
 
-@pytest.mark.parametrize("space", ["chain", "nasbench201"])
+@pytest.mark.parametrize("space", ["chain", "nasbench201", "nasnet"])
 @pytest.mark.parametrize("searcher", ["random", "evolution", "local", "nsga2"])
 def test_every_space_with_every_searcher(box, load, submit, space, searcher):
     d = load(box.coordinator())
@@ -161,6 +161,28 @@ def test_the_front_is_what_no_trial_beats(box, load, submit):
     best = sorted(t["trial"] for t in scored if not any(beats(o, t) for o in scored))
     assert sorted(t["trial"] for t in doc["front"]) == best and best
     assert any(t["parent"] is not None for t in scored), "later generations have parents"
+
+
+def test_networks_have_the_size_that_the_job_says(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, slots=2)
+    fidelity = {"steps": 3, "inits": 1, "valid_images": 32}
+    params = []
+    for size in ({}, {"channels": 8, "cells": 1}, {"channels": 4, "cells": 2, "downsample": 2}):
+        job = submit(d, space="nasbench201", searcher={"name": "random"}, budget={"trials": 6}, fidelity={**fidelity, **size})
+        assert d.wait_end(job)["state"] == "succeeded"
+        assert d.get(f"jobs/{job}/replay")["ok"] is True
+        params.append({t["arch"]: (t["params"], t["macs"], t["score"]) for t in d.trials(job)})
+    assert params[0] == params[1], "what the space has by itself may be written out"
+    assert params[0].keys() == params[2].keys() and all(params[0][a][1] != params[2][a][1] for a in params[0])
+    drop = dict(curriculum=None, space=None, searcher=None, fidelity=None, window=None, budget=None)
+    verify = {"of": str(job), "top": 2, "random": 0, "epochs": 1, "batch": 32}
+    same = submit(d, kind="verify", name="same", verify=verify, **drop)
+    large = submit(d, kind="verify", name="large", verify={**verify, "channels": 12}, **drop)
+    for v in (same, large):
+        assert d.wait_end(v)["state"] == "succeeded"
+    for t, u in zip(d.trials(same), d.trials(large)):
+        assert t["params"] == params[2][t["arch"]][0] and u["params"] > 4 * t["params"], "as the search; as it says itself"
 
 
 def test_constraints_hold_before_a_trial_exists(box, load, submit):

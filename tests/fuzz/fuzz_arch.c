@@ -11,7 +11,7 @@ static void build(const struct space *s, const char *text)
     for (size_t i = 0; i < sizeof images / sizeof *images; i++) {
         struct net n;
         struct errbuf e = { 0 };
-        int rc = s->build(text, images[i].c, images[i].h, images[i].w, images[i].classes, &n, &e);
+        int rc = space_build(s, text, images[i].c, images[i].h, images[i].w, images[i].classes, NULL, &n, &e);
         FUZZ_CHECK(rc == 0 || (rc == -ERR_SHAPE && e.text[0]));
         if (rc < 0)
             continue;
@@ -27,16 +27,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int i = 0; space_at(i); i++) {
         const struct space *s = space_at(i);
         struct errbuf e = { 0 };
-        int rc = s->canon(text, canon, &e);
+        int rc = s->canon(s, text, canon, &e);
         FUZZ_CHECK(rc == 0 || (rc == -ERR_INPUT && e.text[0]));
         if (rc < 0)
             continue;
         struct rng r;
-        FUZZ_CHECK(s->canon(canon, again, &e) == 0 && strcmp(canon, again) == 0);
+        FUZZ_CHECK(s->canon(s, canon, again, &e) == 0 && strcmp(canon, again) == 0);
         build(s, canon);
         rng_init(&r, size, RNG_TEST, 0);
-        s->mutate(&r, canon, child);
-        FUZZ_CHECK(strcmp(canon, child) != 0 && s->canon(child, again, &e) == 0 && strcmp(child, again) == 0);
+        s->mutate(s, &r, canon, child);
+        FUZZ_CHECK(strcmp(canon, child) != 0 && s->canon(s, child, again, &e) == 0 && strcmp(child, again) == 0);
         build(s, child);
     }
     free(text);

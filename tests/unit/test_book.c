@@ -85,6 +85,22 @@ static void a_failed_row_has_a_reason_and_no_score(void **state)
     free(r);
 }
 
+static void the_size_of_the_network_is_part_of_the_fidelity(void **state)
+{
+    (void)state;
+    static const struct { struct proxy proxy; const char *text; } row[] = {
+        { { 0, 0, 0 }, "steps=1 inits=1 valid_images=5 zero_cost=snip" }, { { 0, 0, 1 }, "steps=1 inits=1 valid_images=5 zero_cost=snip" },
+        { { 16, 0, 0 }, "steps=1 inits=1 valid_images=5 channels=16 zero_cost=snip" },
+        { { 256, 8, 8 }, "steps=1 inits=1 valid_images=5 channels=256 cells=8 downsample=8 zero_cost=snip" },
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        const struct fidelity f = { .steps = 1, .inits = 1, .valid_images = 5, .proxy = row[i].proxy };
+        char text[BOOK_FIDELITY_MAX];
+        book_fidelity(&f, 1u << ZC_SNIP, text);
+        assert_string_equal(text, row[i].text);
+    }
+}
+
 static void every_field_of_the_key_counts(void **state)
 {
     (void)state;
@@ -173,6 +189,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_row_comes_back_bit_for_bit),
         cmocka_unit_test(a_failed_row_has_a_reason_and_no_score),
+        cmocka_unit_test(the_size_of_the_network_is_part_of_the_fidelity),
         cmocka_unit_test(every_field_of_the_key_counts),
         cmocka_unit_test(every_number_counts_in_a_comparison),
         cmocka_unit_test(bad_books_are_refused_with_the_column),

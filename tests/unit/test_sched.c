@@ -857,6 +857,23 @@ static uint64_t middle(const struct sim *s, const struct job_spec *spec, int n)
     return need[n / 2];
 }
 
+static void memory_is_that_of_networks_in_the_size_of_the_job(void **state)
+{
+    static const char cell[] = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_3x3~2|";
+    struct sim *s = *state;
+    struct job_spec search = search_spec(4, 4), verify;
+    job_defaults(&verify, JOB_VERIFY);
+    snprintf(search.space, sizeof search.space, "nasbench201");
+    snprintf(verify.space, sizeof verify.space, "nasbench201");
+    const uint64_t small = need_of(s, &search, cell), trained = need_of(s, &verify, cell);
+    search.fidelity.proxy = (struct proxy){ .channels = 32, .cells = 3 };
+    verify.fidelity.proxy = search.fidelity.proxy; /* not what a verify job builds by */
+    assert_true(need_of(s, &search, cell) > 2 * small);
+    assert_int_equal(need_of(s, &verify, cell), trained);
+    verify.verify.proxy = search.fidelity.proxy;
+    assert_true(need_of(s, &verify, cell) > 2 * trained);
+}
+
 static struct worker *sized_hello(struct sim *s, const char *id, uint64_t mem_bytes)
 {
     struct worker *w = hello(s, id, 7, NULL, 0, NULL);
@@ -983,7 +1000,7 @@ int main(void)
         T(pause_resume_and_cancel_do_what_they_say), T(a_job_ends_when_its_time_is_over), T(a_job_of_failures_is_failed_and_says_why),
         T(a_job_with_some_failures_succeeds_unless_there_are_too_many), T(impossible_constraints_fail_the_job),
         T(the_history_does_not_depend_on_workers_or_crashes), T(nonsense_results_are_refused),
-        T(a_trial_goes_to_no_worker_that_is_too_small_for_it),
+        T(memory_is_that_of_networks_in_the_size_of_the_job), T(a_trial_goes_to_no_worker_that_is_too_small_for_it),
         T(a_trial_that_fits_no_worker_is_recorded_as_out_of_memory),
         T(what_waited_for_a_worker_that_has_gone_fails),
         T(after_a_start_nothing_is_too_large_before_old_workers_can_be_back),

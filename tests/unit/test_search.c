@@ -118,7 +118,7 @@ static void reference(const struct job_spec *spec, int n, struct run *out)
         for (;;) {
             p->parent = -1;
             if (i < spec->searcher.population || visible <= 0) {
-                sp->random(&r, p->arch);
+                sp->random(sp, &r, p->arch);
             } else {
                 /* Which member the k-th ticket means is fixed by the ring: place j holds the newest result with index j mod population. */
                 int living = visible - first;
@@ -131,7 +131,7 @@ static void reference(const struct job_spec *spec, int n, struct run *out)
                     if (p->parent < 0 || s > best || (s == best && idx > p->parent))
                         p->parent = idx;
                 }
-                sp->mutate(&r, out->p[p->parent].arch, p->arch);
+                sp->mutate(sp, &r, out->p[p->parent].arch, p->arch);
             }
             arch_hash(sp->name, p->arch, p->hash);
             bool repeat = false;
@@ -239,7 +239,7 @@ static void local_search_climbs_and_restarts(void **state)
             rng_init(&r, 1, RNG_TEST, (uint64_t)i);
             for (int k = 0; k < 500; k++) { /* nearly every neighbour of the centre has been proposed before */
                 bool known = false;
-                space_nasbench201.mutate(&r, a->p[centre].arch, text);
+                space_nasbench201.mutate(&space_nasbench201, &r, a->p[centre].arch, text);
                 for (int j = 0; j < i; j++)
                     known |= strcmp(a->p[j].arch, text) == 0;
                 assert_true(known);
@@ -434,7 +434,7 @@ static void constraints_hold_for_every_proposal(void **state)
     simulate(&spec, 100, 1, a);
     for (int i = 0; i < a->n; i++) {
         uint64_t params, macs;
-        assert_int_equal(search_fits(space_find("chain"), a->p[i].arch, &IMG, &spec.constraints, &params, &macs, NULL), 1);
+        assert_int_equal(search_fits(space_find("chain"), a->p[i].arch, &IMG, NULL, &spec.constraints, &params, &macs, NULL), 1);
         assert_true(params <= 8000 && params >= 300 && macs <= 400000);
         assert_int_equal(params, a->p[i].params);
         assert_int_equal(macs, a->p[i].macs);

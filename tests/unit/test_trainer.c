@@ -89,7 +89,7 @@ static void the_weights_file_has_parameters_and_running_statistics(void **state)
     assert_int_equal(st_open(&f, desk_path(&b.desk, r.artifact), NULL), 0);
     assert_string_equal(st_meta(&f, "arch"), b.task.train.arch);
     struct net n;
-    assert_int_equal(space_find("chain")->build(b.task.train.arch, 1, 8, 8, 4, &n, NULL), 0);
+    assert_int_equal(space_build(&space_chain, b.task.train.arch, 1, 8, 8, 4, NULL, &n, NULL), 0);
     int norms = 0;
     for (int i = 0; i < n.n_params; i++) {
         const struct st_tensor *t = st_find(&f, n.param[i].name);

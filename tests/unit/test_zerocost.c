@@ -279,7 +279,7 @@ static void naswot_counts_the_signs_of_every_rectifier_folded_or_not(void **stat
     enum { B = 6 };
     struct sample s = { 0 };
     double kernel[B * B] = { 0 };
-    assert_int_equal(space_find("chain")->build("bn relu | c8k3 | max2 c12k3x2 | fc32", 1, 12, 12, 4, &s.net, NULL), 0);
+    assert_int_equal(space_build(&space_chain, "bn relu | c8k3 | max2 c12k3x2 | fc32", 1, 12, 12, 4, NULL, &s.net, NULL), 0);
     fill(&s, B, 6);
     int rectifiers = 0;
     for (int i = 0; i < s.net.n_nodes; i++) {
@@ -476,7 +476,7 @@ static void open_set(void **state, struct set *s)
     assert_int_equal(eng_init(NULL, NULL), 0);
     learnable_write(path, h);
     assert_int_equal(datacache_data(path, &s->data, NULL), 0);
-    assert_int_equal(space_find("chain")->build("bn relu | c8k3 | max2 c12k3 | flat", 1, 8, 8, 4, &s->net, NULL), 0);
+    assert_int_equal(space_build(&space_chain, "bn relu | c8k3 | max2 c12k3 | flat", 1, 8, 8, 4, NULL, &s->net, NULL), 0);
 }
 
 static void close_set(struct set *s)
