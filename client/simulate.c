@@ -180,10 +180,11 @@ static void show_run(const struct sim *m, const struct sim_result *r, double sec
     }
     table_print(&t, stdout, print_width(stdout));
     table_fini(&t);
-    printf("Within %g of the best (%.6g): after %s evaluations, the median of the seeds (95 %% interval %s to %s; quartiles %s and %s);"
-           " %d of %lld seeds got there.\n", m->within, m->records.best_truth, show_count(a, r->reached.median),
-           show_count(b, r->reached_low), show_count(x, r->reached_high), show_count(y, r->reached.q25), show_count(z, r->reached.q75),
-           r->n_reached, (long long)m->seeds);
+    printf("Within %g of the best (%.6g): %d of %lld seeds got there", m->within, m->records.best_truth, r->n_reached, (long long)m->seeds);
+    if (isfinite(r->reached.median))
+        printf(", after %s evaluations in the median of all (95 %% interval %s to %s; quartiles %s and %s)", show_count(a, r->reached.median),
+               show_count(b, r->reached_low), show_count(x, r->reached_high), show_count(y, r->reached.q25), show_count(z, r->reached.q75));
+    puts(".");
     fprintf(stderr, "%llu trials in %s: %.0f a second\n", (unsigned long long)r->evaluations, fmt_seconds(a, seconds),
             (double)r->evaluations / seconds);
 }
