@@ -42,9 +42,8 @@ int err_wrap(struct errbuf *e, int rc, const char *fmt, ...)
     vsnprintf(context, sizeof context, fmt, ap);
     va_end(ap);
     memcpy(old, e->text, sizeof old);
-    int n = snprintf(e->text, sizeof e->text, "%s: ", context);
-    if (n > 0 && (size_t)n < sizeof e->text)
-        snprintf(e->text + n, sizeof e->text - (size_t)n, "%s", old);
+    const int cap = sizeof e->text, n = snprintf(e->text, sizeof e->text, "%.*s: ", cap - 3, context);
+    snprintf(e->text + n, (size_t)(cap - n), "%.*s", cap - n - 1, old);
     return -e->code;
 }
 
