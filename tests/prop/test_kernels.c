@@ -447,7 +447,7 @@ static void a_larger_network_has_the_same_bits_everywhere(void **state)
     x = net_conv(&n, x, 3, 5, 1, 2, NULL, NULL);
     x = net_linear(&n, net_unary(&n, NET_FLATTEN, x, NULL, NULL), 10, NULL, NULL);
     assert_true(x > 0);
-    problem_init(&q, &n, 11, 1);
+    problem_init(&q, &n, n_seeds(11) < 11 ? 2 : 11, 1); /* fewer images where instrumented code takes minutes for them */
     check_bits(&q, 1, &a);
     answer_fini(&a);
     problem_fini(&q);
