@@ -194,6 +194,12 @@ static int train(struct trainer *s, struct trial_result *r, struct errbuf *e)
             since = 0;
         }
     }
+    if (!eng_finite(ENG_F32, s->net.param_count, s->w)) { /* of the last update, which no loss has seen */
+        r->state = TRIAL_FAILED;
+        r->reason = FAIL_NAN;
+        snprintf(r->detail, sizeof r->detail, "a weight is not finite after the last step");
+        return 0;
+    }
     r->valid_score = valid;
     r->score = s->task->no_test ? valid : accuracy(s, SPLIT_TEST);
     if (r->score < 0)
