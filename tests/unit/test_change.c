@@ -1,8 +1,6 @@
-/* Jobs that are changed while they run and opened again after their end, with a virtual clock and a real store. */
-#include "coordinator/sched.h"
-#include "tests/support/tmp.h"
+/* Jobs that are changed while they run and opened again after their end. */
+#include "tests/support/sim.h"
 
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,101 +11,31 @@
 
 #include <cmocka.h>
 
-struct sim {
-    struct tmp    *tmp;
-    struct store  *store;
-    struct reader *reader;
-    struct sched  *sched;
-    struct worker *w;
-    int64_t        now;
-    struct task    lease; /* the last that left */
-    int            n_leases, n_taken, fault;
-};
+static struct worker *only; /* worker of the test that runs */
+static int n_taken;         /* of s->sent */
 
-static int64_t on_now(void *arg) { return ((struct sim *)arg)->now; }
-static int on_fault(void *arg)   { return ((struct sim *)arg)->fault; }
+static void hire(struct sim *s) { only = sim_hello(s, "w", 7, NULL, 0, NULL); }
 
-static void on_send(void *arg, struct worker *w, const struct task *t)
+static void restart(struct sim *s)
 {
-    struct sim *s = arg;
-    (void)w;
-    s->lease = *t;
-    s->n_leases++;
+    sim_restart(s);
+    hire(s);
 }
 
-static int on_shape(void *arg, const char *hash, struct image_shape *out, struct errbuf *e)
+static int setup(void **state) /* the worker is never thought lost, nor too small */
 {
-    (void)arg;
-    (void)hash;
-    (void)e;
-    *out = (struct image_shape){ 1, 12, 12, 4 };
-    return 0;
-}
-
-static void start(struct sim *s)
-{
-    static int peer;
-    struct errbuf e = { 0 };
-    const char *path = tmp_path(s->tmp, "didact.db");
-    struct store_cfg sc = { .fault = on_fault, .fault_arg = s };
-    assert_int_equal(store_open(&s->store, path, &sc, &e), 0);
-    assert_int_equal(reader_open(&s->reader, path, &e), 0);
-    struct sched_cfg cfg = { .store = s->store, .reader = s->reader, .heartbeat_ms = 10000000, .lease_ms = 10000000, .now_ms = on_now,
-                             .send_lease = on_send, .image_shape = on_shape, .arg = s };
-    assert_int_equal(sched_open(&s->sched, &cfg, &e), 0);
-    struct wire_msg m = { .kind = WIRE_WORKER_HELLO, .hello = { .slots = 1, .pid = 7 } };
-    struct lease_ref drop[1];
-    int n_drop = 0;
-    snprintf(m.hello.worker_id, sizeof m.hello.worker_id, "w");
-    s->w = sched_hello(s->sched, &m, drop, &n_drop);
-    s->w->peer = &peer;
-}
-
-static void end(struct sim *s)
-{
-    store_flush(s->store);
-    sched_close(s->sched);
-    reader_close(s->reader);
-    store_close(s->store);
-}
-
-static int setup(void **state)
-{
-    void *tmp;
-    struct sim *s = calloc(1, sizeof *s);
-    tmp_setup(&tmp);
-    s->tmp = tmp;
-    s->now = 1000000;
-    start(s);
-    *state = s;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct sim *s = *state;
-    void *tmp = s->tmp;
-    end(s);
-    free(s);
-    return tmp_teardown(&tmp);
-}
-
-struct answer { int rc; uint64_t job; char text[400]; };
-static void on_done(void *arg, int rc, uint64_t job, const struct errbuf *e)
-{
-    struct answer *a = arg;
-    *a = (struct answer){ .rc = rc, .job = job };
-    if (rc < 0)
-        snprintf(a->text, sizeof a->text, "%.390s", err_message(e, rc));
+    int rc = sim_setup_as(state, (struct sim_rules){ .beat_ms = 10000000, .lease_ms = 10000000, .any_size = true });
+    n_taken = 0;
+    hire(*state);
+    return rc;
 }
 
 static struct answer change(struct sim *s, uint64_t job, const char *action, const char *text)
 {
     struct answer a = { 1, 0, "" };
-    if (sched_is_change(action))
-        sched_change(s->sched, job, action, text, on_done, &a);
-    else
-        sched_action(s->sched, job, action, on_done, &a);
+    if (!sched_is_change(action))
+        return sim_act(s, job, action);
+    sched_change(s->sched, job, action, text, sim_on_done, &a);
     store_flush(s->store);
     assert_int_not_equal(a.rc, 1);
     return a;
@@ -124,33 +52,14 @@ static struct job_spec spec; /* large */
 
 static void search_spec(int trials, int window)
 {
-    job_defaults(&spec, JOB_SEARCH);
-    spec.seed = 9;
+    spec = sim_search_spec(trials, window);
     spec.use_book = false; /* two jobs here ask for the same networks, and both shall compute them */
-    spec.trials = trials;
-    spec.window = window;
-    spec.searcher.population = 6;
-    spec.searcher.sample = 3;
-    snprintf(spec.searcher.name, sizeof spec.searcher.name, "evolution");
-    snprintf(spec.dataset, sizeof spec.dataset, "d");
-    snprintf(spec.curriculum, sizeof spec.curriculum, "c");
-    memset(spec.dataset_hash, 'a', HASH_HEX_LEN);
-    memset(spec.curriculum_hash, 'b', HASH_HEX_LEN);
-}
-
-static uint64_t submit_spec(struct sim *s)
-{
-    struct answer a = { 1, 0, "" };
-    sched_submit(s->sched, &spec, NULL, 0, on_done, &a);
-    store_flush(s->store);
-    assert_int_equal(a.rc, 0);
-    return a.job;
 }
 
 static uint64_t submit(struct sim *s, int trials, int window)
 {
     search_spec(trials, window);
-    return submit_spec(s);
+    return sim_submit(s, &spec);
 }
 
 static uint64_t submit_audited(struct sim *s, int trials, int window, int every, enum audit_action action)
@@ -161,93 +70,52 @@ static uint64_t submit_audited(struct sim *s, int trials, int window, int every,
     spec.audit.every = every;
     spec.audit.action = action;
     spec.audit.lag = 4;
-    return submit_spec(s);
-}
-
-static struct job_row job_row(struct sim *s, uint64_t job)
-{
-    struct job_row r;
-    assert_int_equal(reader_job(s->reader, job, &r), 1);
-    job_row_fini(&r);
-    return r;
-}
-
-static struct trial_row *trial(struct sim *s, uint64_t job, uint64_t idx)
-{
-    static struct trial_row t;
-    assert_int_equal(reader_trial(s->reader, job, idx, &t), 1);
-    return &t;
-}
-
-struct ack { int rc; enum ack_outcome outcome; };
-static void on_acked(void *arg, struct lease_ref ref, int rc, enum ack_outcome outcome, const struct errbuf *e)
-{
-    (void)ref;
-    (void)e;
-    *(struct ack *)arg = (struct ack){ rc, outcome };
-}
-
-static double score_of(const char *arch)
-{
-    char hex[ARCH_HASH_LEN + 1];
-    arch_hash("chain", arch, hex);
-    hex[6] = 0;
-    return (double)strtoul(hex, NULL, 16) / 0x1000000;
+    return sim_submit(s, &spec);
 }
 
 static enum ack_outcome report(struct sim *s, const struct task *k, enum fail_reason why)
 {
-    struct ack a = { 1, 0 };
-    double score = k->kind == TASK_TRAIN ? 1 - score_of(k->train.arch) : score_of(k->score.arch); /* no worse score is possible */
+    double score = k->kind == TASK_TRAIN ? 1 - sim_score_of(k->train.arch) : sim_score_of(k->score.arch); /* no worse score is possible */
     struct trial_result r = { .state = why ? TRIAL_FAILED : TRIAL_SCORED, .reason = why, .score = why ? 0 : score,
                               .lr_scale = 1, .params = 10, .macs = 10, .seconds = 1 };
     snprintf(r.detail, sizeof r.detail, "%s", why ? "said so" : "");
-    sched_result(s->sched, s->w, (struct lease_ref){ k->job, k->trial, k->attempt }, &r, on_acked, &a);
-    store_flush(s->store);
+    struct ack a = sim_report(s, only, sim_ref_of(k), r);
     assert_int_equal(a.rc, 0);
     return a.outcome;
 }
 
-/* One lease to its worker; false: there is none to give. What it had asked for before may have come since. */
-static bool take(struct sim *s)
+/* One lease to its worker, the last that left; NULL: there is none to give. What it had asked for before may have come since. */
+static const struct task *take(struct sim *s)
 {
-    if (s->n_taken == s->n_leases) {
-        sched_want(s->sched, s->w, 1);
-        store_flush(s->store);
-    }
-    bool any = s->n_taken < s->n_leases;
-    s->n_taken = s->n_leases;
-    return any;
+    if (n_taken == s->n_sent)
+        sim_want(s, only, 1);
+    bool any = n_taken < s->n_sent;
+    n_taken = s->n_sent;
+    return any ? &s->sent[s->n_sent - 1].t : NULL;
 }
 
 typedef enum fail_reason (*fate)(const struct task *k);
 static void work(struct sim *s, int n, fate why) /* n < 0: until nothing is left */
 {
-    for (int i = 0; i != n && take(s); i++)
-        assert_int_equal(report(s, &s->lease, why(&s->lease)), ACK_RECORDED);
+    const struct task *k;
+    for (int i = 0; i != n && (k = take(s)); i++)
+        assert_int_equal(report(s, k, why(k)), ACK_RECORDED);
 }
 
 static enum fail_reason fine(const struct task *k) { (void)k; return FAIL_NONE; }
 static enum fail_reason third_crashes(const struct task *k) { return k->trial % 3 == 0 && k->attempt == 1 ? FAIL_CRASH : FAIL_NONE; }
 static enum fail_reason third_diverges(const struct task *k) { return k->trial % 3 == 0 ? FAIL_NAN : FAIL_NONE; }
 
-struct text { char *p; size_t n; };
-static bool on_row(void *arg, const struct trial_row *t)
+static int proposal_line(char *out, size_t size, const struct trial_row *t)
 {
-    struct text *x = arg;
-    char line[ARCH_TEXT_MAX + 200];
-    int n = snprintf(line, sizeof line, "%llu %s %lld %llu\n", (unsigned long long)t->idx, t->arch, (long long)t->parent, (unsigned long long)t->seed);
-    x->p = realloc(x->p, x->n + (size_t)n + 1);
-    memcpy(x->p + x->n, line, (size_t)n + 1);
-    x->n += (size_t)n;
-    return true;
+    return snprintf(out, size, "%llu %s %lld %llu\n", (unsigned long long)t->idx, t->arch, (long long)t->parent, (unsigned long long)t->seed);
 }
 
 static char *proposals(struct sim *s, uint64_t job)
 {
-    struct text x = { 0 };
-    assert_true(reader_trials(s->reader, job, -1, SORT_INDEX, 0, 0, on_row, &x) >= 0);
-    return x.p;
+    char *text;
+    assert_true(sim_rows(s, job, SORT_INDEX, proposal_line, &text) >= 0);
+    return text;
 }
 
 static void same_proposals(struct sim *s, uint64_t a, uint64_t b)
@@ -269,18 +137,17 @@ static void an_extended_search_has_the_history_of_one_submitted_so(void **state)
     work(s, 12, fine);
     assert_int_equal(change(s, job, "extend", "budget.trials=30").rc, 0); /* while it runs */
     work(s, -1, fine);
-    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
-    assert_int_equal(job_row(s, job).n.scored, 30);
+    assert_int_equal(sim_job_row(s, job).state, JOB_SUCCEEDED);
+    assert_int_equal(sim_job_row(s, job).n.scored, 30);
     assert_int_equal(change(s, job, "extend", "budget.trials=60").rc, 0); /* after its end */
-    assert_int_equal(job_row(s, job).state, JOB_RUNNING);
-    assert_int_equal(job_row(s, job).n.scored, 0); /* the scheduler's again */
+    assert_int_equal(sim_job_row(s, job).state, JOB_RUNNING);
+    assert_int_equal(sim_job_row(s, job).n.scored, 0); /* the scheduler's again */
     work(s, 7, fine);
-    end(s);
-    start(s);
+    restart(s);
     work(s, -1, fine);
-    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
-    assert_int_equal(job_row(s, job).n.scored, 60);
-    assert_true(job_row(s, job).best_trial == job_row(s, whole).best_trial);
+    assert_int_equal(sim_job_row(s, job).state, JOB_SUCCEEDED);
+    assert_int_equal(sim_job_row(s, job).n.scored, 60);
+    assert_true(sim_job_row(s, job).best_trial == sim_job_row(s, whole).best_trial);
     same_proposals(s, whole, job);
 }
 
@@ -297,7 +164,7 @@ static void an_extension_must_be_one(void **state)
     work(s, -1, fine);
     refused(s, job, "extend", "budget.trials=10", -ERR_STATE, "more than that");
     refused(s, job, "set", "budget.trials=20", -ERR_STATE, "didact extend");
-    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
+    assert_int_equal(sim_job_row(s, job).state, JOB_SUCCEEDED);
     uint64_t gone = submit(s, 10, 2);
     assert_int_equal(change(s, gone, "cancel", "").rc, 0);
     refused(s, gone, "extend", "budget.trials=20", -ERR_STATE, "clone");
@@ -310,23 +177,17 @@ static void a_budget_of_time_counts_the_time_that_a_job_lives(void **state)
     uint64_t job = submit(s, 100, 4);
     assert_int_equal(change(s, job, "set", "budget.time=10s\npriority=5").rc, 0);
     work(s, 3, fine);
-    s->now += 10001;
-    sched_tick(s->sched);
-    store_flush(s->store);
-    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
+    sim_advance(s, 10001);
+    assert_int_equal(sim_job_row(s, job).state, JOB_SUCCEEDED);
     refused(s, job, "extend", "budget.trials=200", -ERR_STATE, "extend budget.time");
     s->now += 3600000; /* it sleeps for an hour */
     assert_int_equal(change(s, job, "extend", "budget.time=20s").rc, 0);
-    s->now += 9000;
-    sched_tick(s->sched);
-    store_flush(s->store);
-    assert_int_equal(job_row(s, job).state, JOB_RUNNING);
+    sim_advance(s, 9000);
+    assert_int_equal(sim_job_row(s, job).state, JOB_RUNNING);
     work(s, 2, fine);
-    s->now += 1000;
-    sched_tick(s->sched);
-    store_flush(s->store);
-    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
-    assert_int_equal(job_row(s, job).n.scored, 5);
+    sim_advance(s, 1000);
+    assert_int_equal(sim_job_row(s, job).state, JOB_SUCCEEDED);
+    assert_int_equal(sim_job_row(s, job).n.scored, 5);
 }
 
 /* ---- retry ---- */
@@ -343,24 +204,25 @@ static void a_retried_trial_has_its_next_attempt_and_one_result(void **state)
     struct event_row ev;
     uint64_t job = submit(s, 10, 3);
     work(s, -1, third_crashes);
-    assert_int_equal(job_row(s, job).n.failed, 4);
+    assert_int_equal(sim_job_row(s, job).n.failed, 4);
     assert_int_equal(change(s, job, "retry", "").rc, 0);
-    assert_int_equal(job_row(s, job).state, JOB_RUNNING);
-    assert_int_equal(trial(s, job, 3)->state, TRIAL_WAITING);
+    assert_int_equal(sim_job_row(s, job).state, JOB_RUNNING);
+    assert_int_equal(sim_trial(s, job, 3)->state, TRIAL_WAITING);
     assert_int_equal(reader_events(s->reader, job, 3, 10, on_event, &ev), 1);
     assert_string_equal(ev.text, "attempt 1 failed(crash) on w: said so");
-    assert_true(take(s));
-    struct task again = s->lease, old = again;
+    const struct task *k = take(s);
+    assert_non_null(k);
+    struct task again = *k, old = again;
     assert_true(again.trial == 0 && again.attempt == 2);
     old.attempt = 1;
     assert_int_equal(report(s, &old, FAIL_NONE), ACK_STALE);
     assert_int_equal(report(s, &again, FAIL_NONE), ACK_RECORDED);
     assert_int_equal(report(s, &again, FAIL_NONE), ACK_DUPLICATE);
     work(s, -1, third_crashes);
-    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
-    assert_int_equal(job_row(s, job).n.scored, 10);
-    assert_int_equal(job_row(s, job).n.failed, 0);
-    assert_true(trial(s, job, 0)->told_failed && trial(s, job, 0)->state == TRIAL_SCORED);
+    assert_int_equal(sim_job_row(s, job).state, JOB_SUCCEEDED);
+    assert_int_equal(sim_job_row(s, job).n.scored, 10);
+    assert_int_equal(sim_job_row(s, job).n.failed, 0);
+    assert_true(sim_trial(s, job, 0)->told_failed && sim_trial(s, job, 0)->state == TRIAL_SCORED);
     refused(s, job, "retry", "", -ERR_STATE, "no trial that failed");
 }
 
@@ -378,19 +240,18 @@ static void what_is_proposed_does_not_depend_on_a_retry(void **state)
     assert_int_equal(j->row.n.failed, 0);
     assert_int_equal(j->row.n.reason[FAIL_CRASH], 0);
     work(s, 2, third_crashes);
-    end(s);
-    start(s);
+    restart(s);
     j = sched_job(s->sched, job);
     assert_int_equal(j->n_waiting, 4);
     assert_int_equal(j->row.n.scored, 13);
     work(s, -1, third_crashes);
     same_proposals(s, plain, job);
-    assert_int_equal(job_row(s, job).n.failed, 8); /* 18 21 … 39, not retried */
+    assert_int_equal(sim_job_row(s, job).n.failed, 8); /* 18 21 … 39, not retried */
     assert_int_equal(change(s, job, "retry", "").rc, 0);
     work(s, -1, third_crashes);
     same_proposals(s, plain, job);
-    assert_int_equal(job_row(s, job).n.scored, 40);
-    assert_int_equal(job_row(s, plain).n.failed, 14);
+    assert_int_equal(sim_job_row(s, job).n.scored, 40);
+    assert_int_equal(sim_job_row(s, plain).n.failed, 14);
 }
 
 static void what_would_fail_again_is_not_tried_again(void **state)
@@ -399,40 +260,32 @@ static void what_would_fail_again_is_not_tried_again(void **state)
     uint64_t job = submit(s, 12, 3);
     assert_int_equal(change(s, job, "set", "max_failed=2").rc, 0);
     work(s, -1, third_diverges);
-    assert_int_equal(job_row(s, job).state, JOB_FAILED);
-    assert_int_equal(job_row(s, job).n.reason[FAIL_NAN], 2);
+    assert_int_equal(sim_job_row(s, job).state, JOB_FAILED);
+    assert_int_equal(sim_job_row(s, job).n.reason[FAIL_NAN], 2);
     refused(s, job, "retry", "", -ERR_STATE, "max_failed");
     assert_int_equal(change(s, job, "set", "max_failed=0").rc, 0);
-    assert_int_equal(job_row(s, job).state, JOB_FAILED);
+    assert_int_equal(sim_job_row(s, job).state, JOB_FAILED);
     assert_int_equal(change(s, job, "retry", "").rc, 0); /* it goes on where it stood */
-    assert_int_equal(trial(s, job, 0)->state, TRIAL_FAILED);
+    assert_int_equal(sim_trial(s, job, 0)->state, TRIAL_FAILED);
     work(s, -1, third_diverges);
-    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
-    assert_int_equal(job_row(s, job).n.failed, 4);
-    assert_int_equal(job_row(s, job).n.scored, 8);
+    assert_int_equal(sim_job_row(s, job).state, JOB_SUCCEEDED);
+    assert_int_equal(sim_job_row(s, job).n.failed, 4);
+    assert_int_equal(sim_job_row(s, job).n.scored, 8);
     refused(s, job, "retry", "", -ERR_STATE, "fail again");
 }
 
-/* ---- set ---- */
-
 /* ---- jobs that are audited ---- */
 
-static bool on_audit_row(void *arg, const struct trial_row *t)
+static int audit_line(char *out, size_t size, const struct trial_row *t)
 {
-    struct text *x = arg;
-    char line[100];
-    int n = snprintf(line, sizeof line, "%llu %s %d\n", (unsigned long long)t->idx, trial_state_name(t->state), t->told_failed);
-    x->p = realloc(x->p, x->n + (size_t)n + 1);
-    memcpy(x->p + x->n, line, (size_t)n + 1);
-    x->n += (size_t)n;
-    return true;
+    return snprintf(out, size, "%llu %s %d\n", (unsigned long long)t->idx, trial_state_name(t->state), t->told_failed);
 }
 
 static char *audits(struct sim *s, uint64_t job)
 {
-    struct text x = { 0 };
-    assert_true(reader_trials(s->reader, job, -1, SORT_AUDIT, 0, 0, on_audit_row, &x) > 0);
-    return x.p;
+    char *text;
+    assert_true(sim_rows(s, job, SORT_AUDIT, audit_line, &text) > 0);
+    return text;
 }
 
 /* Both of the audit's own trainings that fail and of candidates that are scored after all: the sample stays what it was. */
@@ -441,17 +294,16 @@ static void a_retry_leaves_the_audit_as_it_was(void **state)
     struct sim *s = *state;
     uint64_t job = submit_audited(s, 30, 5, 3, AUDIT_WARN);
     work(s, -1, third_crashes);
-    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
-    assert_true(job_row(s, job).n.failed == 10 && job_row(s, job).n.scored == 20);
+    assert_int_equal(sim_job_row(s, job).state, JOB_SUCCEEDED);
+    assert_true(sim_job_row(s, job).n.failed == 10 && sim_job_row(s, job).n.scored == 20);
     char *before = audits(s, job);
     assert_true(strstr(before, "failed 0") && strstr(before, "scored 0"));
     assert_int_equal(change(s, job, "retry", "").rc, 0);
     work(s, 4, fine);
-    end(s);
-    start(s);
+    restart(s);
     work(s, -1, fine);
-    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
-    assert_true(job_row(s, job).n.failed == 0 && job_row(s, job).n.scored == 30);
+    assert_int_equal(sim_job_row(s, job).state, JOB_SUCCEEDED);
+    assert_true(sim_job_row(s, job).n.failed == 0 && sim_job_row(s, job).n.scored == 30);
     char *after = audits(s, job);
     assert_string_equal(before, after);
     free(before);
@@ -462,12 +314,13 @@ static void trainings_that_are_cancelled_are_no_part_of_the_counts(void **state)
 {
     struct sim *s = *state;
     uint64_t job = submit_audited(s, 8, 1, 2, AUDIT_WARN);
-    while (take(s) && s->lease.trial < TRIAL_AUDIT)
-        assert_int_equal(report(s, &s->lease, FAIL_NONE), ACK_RECORDED);
-    assert_true(s->lease.trial >= TRIAL_AUDIT);
+    const struct task *k;
+    while ((k = take(s)) && k->trial < TRIAL_AUDIT)
+        assert_int_equal(report(s, k, FAIL_NONE), ACK_RECORDED);
+    assert_true(k && k->trial >= TRIAL_AUDIT);
     assert_int_equal(change(s, job, "cancel", "").rc, 0);
-    assert_int_equal(trial(s, job, s->lease.trial)->state, TRIAL_CANCELLED);
-    assert_int_equal(job_row(s, job).n.cancelled, 0);
+    assert_int_equal(sim_trial(s, job, k->trial)->state, TRIAL_CANCELLED);
+    assert_int_equal(sim_job_row(s, job).n.cancelled, 0);
 }
 
 static void a_search_that_its_audit_ended_stays_ended(void **state)
@@ -475,7 +328,7 @@ static void a_search_that_its_audit_ended_stays_ended(void **state)
     struct sim *s = *state;
     uint64_t job = submit_audited(s, 40, 1, 1, AUDIT_STOP);
     work(s, -1, fine);
-    struct job_row row = job_row(s, job);
+    struct job_row row = sim_job_row(s, job);
     assert_int_equal(row.state, JOB_FAILED);
     assert_true(row.n.scored < 40 && strstr(row.reason, "is below the floor"));
     refused(s, job, "extend", "budget.trials=80", -ERR_STATE, "was ended by its audit");
@@ -491,12 +344,14 @@ static void an_extended_search_is_audited_on(void **state)
     char *before = audits(s, job);
     assert_int_equal(change(s, job, "extend", "budget.trials=24").rc, 0);
     work(s, -1, fine);
-    assert_true(job_row(s, job).state == JOB_SUCCEEDED && job_row(s, job).n.scored == 24);
+    assert_true(sim_job_row(s, job).state == JOB_SUCCEEDED && sim_job_row(s, job).n.scored == 24);
     char *after = audits(s, job);
     assert_true(strlen(after) > strlen(before) && strncmp(before, after, strlen(before)) == 0);
     free(before);
     free(after);
 }
+
+/* ---- set ---- */
 
 static void settings_change_a_living_job_and_survive_a_restart(void **state)
 {
@@ -511,11 +366,10 @@ static void settings_change_a_living_job_and_survive_a_restart(void **state)
     refused(s, job, "set", "parallel=3\nwindow=9", -ERR_INPUT, "window=9");
     refused(s, job, "set", "parallel=lots", -ERR_INPUT, "parallel");
     assert_int_equal(change(s, job, "set", "budget.trials=15").rc, 0); /* all that it needs is there: it ends */
-    assert_int_equal(job_row(s, job).state, JOB_SUCCEEDED);
+    assert_int_equal(sim_job_row(s, job).state, JOB_SUCCEEDED);
     uint64_t other = submit(s, 40, 8);
     assert_int_equal(change(s, other, "set", "parallel=2").rc, 0);
-    end(s);
-    start(s);
+    restart(s);
     assert_int_equal(sched_job(s->sched, other)->spec.parallel, 2);
 }
 
@@ -530,27 +384,25 @@ static void a_change_that_cannot_be_saved_changes_nothing(void **state)
     uint64_t live = submit(s, 30, 3), over = submit(s, 6, 3);
     assert_int_equal(change(s, over, "set", "priority=1").rc, 0); /* the first to be served */
     work(s, 9, third_crashes);
-    assert_int_equal(job_row(s, over).state, JOB_SUCCEEDED);
+    assert_int_equal(sim_job_row(s, over).state, JOB_SUCCEEDED);
     for (int i = 0; i < 6; i++) {
         uint64_t job = i % 2 ? live : over;
         s->fault = ERR_IO;
         assert_int_equal(change(s, job, changes[i / 2].action, changes[i / 2].text).rc, -ERR_IO);
         s->fault = 0;
-        s->now += 2000; /* the store is probed */
-        sched_tick(s->sched);
-        store_flush(s->store);
+        sim_advance(s, 2000); /* the store is probed */
         assert_int_equal(reader_events(s->reader, job, -1, 10, on_event, &ev), job == over); /* the one that went well */
     }
     struct job *j = sched_job(s->sched, live);
     assert_true(j->spec.priority == 0 && j->total == 30 && j->row.n.failed == 1 && j->n_waiting == 0 && !j->changing);
     assert_null(sched_job(s->sched, over));
-    assert_int_equal(job_row(s, over).state, JOB_SUCCEEDED);
-    assert_int_equal(trial(s, over, 0)->state, TRIAL_FAILED);
+    assert_int_equal(sim_job_row(s, over).state, JOB_SUCCEEDED);
+    assert_int_equal(sim_trial(s, over, 0)->state, TRIAL_FAILED);
     assert_int_equal(change(s, over, "retry", "").rc, 0);
     assert_int_equal(change(s, live, "extend", "budget.trials=99").rc, 0);
     work(s, -1, third_crashes);
-    assert_int_equal(job_row(s, live).state, JOB_SUCCEEDED);
-    assert_int_equal(job_row(s, over).n.scored, 6);
+    assert_int_equal(sim_job_row(s, live).state, JOB_SUCCEEDED);
+    assert_int_equal(sim_job_row(s, over).n.scored, 6);
 }
 
 /* Two people at once: the second is told to come again, or that it has been done. */
@@ -559,38 +411,40 @@ static void one_change_at_a_time(void **state)
     struct sim *s = *state;
     struct answer a = { 1, 0, "" }, b = { 1, 0, "" };
     uint64_t job = submit(s, 10, 3);
-    sched_change(s->sched, job, "set", "priority=3", on_done, &a);
-    sched_change(s->sched, job, "set", "priority=4", on_done, &b);
+    sched_change(s->sched, job, "set", "priority=3", sim_on_done, &a);
+    sched_change(s->sched, job, "set", "priority=4", sim_on_done, &b);
     store_flush(s->store);
     assert_true(a.rc == 0 && b.rc == -ERR_BUSY);
     assert_int_equal(sched_job(s->sched, job)->spec.priority, 3);
     work(s, -1, third_crashes);
     a.rc = b.rc = 1;
-    sched_change(s->sched, job, "retry", "", on_done, &a);
-    sched_change(s->sched, job, "extend", "budget.trials=20", on_done, &b);
+    sched_change(s->sched, job, "retry", "", sim_on_done, &a);
+    sched_change(s->sched, job, "extend", "budget.trials=20", sim_on_done, &b);
     store_flush(s->store);
     assert_true(a.rc == 0 && b.rc == -ERR_STATE);
     assert_non_null(strstr(b.text, "before"));
     work(s, -1, third_crashes);
-    assert_int_equal(job_row(s, job).n.scored, 10);
+    assert_int_equal(sim_job_row(s, job).n.scored, 10);
 }
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, sim_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(an_extended_search_has_the_history_of_one_submitted_so, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_extension_must_be_one, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_budget_of_time_counts_the_time_that_a_job_lives, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_retried_trial_has_its_next_attempt_and_one_result, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_is_proposed_does_not_depend_on_a_retry, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_would_fail_again_is_not_tried_again, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_change_that_cannot_be_saved_changes_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(one_change_at_a_time, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_retry_leaves_the_audit_as_it_was, setup, teardown),
-        cmocka_unit_test_setup_teardown(trainings_that_are_cancelled_are_no_part_of_the_counts, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_search_that_its_audit_ended_stays_ended, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_extended_search_is_audited_on, setup, teardown),
-        cmocka_unit_test_setup_teardown(settings_change_a_living_job_and_survive_a_restart, setup, teardown),
+        T(an_extended_search_has_the_history_of_one_submitted_so),
+        T(an_extension_must_be_one),
+        T(a_budget_of_time_counts_the_time_that_a_job_lives),
+        T(a_retried_trial_has_its_next_attempt_and_one_result),
+        T(what_is_proposed_does_not_depend_on_a_retry),
+        T(what_would_fail_again_is_not_tried_again),
+        T(a_change_that_cannot_be_saved_changes_nothing),
+        T(one_change_at_a_time),
+        T(a_retry_leaves_the_audit_as_it_was),
+        T(trainings_that_are_cancelled_are_no_part_of_the_counts),
+        T(a_search_that_its_audit_ended_stays_ended),
+        T(an_extended_search_is_audited_on),
+        T(settings_change_a_living_job_and_survive_a_restart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
