@@ -2,6 +2,7 @@
  * threads; and floats agree with doubles as far as rounding lets them. Networks are random over shapes that use every
  * path of the kernels: narrow and wide, flat, grouped, strided with every residue, many panels, dilated, padded beyond reach.
  * KERNEL_SEEDS=N scales the number of random ones; a failure prints its seed. */
+#include "common/space.h"
 #include "tests/support/randnet.h"
 #include "tests/support/refnet.h"
 #include "worker/engine/plan.h"
@@ -390,6 +391,70 @@ static void random_networks_have_the_same_bits_everywhere(void **state)
     }
 }
 
+/* Logits and gradient of a plan for `need`, in blocks as small as they may be, as they are, or op by op over the whole batch. */
+enum cut { CUT_SMALL, CUT_AS_IS, CUT_NOT };
+static void answer_in(const struct problem *q, unsigned need, enum cut cut, float *logits, float *g)
+{
+    struct eng_plan *p;
+    float *w = given(ENG_F32, q->w, q->P), *x = given(ENG_F32, q->x, q->X), *y = given(ENG_F32, q->y, q->Y);
+    assert_int_equal(eng_plan_new(q->net, q->batch, ENG_F32, need, &p, NULL), 0);
+    p->op_by_op = cut == CUT_NOT;
+    if (cut == CUT_SMALL) {
+        cut_small(p, p->forth, p->n_forth);
+        cut_small(p, p->back, p->n_back);
+    }
+    memset(p->arena, 0xff, p->bytes);
+    eng_forward(p, w, x, logits);
+    if (need & ENG_GRAD)
+        eng_grad(p, w, x, y, g, NULL);
+    eng_plan_free(p);
+    free(w);
+    free(x);
+    free(y);
+}
+
+/* The less a plan keeps the more buffers share a place, and the more of these meet in one run of blocks. Architectures of a
+ * space, for they are what is scored; weight norms make their weights in the arena. */
+static void plans_that_keep_less_have_the_same_bits_in_blocks(void **state)
+{
+    static const unsigned needs[] = { ENG_FORWARD, ENG_GRAD, ENG_GRAD | ENG_INPUT_GRAD };
+    static const char *const known[] = { "wn relu | c16k3 avg2 | s16k3 | gap", "wn lrelu | c16k3 avg2 | max2 s16k3x2 | flat" };
+    const struct space *chain = space_find("chain");
+    (void)state;
+    assert_int_equal(eng_init(NULL, NULL), 0);
+    for (uint64_t seed = 1; seed <= 2 + 2 * (uint64_t)n_seeds(30); seed++) {
+        char text[ARCH_TEXT_MAX];
+        struct net n;
+        struct rng r;
+        struct problem q;
+        rng_init(&r, seed, RNG_TEST, 21);
+        if (seed <= 2)
+            snprintf(text, sizeof text, "%s", known[seed - 1]);
+        else
+            chain->random(chain, &r, text);
+        assert_int_equal(space_build(chain, text, 1, 12, 12, 4, NULL, &n, NULL), 0);
+        problem_init(&q, &n, 33 + (int)(seed % 3) * 16, seed);
+        float *logits[3], *g[3];
+        for (size_t k = 0; k < sizeof needs / sizeof needs[0]; k++) {
+            for (int c = 0; c < 3; c++) {
+                logits[c] = calloc(q.Y, sizeof(float));
+                g[c] = calloc(q.P, sizeof(float));
+                assert_true(logits[c] && g[c]);
+                answer_in(&q, needs[k], (enum cut)c, logits[c], g[c]);
+            }
+            for (int c = 0; c < 2; c++)
+                if (memcmp(logits[c], logits[CUT_NOT], q.Y * sizeof(float)) != 0 || memcmp(g[c], g[CUT_NOT], q.P * sizeof(float)) != 0)
+                    fail_msg("%s, need %u: other bits in %s blocks", text, needs[k], c == CUT_SMALL ? "small" : "its own");
+            for (int c = 0; c < 3; c++) {
+                free(logits[c]);
+                free(g[c]);
+            }
+        }
+        problem_fini(&q);
+        net_fini(&n);
+    }
+}
+
 /* In double, against the plain definition; parameters and images go through import. */
 static void forward_is_what_the_definition_says(void **state)
 {
@@ -717,6 +782,7 @@ int main(void)
         cmocka_unit_test(every_family_has_the_same_bits_and_agrees_with_double),
         cmocka_unit_test(forward_is_what_the_definition_says),
         cmocka_unit_test(random_networks_have_the_same_bits_everywhere),
+        cmocka_unit_test(plans_that_keep_less_have_the_same_bits_in_blocks),
         cmocka_unit_test(a_larger_network_has_the_same_bits_everywhere),
         cmocka_unit_test(blas_gives_the_same_products),
         cmocka_unit_test(random_unrolls_have_the_same_bits_everywhere),

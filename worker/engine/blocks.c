@@ -60,7 +60,11 @@ static bool meet(const struct span *a, const struct span *b)
     return a->kept == b->kept && a->from < b->from + b->bytes && b->from < a->from + a->bytes;
 }
 
-static bool same(const struct span *a, const struct span *b) { return a->from == b->from && a->bytes == b->bytes && a->image == b->image; }
+/* What has no images (made weights, a norm's statistics) is as a whole read or written in every block: it may share with nobody. */
+static bool same(const struct span *a, const struct span *b)
+{
+    return a->image > 0 && a->from == b->from && a->bytes == b->bytes && a->image == b->image;
+}
 
 /* Images that a block has to be a multiple of, for this step's sums over images and places. */
 static int multiple(const struct eng_plan *p, const struct step *s, bool back)
