@@ -33,6 +33,9 @@ static char *unquote(char *s)
 
 int csv_split(char *line, char **field, int cap)
 {
+    size_t len = strlen(line);
+    if (len && line[len - 1] == '\r') /* a line of RFC 4180 ends in CR LF */
+        line[len - 1] = 0;
     for (int n = 0;; n++) {
         if (n == cap)
             return cap + 1;

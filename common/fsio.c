@@ -158,9 +158,12 @@ int fs_tmp_write(struct fs_tmp *t, const void *p, size_t n, struct errbuf *e)
 int fs_tmp_commit(struct fs_tmp *t, const char *path, struct errbuf *e)
 {
     char dir[FS_PATH_MAX];
+    struct stat there;
     fs_dir_of(path, dir);
     int rc = 0;
-    if (fsync(t->fd) < 0)
+    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode) && !S_ISDIR(there.st_mode)) /* a rename would put a file in a device's place */
+        rc = err_set(e, ERR_INPUT, "%s is no regular file, and is left as it is", path);
+    else if (fsync(t->fd) < 0)
         rc = fs_error(e, errno, "cannot sync", t->path);
     else if (rename(t->path, path) < 0)
         rc = fs_error(e, errno, "cannot create", path);

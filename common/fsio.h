@@ -34,7 +34,8 @@ struct fs_tmp {
 };
 int  fs_tmp_open(struct fs_tmp *t, const char *dir, mode_t mode, struct errbuf *e);
 int  fs_tmp_write(struct fs_tmp *t, const void *p, size_t n, struct errbuf *e);
-int  fs_tmp_commit(struct fs_tmp *t, const char *path, struct errbuf *e); /* fsync, rename to path, fsync the folder */
+/* fsync, rename to path, fsync the folder. -ERR_INPUT where path is a device, a pipe or a socket. */
+int  fs_tmp_commit(struct fs_tmp *t, const char *path, struct errbuf *e);
 void fs_tmp_abort(struct fs_tmp *t);
 int  fs_tmp_sweep(const char *dir, struct errbuf *e);                     /* remove temporaries without a live writer */
 

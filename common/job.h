@@ -195,6 +195,8 @@ void job_defaults(struct job_spec *s, enum job_kind kind);
 int jobfile_parse(const char *text, size_t len, const char *file, struct job_spec *out, struct errbuf *e);
 /* Apply one "key.sub=value" of `--set`. */
 int jobfile_set(struct job_spec *s, const char *assignment, struct errbuf *e);
+/* Several, checked against each other once all are there; on an error none is. */
+int jobfile_set_all(struct job_spec *s, char *const *assignment, int n, struct errbuf *e);
 /* The set of zero-cost scores that a search asks for. */
 uint32_t job_zero_cost(const struct job_spec *s);
 /* The spec as JSON (jansson; the same keys as the file), and back: how specs are stored and sent. */

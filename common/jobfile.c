@@ -205,7 +205,6 @@ static int set_value(struct job_spec *s, int key, const char *value, struct errb
     struct jtree     t;
     struct problems  p = { .file = "--set" };
     struct job_spec *next = malloc(sizeof *next);
-    static const int no_lines[JOB_KEYS_MAX];
     if (!next)
         return err_set(e, ERR_NOMEM, "out of memory for a job");
     int rc = jtree_from_yaml(&t, value, strlen(value), "--set", e);
@@ -221,8 +220,6 @@ static int set_value(struct job_spec *s, int key, const char *value, struct errb
         if (s->teach.inner.eps == was.inner.eps)     next->teach.inner.eps = is.inner.eps;
         if (s->teach.inner.beta2 == was.inner.beta2) next->teach.inner.beta2 = is.inner.beta2;
     }
-    if (p.n == 0)
-        job_check(next, no_lines, &p);
     if ((rc = problems_result(&p, e)) == 0)
         *s = *next;
     jtree_fini(&t);
@@ -253,12 +250,32 @@ static int set_key(struct job_spec *s, const char *assignment, struct errbuf *e)
     return err_set(e, ERR_INPUT, "--set: unknown key '%s'%s", path, suggest_text(near, sizeof near, path, known, n));
 }
 
+int jobfile_set_all(struct job_spec *s, char *const *assignment, int n, struct errbuf *e)
+{
+    static const int no_lines[JOB_KEYS_MAX];
+    struct problems  p = { .file = "--set" };
+    struct job_spec *next = malloc(sizeof *next);
+    if (!next)
+        return err_set(e, ERR_NOMEM, "out of memory for a job");
+    int rc = 0;
+    *next = *s;
+    for (int i = 0; i < n && rc == 0; i++)
+        rc = set_key(next, assignment[i], e);
+    if (rc == 0 && n > 0) {
+        job_check(next, no_lines, &p);
+        rc = problems_result(&p, e);
+    }
+    if (rc == 0)
+        *s = *next;
+    else if (e)
+        utf8_clean(e->text);
+    free(next);
+    return rc;
+}
+
 int jobfile_set(struct job_spec *s, const char *assignment, struct errbuf *e)
 {
-    int rc = set_key(s, assignment, e);
-    if (rc < 0 && e)
-        utf8_clean(e->text);
-    return rc;
+    return jobfile_set_all(s, &(char *){ (char *)(uintptr_t)assignment }, 1, e);
 }
 
 /* ---- JSON ---- */

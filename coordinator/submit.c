@@ -607,8 +607,8 @@ int submit_prepare(struct coord *c, const struct wire_msg *m, struct submission 
     struct job_spec *s = &out->spec;
     bool dry = m->submit.dry_run;
     int rc = jobfile_parse(m->submit.yaml, strlen(m->submit.yaml), m->submit.file[0] ? m->submit.file : "job file", s, e);
-    for (int i = 0; i < m->submit.n_set && rc == 0; i++)
-        rc = jobfile_set(s, m->submit.set[i], e);
+    if (rc == 0)
+        rc = jobfile_set_all(s, m->submit.set, m->submit.n_set, e);
     if (rc < 0)
         return rc;
     memset(s->dataset_hash, 0, sizeof s->dataset_hash); /* only what is resolved here counts */

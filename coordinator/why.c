@@ -290,7 +290,10 @@ static void trial_reasons(struct asking *a, const struct trial_row *t, json_t *l
                  t->worker[0] ? " on " : "", t->worker, t->r.detail[0] ? t->r.detail : "nothing more is known");
         add(list, fail_reason_name(t->r.reason), text);
     } else if (t->state == TRIAL_SCORED) {
-        snprintf(text, sizeof text, "scored %.4f in attempt %u on %s", t->r.score, t->attempt, t->worker);
+        if (t->from_book)
+            snprintf(text, sizeof text, "scored %.4f, known from the score book: nothing was computed", t->r.score);
+        else
+            snprintf(text, sizeof text, "scored %.4f in attempt %u on %s", t->r.score, t->attempt, t->worker);
         add(list, "scored", text);
     } else if (t->state == TRIAL_CANCELLED) {
         snprintf(text, sizeof text, "cancelled when its job ended: %s", a->row->reason[0] ? a->row->reason : job_state_name(a->row->state));

@@ -46,6 +46,19 @@ static void an_atomic_write_replaces_the_whole_content_and_leaves_no_temporary(v
     assert_int_equal(tmp_count(t->dir), 1);
 }
 
+static void a_pipe_in_the_way_is_left_as_it_is(void **state)
+{
+    struct tmp *t = *state;
+    struct stat st;
+    struct errbuf e = { 0 };
+    char path[512];
+    snprintf(path, sizeof path, "%s", tmp_path(t, "pipe"));
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(fs_write_atomic(path, "text", 4, &e), -ERR_INPUT);
+    assert_non_null(strstr(e.text, path));
+    assert_true(stat(path, &st) == 0 && S_ISFIFO(st.st_mode));
+}
+
 static void a_full_disk_is_named_by_its_folder_and_the_old_content_stays(void **state)
 {
     struct tmp *t = *state;
@@ -231,6 +244,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(an_atomic_write_replaces_the_whole_content_and_leaves_no_temporary),
+        T(a_pipe_in_the_way_is_left_as_it_is),
         T(a_full_disk_is_named_by_its_folder_and_the_old_content_stays),
         T(a_write_that_is_interrupted_goes_on),
         T(a_private_file_is_readable_by_its_owner_alone),

@@ -364,6 +364,20 @@ static void expect_round_trip(const char *text)
     free(s);
 }
 
+/* Keys that limit each other may come in any order, and all or none of them take effect. */
+static void several_settings_are_checked_together(void **state)
+{
+    (void)state;
+    struct errbuf e = { 0 };
+    char *up[] = { (char[]){ "constraints.min_params=200k" }, (char[]){ "constraints.max_params=300k" } };
+    char *wrong[] = { (char[]){ "constraints.min_params=10" }, (char[]){ "constraints.max_params=5" } };
+    must_parse(SEARCH "constraints: {max_params: 100k}\n");
+    assert_int_equal(jobfile_set_all(&spec, up, 2, &e), 0);
+    assert_true(spec.constraints.min_params == 200000 && spec.constraints.max_params == 300000);
+    assert_int_equal(jobfile_set_all(&spec, wrong, 2, &e), -ERR_INPUT);
+    assert_true(spec.constraints.min_params == 200000 && spec.constraints.max_params == 300000);
+}
+
 static void specs_survive_json(void **state)
 {
     (void)state;
@@ -489,6 +503,7 @@ int main(void)
         cmocka_unit_test(messages_stay_valid_text),
         cmocka_unit_test(large_and_crowded_files_are_refused),
         cmocka_unit_test(set_changes_one_key_and_checks_the_whole),
+        cmocka_unit_test(several_settings_are_checked_together),
         cmocka_unit_test(specs_survive_json),
         cmocka_unit_test(bad_json_is_refused),
         cmocka_unit_test(names_of_states_go_both_ways),
