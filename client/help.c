@@ -38,7 +38,7 @@ void cli_help_verb(const struct verb *v)
 void cli_help_all(void)
 {
     printf("Example:\n"
-           "  didact demo                      a whole search on real images, ten minutes\n"
+           "  didact demo                      a whole search on real images, five to ten minutes\n"
            "  didact local start               a coordinator and workers on this machine\n"
            "  didact submit job.yaml -f        hand in a job and follow it\n"
            "  didact results 3                 what came out\n\n"

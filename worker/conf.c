@@ -43,6 +43,7 @@ void worker_conf_help(FILE *out)
           "       didact-worker run ...            one task of a job file, without a coordinator\n"
           "       didact-worker grad ...           one meta-gradient against a case file\n"
           "       didact-worker plan ...           what the engine would do with an architecture, in how much memory\n"
+          "       didact-worker score ...          the scores of a list of architectures as CSV, without a coordinator\n"
           "       didact-worker version\n\nOptions:\n",
           out);
     for (int i = 0; i < OPT_COUNT; i++) {
