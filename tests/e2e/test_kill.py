@@ -191,7 +191,7 @@ def test_a_trial_that_kills_every_worker_is_given_up(box, load, submit):
 SEARCHERS = {
     "local": {"searcher": {"name": "local"}, "space": "nasbench201", "fidelity": {"steps": 4, "inits": 2, "valid_images": 60}},
     "nsga2": {"searcher": {"name": "nsga2", "population": 6}},
-    "halving": {"searcher": {"name": "evolution", "population": 6, "sample": 3}, "halving": {"steps": [2, 4], "inits": [1, 2]},
+    "halving": {"searcher": {"name": "evolution", "population": 6, "sample": 3}, "halving": {"steps": [2, 4], "inits": [1, 1]},
                 "warmup": {"candidates": 100}},
 }
 
