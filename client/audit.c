@@ -66,6 +66,10 @@ static void predictors_table(const json_t *sample, FILE *f)
 
 static void training_line(const json_t *s, FILE *f)
 {
+    if (strcmp(doc_str(s, "source"), "table") == 0) {
+        fprintf(f, "\n%.0f networks, each judged by its %s:\n", or_zero(doc_num(s, "n")), doc_str(s, "split"));
+        return;
+    }
     short_str each;
     size_t i;
     json_t *job;
@@ -88,17 +92,17 @@ static void training_line(const json_t *s, FILE *f)
     fputs(":\n", f);
 }
 
-/* Is the score any better than counting parameters? The difference is resampled as one: both saw the same networks. */
-static void compare_line(const json_t *s, const char *half, const char *where, FILE *f)
+/* Is the column any better than counting parameters? The difference is resampled as one: both saw the same networks. */
+static void compare_line(const json_t *s, const char *name, const char *half, const char *where, FILE *f)
 {
-    const json_t *score = json_object_get(audit_predictor(s, "score"), half), *params = json_object_get(audit_predictor(s, "params"), half);
+    const json_t *score = json_object_get(audit_predictor(s, name), half), *params = json_object_get(audit_predictor(s, "params"), half);
     const json_t *d = json_object_get(score, "minus_params");
     double a = doc_num(score, "spearman.value"), b = doc_num(params, "spearman.value"), low = doc_num(d, "low"), high = doc_num(d, "high");
     if (!isfinite(a) || !isfinite(b) || !isfinite(low) || !isfinite(high))
         return;
-    fprintf(f, "Over %s: Spearman %.2f for the score, %.2f for the number of parameters; difference %.2f, 95 %% interval %.2f to %.2f:"
-            " %s.\n", where, a, b, doc_num(d, "value"), low, high,
-            low > 0 ? "the score ranks better" : high < 0 ? "the score ranks WORSE" : "this sample cannot tell them apart");
+    fprintf(f, "Over %s: Spearman %.2f for the %s%s, %.2f for the number of parameters; difference %.2f, 95 %% interval %.2f to %.2f:"
+            " %s.\n", where, a, name, strcmp(name, "score") == 0 ? "" : " score", b, doc_num(d, "value"), low, high,
+            low > 0 ? "it ranks better" : high < 0 ? "it ranks WORSE" : "this sample cannot tell them apart");
 }
 
 static void sample_show(const json_t *s, FILE *f)
@@ -113,16 +117,18 @@ static void sample_show(const json_t *s, FILE *f)
     const json_t *score = audit_predictor(s, "score");
     verify_sentence((int)or_zero(doc_num(score, "all.n")), doc_num(score, "all.spearman.value"), doc_num(score, "all.spearman.low"),
                     doc_num(score, "all.spearman.high"), sentence, sizeof sentence);
-    fprintf(f, "%s\n", sentence);
-    compare_line(s, "all", "all of them", f);
-    compare_line(s, "top_half", "the better half", f);
+    if (score)
+        fprintf(f, "%s\n", sentence);
+    static const char *const judged[] = { "score", "fused" };
+    for (size_t i = 0; i < sizeof judged / sizeof *judged; i++) {
+        compare_line(s, judged[i], "all", "all of them", f);
+        compare_line(s, judged[i], "top_half", "the better half", f);
+    }
 }
 
-void audit_show(const json_t *doc, FILE *f)
+static void job_lines(const json_t *doc, FILE *f)
 {
     short_str a, b, c;
-    size_t i, shown = 0;
-    json_t *s;
     fprintf(f, "job %.0f %s: %.0f candidates scored", doc_num(doc, "job.id"), doc_str(doc, "job.name"), or_zero(doc_num(doc, "scored")));
     if (isfinite(doc_num(doc, "seconds_per_candidate")))
         fprintf(f, ", %s of one device each", fmt_seconds(a, doc_num(doc, "seconds_per_candidate")));
@@ -133,6 +139,28 @@ void audit_show(const json_t *doc, FILE *f)
                 fmt_seconds(c, doc_num(doc, "teacher.seconds_per_candidate")));
     else
         fprintf(f, "teacher: made elsewhere; its cost is not known here\n");
+}
+
+static void tables_line(const json_t *doc, FILE *f)
+{
+    size_t i;
+    json_t *b;
+    json_array_foreach(json_object_get(doc, "books"), i, b) {
+        fprintf(f, "%s%s%s: %.0f rows of %s, %s", doc_str(b, "prefix"), *doc_str(b, "prefix") ? ": = " : "", doc_str(b, "file"), doc_num(b, "rows"),
+                doc_str(b, "space"), doc_str(b, "fidelity"));
+        fprintf(f, "; %.0f failed; %.0f networks are in %s%s\n", doc_num(b, "failed"), doc_num(b, "joined"), doc_str(doc, "truth.file"),
+                i ? " and in the books before it" : "");
+    }
+}
+
+void audit_show(const json_t *doc, FILE *f)
+{
+    size_t i, shown = 0;
+    json_t *s;
+    if (doc_get(doc, "truth"))
+        tables_line(doc, f);
+    else
+        job_lines(doc, f);
     json_array_foreach(json_object_get(doc, "samples"), i, s)
         if (or_zero(doc_num(s, "n")) > 0) {
             sample_show(s, f);
@@ -185,16 +213,29 @@ bool audit_line(const json_t *job, char *out, size_t cap)
     return true;
 }
 
-int verb_audit(struct cli *c)
+static int job_audit(struct cli *c, json_t **out)
 {
     struct conn *conn;
-    json_t *doc;
-    const char *path = cli_str(c, "output", NULL), *by = cli_str(c, "by", "score");
     int rc = cli_conn(c, &conn);
     if (rc < 0)
         return rc;
     conn_patience(conn, 600); /* thousands of resamples for each column */
-    if ((rc = conn_query(conn, &doc, c->e, "jobs/%s/audit", c->arg[0])) < 0)
+    return conn_query(conn, out, c->e, "jobs/%s/audit", c->arg[0]);
+}
+
+int verb_audit(struct cli *c)
+{
+    json_t *doc;
+    const bool tables = cli_has(c, "truth");
+    const char *path = cli_str(c, "output", NULL), *by = cli_str(c, "by", tables && cli_has(c, "fuse") ? "fused" : "score");
+    static const char *const of_tables[] = { "truth-column", "truth-arch", "fuse", "seed" };
+    int rc = !tables && c->n_args > 1 ? err_set(c->e, ERR_USAGE, "one job; or score books with --truth FILE") : 0;
+    for (size_t i = 0; i < sizeof of_tables / sizeof *of_tables && rc == 0 && !tables; i++)
+        if (cli_has(c, of_tables[i]))
+            rc = err_set(c->e, ERR_USAGE, "--%s goes with --truth", of_tables[i]);
+    if (rc == 0)
+        rc = tables ? audit_tables(c, &doc) : job_audit(c, &doc);
+    if (rc < 0)
         return rc;
     if (c->json)
         print_json(stdout, doc);

@@ -53,7 +53,7 @@ static void axes(struct canvas *c, const struct frame *p, const char *xname, con
 
 static void scatter(struct canvas *c, const json_t *sample, const json_t *predictor, struct frame p)
 {
-    enum { MOST = 1000 }; /* the document holds no more */
+    enum { MOST = 1000 }; /* the document of a job holds no more; of tables the first ones are shown */
     double x[MOST], y[MOST];
     const char *name = doc_str(predictor, "name");
     char title[80];
@@ -143,8 +143,11 @@ int audit_plot(const json_t *doc, const char *by, const char *path, struct errbu
     struct canvas *c = canvas_new(940, (int)tall + 170);
     if (!c)
         return err_set(e, ERR_NOMEM, "out of memory");
-    canvas_text(c, 24, 28, ANCHOR_START, 10, INK, "job %.0f %.40s: ranks after scoring and after real training (epochs: %g)", doc_num(doc, "job.id"),
-                doc_str(doc, "job.name"), doc_num(sample, "training.epochs"));
+    if (doc_get(doc, "truth"))
+        canvas_text(c, 24, 28, ANCHOR_START, 10, INK, "%.60s: ranks by score and by %.40s", doc_str(doc, "truth.file"), doc_str(doc, "truth.column"));
+    else
+        canvas_text(c, 24, 28, ANCHOR_START, 10, INK, "job %.0f %.40s: ranks after scoring and after real training (epochs: %g)", doc_num(doc, "job.id"),
+                    doc_str(doc, "job.name"), doc_num(sample, "training.epochs"));
     scatter(c, sample, predictor, (struct frame){ .x = 70, .y = 90, .w = 380, .h = 320 });
     bars(c, sample, (struct frame){ .x = 630, .y = 90, .w = 280, .h = tall });
     int rc = canvas_write(c, path, e);

@@ -139,10 +139,15 @@ const struct verb cli_verbs[] = {
         { "cheap", 0, "COLUMN", "what a warm-up ranks by (default: the key warmup.score)", false },
         { "input", 0, "C,H,W,K", "compute params and macs for such images and K classes instead", false },
         { "threads", 0, "N", "seeds side by side (default: all cores)", false }), verb_simulate },
-    { "audit", TAKE, "JOB", 1, 1, "How far a search's scores rank as real training does, beside parameters and every other number",
+    { "audit", TAKE, "JOB|BOOK…", 1, 8, "How far scores rank as real training does, beside parameters and every other number",
       "didact audit 3                    after didact verify --of 3\ndidact audit 3 -o audit.svg       and as a drawing\n"
-      "didact audit 3 --json",
-      F({ "output", 'o', "FILE", "draw it: FILE.svg or FILE.png", false },
+      "didact audit 3 --json\n"
+      "didact audit scores.csv real.csv --truth nasbench201.csv.gz --truth-column c10_test_200 --fuse score,params,jacob_cov",
+      F({ "truth", 0, "FILE", "no job, but score books against this table (CSV, also .gz) with a column arch", false },
+        { "truth-column", 0, "COLUMN", "what its networks are worth (default accuracy)", false },
+        { "truth-arch", 0, "COLUMN", "its architectures (default arch)", false },
+        { "fuse", 0, "LIST", "one more column: the sum of log ranks in these of the books'", false },
+        { "seed", 0, "N", "of the resamples (default 1)", false }, { "output", 'o', "FILE", "draw it: FILE.svg or FILE.png", false },
         { "by", 0, "COLUMN", "the column that the drawing's scatter shows (default score)", false }), verb_audit },
     { "replay", TAKE, "JOB", 1, 1, "Run the searcher again on the recorded results and compare every proposal",
       "didact replay 3", NULL, verb_replay },

@@ -55,7 +55,7 @@ static void add_log_ranks(struct ranked *r, size_t n, double *out)
     }
 }
 
-int score_fuse(const int *column, int n_columns, size_t n, const double *value, double *out, struct errbuf *e)
+int score_fuse(const bool *higher, int n_columns, size_t n, const double *value, double *out, struct errbuf *e)
 {
     struct ranked *r = malloc((n ? n : 1) * sizeof *r);
     if (!r)
@@ -63,7 +63,7 @@ int score_fuse(const int *column, int n_columns, size_t n, const double *value, 
     memset(out, 0, n * sizeof *out);
     for (int c = 0; c < n_columns; c++, value += n) {
         for (size_t i = 0; i < n; i++)
-            r[i] = (struct ranked){ isnan(value[i]) ? -INFINITY : score_columns[column[c]].higher ? value[i] : -value[i], i };
+            r[i] = (struct ranked){ isnan(value[i]) ? -INFINITY : higher[c] ? value[i] : -value[i], i };
         add_log_ranks(r, n, out);
     }
     free(r);

@@ -22,7 +22,7 @@ extern const struct score_column score_columns[SCORE_COLUMNS]; /* the first few 
 int    score_column_from(const char *name);                            /* -1: there is no such column */
 double score_column_value(int column, const struct trial_result *r);   /* NaN: not known */
 
-/* value [n_columns][n], columns in the order of `column`; out [n]. O(columns n log n). */
-int    score_fuse(const int *column, int n_columns, size_t n, const double *value, double *out, struct errbuf *e);
+/* value [n_columns][n], not a number where not known; higher [n_columns]: is more of it better? out [n]. O(columns n log n). */
+int    score_fuse(const bool *higher, int n_columns, size_t n, const double *value, double *out, struct errbuf *e);
 
 #endif

@@ -3,7 +3,9 @@
  * so each regime is a sample of its own. Runs in libuv's pool: the bootstraps take a second or more. */
 #include "coordinator/audit_sample.h"
 #include "coordinator/docs_int.h"
+#include "coordinator/rank.h"
 
+#include "common/predictors.h"
 #include "common/safetensors.h"
 #include "common/stats.h"
 
@@ -154,6 +156,24 @@ static bool on_scored(void *arg, const struct trial_row *t)
     return true;
 }
 
+/* What the job's file fuses: a score among all that it scored, not among those that were trained. */
+static void take_fused(struct audit *a)
+{
+    struct rank_by by;
+    struct ranked *v = NULL;
+    size_t n = 0;
+    if (a->rc < 0 || a->spec->scores.n_fuse == 0 || (a->rc = rank_by_name(a->spec, FUSED_NAME, &by, a->e)) < 0 ||
+        (a->rc = rank_scored(a->reader, a->row->id, &by, &v, &n, a->e)) < 0)
+        return;
+    for (size_t i = 0; i < n; i++)
+        for (int k = 0; k < a->n; k++) {
+            struct audit_pair *p = audit_sample_find(&a->s[k], v[i].hash);
+            if (p && p->trial == (int64_t)v[i].idx)
+                audit_sample_set(&a->s[k], p, FUSED_NAME, v[i].value);
+        }
+    free(v);
+}
+
 static int collect(struct audit *a)
 {
     int got = PAGE_JOBS;
@@ -165,6 +185,7 @@ static int collect(struct audit *a)
         audit_sample_join_begin(&a->s[i]);
     if (a->rc == 0 && reader_trials(a->reader, a->row->id, TRIAL_SCORED, SORT_INDEX, 0, 0, on_scored, a) < 0)
         a->rc = err_set(a->e, ERR_IO, "the store cannot be read");
+    take_fused(a);
     if (a->rc == 0 && reader_trials(a->reader, a->row->id, -1, SORT_AUDIT, 0, 0, on_control, a) < 0)
         a->rc = err_set(a->e, ERR_IO, "the store cannot be read");
     for (int i = 0; i < a->n; i++)
@@ -172,34 +193,7 @@ static int collect(struct audit *a)
     return a->rc;
 }
 
-/* ---- one column against real accuracy ---- */
-static json_t *estimate_doc(const struct estimate *e)
-{
-    return json_pack("{s:o,s:o,s:o}", "value", doc_real(e->value), "low", doc_real(e->low), "high", doc_real(e->high));
-}
-
-static int correlations(const struct audit *a, const double *x, const double *y, int n, json_t **out)
-{
-    int rc = 0;
-    *out = json_pack("{s:i}", "n", n);
-    for (int k = 0; k < RANK_STAT_COUNT && rc == 0; k++) {
-        struct estimate e;
-        rc = rank_interval((enum rank_stat)k, x, y, n, a->seed, &e);
-        json_object_set_new(*out, rank_stat_name((enum rank_stat)k), estimate_doc(&e));
-    }
-    return rc;
-}
-
-/* The first of the largest x: the network that this column would have chosen. */
-static json_t *pick_doc(const struct audit_sample *s, const int *of, const double *x, const double *y, int n)
-{
-    int best = 0;
-    for (int i = 1; i < n; i++)
-        if (x[i] > x[best] || (x[i] == x[best] && s->v[of[i]].trial < s->v[of[best]].trial))
-            best = i;
-    const struct audit_pair *p = &s->v[of[best]];
-    return json_pack("{s:o,s:s,s:f}", "trial", p->trial >= 0 ? json_integer(p->trial) : json_null(), "arch", p->arch, "accuracy", y[best]);
-}
+/* ---- documents ---- */
 
 /* Device-seconds for one candidate: numbers known without running cost nothing; the others come from the scoring run. */
 static json_t *cost_doc(const struct audit *a, const char *col)
@@ -211,68 +205,6 @@ static json_t *cost_doc(const struct audit *a, const char *col)
     return a->timed ? json_real(a->seconds / (double)a->timed) : json_null();
 }
 
-struct room { double *x, *y, *p, *tx, *ty; int *of; };
-
-static int column_of(const struct audit_sample *s, const char *name)
-{
-    for (int k = 0; k < s->n_cols; k++)
-        if (strcmp(s->col[k], name) == 0)
-            return k;
-    return -1;
-}
-
-/* Spearman of m->x less that of the number of parameters, over the networks in m->of that have both, all or the better half of them. */
-static int versus_params(const struct audit *a, const struct audit_sample *s, int n, bool top, struct room *m, json_t **out)
-{
-    struct estimate e = { NAN, NAN, NAN };
-    int params = column_of(s, "params"), rc = 0;
-    for (int i = 0; i < n && params >= 0; i++)
-        m->p[i] = s->v[m->of[i]].value[params];
-    for (int i = 0; i < n && params >= 0; i++)
-        if (!isfinite(m->p[i]))
-            params = -1; /* recorded with the score, or not at all */
-    if (params >= 0 && !top)
-        rc = rank_difference(RANK_SPEARMAN, m->x, m->p, m->y, n, a->seed, &e);
-    if (params >= 0 && top) {
-        int half = stats_top_half(m->p, m->y, n, m->tx, m->ty);
-        if (half >= 0) {
-            memcpy(m->p, m->tx, (size_t)half * sizeof *m->p);
-            half = stats_top_half(m->x, m->y, n, m->tx, m->ty);
-        }
-        rc = half < 0 ? half : rank_difference(RANK_SPEARMAN, m->tx, m->p, m->ty, half, a->seed, &e);
-    }
-    *out = estimate_doc(&e);
-    return rc;
-}
-
-static int predictor_doc(const struct audit *a, const struct audit_sample *s, int col, struct room *m, json_t *list)
-{
-    double sign = strcmp(s->col[col], "loss_sum") == 0 ? -1 : 1; /* less is better: turned, so that positive means right */
-    int n = 0;
-    json_t *all, *top = NULL;
-    for (int i = 0; i < s->n; i++)
-        if (isfinite(s->v[i].value[col])) {
-            m->of[n] = i;
-            m->x[n] = sign * s->v[i].value[col];
-            m->y[n++] = s->v[i].sum / s->v[i].seeds;
-        }
-    if (n == 0)
-        return 0;
-    int half = stats_top_half(m->x, m->y, n, m->tx, m->ty);
-    int rc = correlations(a, m->x, m->y, n, &all);
-    rc = half < 0 ? half : rc < 0 ? rc : correlations(a, m->tx, m->ty, half, &top);
-    for (int k = 0; k < 2 && rc == 0; k++) {
-        json_t *d;
-        rc = versus_params(a, s, n, k, m, &d);
-        json_object_set_new(k ? top : all, "minus_params", d);
-    }
-    json_array_append_new(list, json_pack("{s:s,s:i,s:o,s:o*,s:{s:o,s:o},s:o,s:o}", "name", s->col[col], "sign", (int)sign, "all", all, "top_half",
-                          top, "regret", "top1", doc_real(stats_regret(m->x, m->y, n, 1)), "top10", doc_real(stats_regret(m->x, m->y, n, 10)),
-                          "pick", pick_doc(s, m->of, m->x, m->y, n), "seconds", cost_doc(a, s->col[col])));
-    return rc;
-}
-
-/* ---- documents ---- */
 static json_t *pairs_doc(const struct audit_sample *s)
 {
     json_t *list = json_array();
@@ -306,31 +238,55 @@ static json_t *regime_doc(const struct audit_regime *r)
                      "weight_decay", r->weight_decay, "flip", r->flip, "shift", r->shift);
 }
 
-static int sample_doc(struct audit *a, struct audit_sample *s, json_t **out)
+/* The sample as a table; *room is malloc'ed and holds its columns. */
+static int table_of(const struct audit *a, const struct audit_sample *s, struct predictor_table *t, void **room)
 {
-    size_t n = (size_t)s->n + 1;
-    double *buf = calloc(5 * n, sizeof *buf), seconds = 0;
-    struct room m = { buf, buf + n, buf + 2 * n, buf + 3 * n, buf + 4 * n, calloc(n, sizeof *m.of) };
-    json_t *predictors = json_array(), *jobs = json_array();
-    int rc = buf && m.of ? 0 : -ERR_NOMEM, best = 0, seeds = 0;
-    for (int k = 0; k < s->n_cols && rc == 0; k++)
-        rc = predictor_doc(a, s, k, &m, predictors);
-    for (int i = 0; i < s->n; i++) {
-        seconds += s->v[i].seconds;
-        seeds += s->v[i].seeds;
-        if (s->v[i].sum / s->v[i].seeds > s->v[best].sum / s->v[best].seeds)
-            best = i;
+    const size_t n = (size_t)s->n, cells = n * (size_t)(s->n_cols + 1);
+    double *value = malloc(cells * sizeof *value + n * (sizeof(char *) + sizeof(int64_t)) + 1), *truth = value + n * (size_t)s->n_cols;
+    const char **arch = (const char **)(truth + n);
+    int64_t *trial = (int64_t *)(arch + n);
+    if (!value)
+        return err_set(a->e, ERR_NOMEM, "audit");
+    for (size_t i = 0; i < n; i++) {
+        const struct audit_pair *p = &s->v[i];
+        for (int k = 0; k < s->n_cols; k++)
+            value[(size_t)k * n + i] = p->value[k];
+        truth[i] = p->sum / p->seeds;
+        arch[i] = p->arch;
+        trial[i] = p->trial;
     }
-    for (int i = 0; i < s->n_jobs; i++)
-        json_array_append_new(jobs, doc_int(s->job[i]));
+    *t = (struct predictor_table){ s->n, s->n_cols, s->col, value, truth, arch, trial, a->seed };
+    *room = value;
+    return 0;
+}
+
+static int sample_doc(struct audit *a, const struct audit_sample *s, json_t **out)
+{
+    double seconds = 0;
+    struct predictor_table t;
+    void *room = NULL;
+    size_t i;
+    json_t *predictors = json_array(), *jobs = json_array(), *p;
+    int rc = table_of(a, s, &t, &room), best = 0, seeds = 0;
+    if (rc == 0)
+        rc = predictors_doc(&t, predictors, a->e);
+    free(room);
+    json_array_foreach(predictors, i, p)
+        json_object_set_new(p, "seconds", cost_doc(a, json_string_value(json_object_get(p, "name"))));
+    for (int k = 0; k < s->n; k++) {
+        seconds += s->v[k].seconds;
+        seeds += s->v[k].seeds;
+        if (s->v[k].sum / s->v[k].seeds > s->v[best].sum / s->v[best].seeds)
+            best = k;
+    }
+    for (int k = 0; k < s->n_jobs; k++)
+        json_array_append_new(jobs, doc_int(s->job[k]));
     *out = json_pack("{s:s,s:s,s:o,s:o,s:i,s:i,s:o,s:o,s:o,s:o}", "source", s->regime.standing ? "audit" : "verify",
                      "split", s->regime.standing ? "validation" : "test", "jobs", jobs, "training",
                      regime_doc(&s->regime), "n", s->n, "failed", s->failed, "groups", groups_doc(s), "seconds",
                      seeds ? json_real(seconds / seeds) : json_null(), "predictors", predictors, "pairs", pairs_doc(s));
     if (s->n)
         json_object_set_new(*out, "best", json_pack("{s:s,s:f}", "arch", s->v[best].arch, "accuracy", s->v[best].sum / s->v[best].seeds));
-    free(buf);
-    free(m.of);
     return rc;
 }
 
@@ -354,7 +310,7 @@ static int whole_doc(struct audit *a, json_t **out)
     }
     if (rc < 0) {
         json_decref(samples);
-        return err_set(a->e, ERR_NOMEM, "audit");
+        return rc;
     }
     *out = json_pack("{s:{s:I,s:s,s:s},s:o,s:i,s:I,s:o,s:o,s:o}", "job", "id", (json_int_t)a->row->id, "name", a->row->name, "state",
                      job_state_name(a->row->state), "seed", doc_seed(a->seed), "resamples", STATS_RESAMPLES, "scored", (json_int_t)a->scored,

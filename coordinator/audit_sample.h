@@ -5,6 +5,8 @@
 
 #include "coordinator/store/store.h"
 
+#include "common/predictors.h"
+
 #define AUDIT_MAX_COLS 48 /* columns beyond these are left out */
 #define AUDIT_MAX_JOBS 64 /* verify jobs that one sample names */
 
@@ -32,7 +34,7 @@ struct audit_sample {
     struct audit_pair *v;           /* owned; in order of arrival, by hash during the join, by trial after it */
     int      n, cap, failed;
     int      n_cols;
-    char     col[AUDIT_MAX_COLS][48];
+    char     col[AUDIT_MAX_COLS][PREDICTOR_NAME_MAX];
     bool     nomem;
 };
 

@@ -62,12 +62,15 @@ static int fuse(struct rows *k, struct errbuf *e)
 {
     const size_t n = k->n;
     double *columns = malloc((n * (size_t)k->by->n + 1) * sizeof *columns), *fused = malloc((n + 1) * sizeof *fused);
+    bool higher[SCORE_COLUMNS];
     int rc = columns && fused ? 0 : err_set(e, ERR_NOMEM, "ranking %zu trials", n);
+    for (int c = 0; c < k->by->n; c++)
+        higher[c] = score_columns[k->by->column[c]].higher;
     for (size_t i = 0; rc == 0 && i < n; i++)
         for (int c = 0; c < k->by->n; c++)
             columns[(size_t)c * n + i] = k->value[i * SCORE_COLUMNS + (size_t)c];
     if (rc == 0)
-        rc = score_fuse(k->by->column, k->by->n, n, columns, fused, e);
+        rc = score_fuse(higher, k->by->n, n, columns, fused, e);
     for (size_t i = 0; rc == 0 && i < n; i++)
         k->v[i].value = fused[i];
     free(columns);

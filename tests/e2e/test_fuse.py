@@ -72,3 +72,8 @@ def test_verify_takes_the_best_by_the_fused_score(searched, submit):
     d.wait_end(check)
     top = [t for t in d.trials(check) if t["group"] == "top"]
     assert {t["arch"]: t["proxy"] for t in top} == {t["arch"]: t["by_value"] for t in best}
+    pairs = cli_json(d, "audit", job)["samples"][0]["pairs"]
+    want = fused([t for t in d.trials(job) if t["state"] == "scored"])
+    assert len(pairs) == 4
+    for p in pairs:
+        assert p["values"]["fused"] == pytest.approx(want[p["trial"]], abs=1e-12), "among all that the search scored"

@@ -36,10 +36,10 @@ static void values_come_from_their_fields(void **state)
 static void fusion_by_hand(void **state)
 {
     (void)state;
-    const int column[] = { COLUMN_SCORE, COLUMN_LOSS_SUM };
+    const bool higher[] = { true, false };
     const double v[] = { 3, 1, 2, 2, 5, 6, 4, 7 }, want[] = { log(3. / 4), log(1. / 4) + log(2. / 4), log(2.5 / 4), log(2.5 / 4) + log(1. / 4) };
     double out[4];
-    assert_int_equal(score_fuse(column, 2, 4, v, out, NULL), 0);
+    assert_int_equal(score_fuse(higher, 2, 4, v, out, NULL), 0);
     for (int i = 0; i < 4; i++)
         assert_true(fabs(out[i] - want[i]) < 1e-15);
 }
@@ -47,10 +47,10 @@ static void fusion_by_hand(void **state)
 static void what_is_not_known_ranks_last_and_together(void **state)
 {
     (void)state;
-    const int column[] = { COLUMN_ZERO_COST + ZC_NASWOT };
+    const bool higher[] = { true };
     const double v[] = { NAN, -5, NAN, 1 };
     double out[4];
-    assert_int_equal(score_fuse(column, 1, 4, v, out, NULL), 0);
+    assert_int_equal(score_fuse(higher, 1, 4, v, out, NULL), 0);
     assert_true(out[0] == out[2] && fabs(out[0] - log(1.5 / 4)) < 1e-15 && out[1] > out[0] && out[3] == 0);
 }
 
@@ -59,7 +59,7 @@ static void fusion_sees_ranks_alone(void **state)
 {
     (void)state;
     enum { N = 200 };
-    const int column[] = { COLUMN_SCORE, COLUMN_PARAMS };
+    const bool higher[] = { true, true };
     double v[2 * N], warped[2 * N], back[2 * N], a[N], b[N], c[N];
     struct rng r;
     rng_init(&r, 8, RNG_TEST, 0);
@@ -68,13 +68,13 @@ static void fusion_sees_ranks_alone(void **state)
         warped[i] = exp(v[i] / 9) - 4;
         back[i / N * N + N - 1 - i % N] = v[i];
     }
-    assert_int_equal(score_fuse(column, 2, N, v, a, NULL), 0);
-    assert_int_equal(score_fuse(column, 2, N, warped, b, NULL), 0);
-    assert_int_equal(score_fuse(column, 2, N, back, c, NULL), 0);
+    assert_int_equal(score_fuse(higher, 2, N, v, a, NULL), 0);
+    assert_int_equal(score_fuse(higher, 2, N, warped, b, NULL), 0);
+    assert_int_equal(score_fuse(higher, 2, N, back, c, NULL), 0);
     assert_memory_equal(a, b, sizeof a);
     for (int i = 0; i < N; i++)
         assert_true(a[i] == c[N - 1 - i]);
-    assert_int_equal(score_fuse(column, 2, 0, v, a, NULL), 0);
+    assert_int_equal(score_fuse(higher, 2, 0, v, a, NULL), 0);
 }
 
 int main(void)
