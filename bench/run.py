@@ -94,7 +94,8 @@ class Server:
 
 
 def alternate(commands, threads, runs, cap, limit, notes):
-    """{impl: command} -> {impl: the process's own JSON, with all seconds}. At least two rounds, then until `runs` or `cap` seconds."""
+    """{impl: command} -> {impl: the process's own JSON, with all seconds}. At least two rounds, then until `runs` or `cap` seconds; one run of
+    whoever takes more than half of these."""
     servers, seconds, results = {}, {}, {}
     for impl, command in commands.items():
         try:
@@ -107,6 +108,8 @@ def alternate(commands, threads, runs, cap, limit, notes):
         if i >= 2 and time.monotonic() - start > cap:
             break
         for impl in list(servers):
+            if seconds[impl] and seconds[impl][0] > cap / 2:
+                continue  # one run says enough of who is that slow; more would leave no time for the others
             try:
                 seconds[impl].append(servers[impl].once())
             except Gone as why:
@@ -180,8 +183,8 @@ def tune(a, have, notes):
                     if v in tried or (a.quick and tried):
                         continue
                     start = time.monotonic()
-                    try:  # whoever takes three times as long as the fastest so far, compilation and all, with a minute's grace, is out
-                        said = once(command_of(impl, have, w, what, max(a.threads), v, a.T or 4, 2), max(a.threads), min(a.limit, 3 * fastest + 60))
+                    try:  # whoever takes twice as long as the fastest so far, compilation and all, with half a minute's grace, is out
+                        said = once(command_of(impl, have, w, what, max(a.threads), v, a.T or 4, 2), max(a.threads), min(a.limit, 2 * fastest + 30))
                         agree(said["value"], mine.setdefault(f"value {w} {what} {a.T or 4}", said["value"]))
                         tried[v] = said["median_s"]
                         fastest = min(fastest, time.monotonic() - start)
