@@ -202,8 +202,14 @@ static int build(const struct space *s, const char *text, const struct arch_fram
 
 void sf_attach(struct sf *f)
 {
-    f->space = (struct space){ .name = f->name, .about = f->about, .size = 1, .ctx = f, .random = random_arch, .mutate = mutate,
+    snprintf(f->id, sizeof f->id, "%s@%.*s", f->name, SPACE_FILE_ID_HASH, f->hash);
+    f->space = (struct space){ .name = f->id, .hash = f->hash, .about = f->about, .size = 1, .ctx = f, .random = random_arch, .mutate = mutate,
                                .crossover = crossover, .neighbours = neighbours, .canon = canon, .build = build };
     for (int i = 0; i < f->n_vars; i++)
         f->space.size *= f->var[i].n;
+}
+
+const char *space_file_name(const struct space *s)
+{
+    return ((const struct sf *)s->ctx)->name;
 }

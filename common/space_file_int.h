@@ -2,6 +2,7 @@
 #ifndef DIDACT_SPACE_FILE_INT_H
 #define DIDACT_SPACE_FILE_INT_H
 
+#include "common/blob.h"
 #include "common/space_file.h"
 
 #define SF_MAX_SLOTS  16
@@ -54,7 +55,8 @@ struct sf_slot {
 };
 struct sf {
     struct space   space;         /* ctx points at this struct */
-    char           name[64], about[128];
+    char           name[SPACE_FILE_NAME + 1], id[SPACE_FILE_NAME + SPACE_FILE_ID_HASH + 2], about[128];
+    hash_str       hash;
     int            n_slots, n_vars, top[SF_TOP_COUNT];
     struct sf_slot slot[SF_MAX_SLOTS];
     struct sf_var  var[SF_MAX_VARS]; /* norm, act, each slot's in turn, head: a condition names earlier ones */

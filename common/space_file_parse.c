@@ -252,8 +252,10 @@ static void read_space(const struct reader *r)
     }
     known_keys(r, root, known, sizeof known / sizeof *known, "a space");
     size_t n = strlen(name->text);
-    if (!n || n >= sizeof f->name || strspn(name->text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != n || space_find(name->text))
-        problem(r->p, name->line, "'name' must be 1 to 63 letters, digits, '.', '_', '-', and not that of a built-in space");
+    if (!n || n >= sizeof f->name || !isalnum((unsigned char)*name->text) || strspn(name->text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != n ||
+        space_find(name->text) || space_is_path(name->text))
+        problem(r->p, name->line, "'name' must be 1 to %d letters, digits, '.', '_', '-', begin with a letter or digit, and be neither a built-in"
+                " space nor end in .yaml", SPACE_FILE_NAME);
     snprintf(f->name, sizeof f->name, "%s", name->text);
     snprintf(f->about, sizeof f->about, "%s", about && about->kind == J_SCALAR ? about->text : "a space from a file");
     for (int k = 0; k < SF_HEAD; k++)
@@ -279,6 +281,7 @@ int space_file_parse(const char *yaml, size_t len, const char *file, struct spac
         free(f);
         return rc;
     }
+    hash_bytes(yaml, len, f->hash);
     read_space(&(struct reader){ f, &t, &p });
     jtree_fini(&t);
     rc = problems_result(&p, e);
