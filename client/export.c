@@ -1,5 +1,6 @@
 /* export.c - one trial, or all of them, as a file that other programs read, or drawn. A row of `formats` is a format. Weights exist where real training kept them:
  * in verify jobs. A search trial's few steps on a curriculum leave none behind, and the message says what to do. */
+#include "client/spaces.h"
 #include "client/graph.h"
 #include "client/onnx.h"
 #include "client/torch.h"
@@ -7,7 +8,6 @@
 
 #include "common/fsio.h"
 #include "common/safetensors.h"
-#include "common/space.h"
 #include "common/zero_cost.h"
 
 #include <errno.h>
@@ -59,20 +59,20 @@ static void trial_title(const char *job, const json_t *trial, char *out, size_t 
 /* The network of a trial: its architecture on the images of its job's dataset, in the size that the job says. */
 int trial_net(struct conn *conn, const char *job, const json_t *trial, struct net *out, struct errbuf *e)
 {
-    const char *space_name = doc_str(trial, "space"), *arch = doc_str(trial, "arch");
-    const struct space *space = space_find(space_name);
+    const char *arch = doc_str(trial, "arch");
+    const struct space *space;
     struct job_spec *spec;
     struct dataset_facts d;
     json_t *doc;
     if (!*arch)
         return err_set(e, ERR_INPUT, "trial %.0f of job %s is no network (a teach job trains a teacher)", doc_num(trial, "trial"), job);
-    if (!space)
-        return err_set(e, ERR_NOTFOUND, "this didact does not know the search space '%s'", space_name);
     int rc = conn_query(conn, &doc, e, "jobs/%s", job);
     if (rc < 0)
         return rc;
     spec = malloc(sizeof *spec);
-    rc = spec ? job_from_json(spec, json_object_get(doc, "spec"), e) : err_set(e, ERR_NOMEM, "out of memory");
+    rc = space_need(conn, doc_str(trial, "space"), doc_str(doc, "space_hash"), &space, e);
+    if (rc == 0)
+        rc = spec ? job_from_json(spec, json_object_get(doc, "spec"), e) : err_set(e, ERR_NOMEM, "out of memory");
     if (rc == 0 && (rc = dataset_facts(conn, doc_str(doc, "dataset_hash"), &d, e)) == 0)
         rc = space_build(space, arch, d.c, d.h, d.w, d.n_classes, job_proxy(spec), out, e);
     free(spec);

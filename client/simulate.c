@@ -1,6 +1,6 @@
 /* simulate.c - a searcher on recorded scores, before anyone pays for trials: a CSV table, or the scores of a search job. The
  * searchers are those of the coordinator (common/search). */
-#include "client/verbs.h"
+#include "client/spaces.h"
 
 #include "common/search/simulate.h"
 
@@ -35,6 +35,7 @@ static int from_job(struct sim *m, const char *job)
 {
     enum { PAGE = 500 };
     struct conn *conn;
+    const struct space *space;
     json_t *doc, *t;
     size_t i, got = PAGE;
     int rc = cli_conn(m->c, &conn);
@@ -45,9 +46,11 @@ static int from_job(struct sim *m, const char *job)
     else
         rc = job_from_json(m->spec, json_object_get(doc, "spec"), m->c->e);
     json_decref(doc);
+    if (rc == 0)
+        rc = space_need(conn, m->spec->space, m->spec->space_hash, &space, m->c->e);
     if (rc < 0)
         return rc;
-    records_init(&m->records, space_find(m->spec->space));
+    records_init(&m->records, space);
     for (long long at = 0; rc == 0 && got == PAGE; at += PAGE) {
         if ((rc = conn_query(conn, &doc, m->c->e, "jobs/%s/trials?state=scored&offset=%lld&limit=%d", job, at, PAGE)) < 0)
             return rc;
@@ -91,13 +94,14 @@ static int load(struct sim *m)
     int rc;
     job_defaults(m->spec, JOB_SEARCH);
     if (access(from, F_OK) == 0) {
-        if (!space_find(space))
-            return err_set(c->e, ERR_NOTFOUND, "there is no space '%s'; didact space list names them", space);
-        snprintf(m->spec->space, sizeof m->spec->space, "%s", space);
+        const struct space *s;
+        if ((rc = space_named(c, space, &s)) < 0)
+            return rc;
+        snprintf(m->spec->space, sizeof m->spec->space, "%s", s->name);
         snprintf(m->spec->searcher.name, sizeof m->spec->searcher.name, "evolution");
         m->spec->window = 1;
         m->spec->trials = 300;
-        records_init(&m->records, space_find(space));
+        records_init(&m->records, s);
         rc = records_read(&m->records, from, &cols, c->e);
     } else {
         rc = from_job(m, from);

@@ -1,7 +1,7 @@
 /* submit.c - hand in a job: a file, or one written from flags. A row of `keys` says which flag is which key of the job file; the
  * coordinator checks the text, so that files and flags are judged by the same rules. */
+#include "client/spaces.h"
 #include "client/submit.h"
-#include "client/verbs.h"
 
 #include "common/fsio.h"
 
@@ -207,10 +207,20 @@ static void show_dry(const json_t *doc)
         printf("time, on the workers that are there: about %s\n", fmt_seconds(s, doc_num(estimate, "seconds")));
 }
 
-static int hand_in(struct cli *c, const char *yaml, const char *file)
+/* The job is in, and has its spaces by content: their names are for later jobs. */
+static void name_spaces(struct conn *conn, const struct spaces_taken *t)
+{
+    struct errbuf e = { 0 };
+    if (spaces_name(conn, t, &e) < 0)
+        fprintf(stderr, "the job is in, but its space has no name for other jobs: %s\n", e.text);
+}
+
+/* path: where the text lies, NULL: nowhere. */
+static int hand_in(struct cli *c, const char *yaml, const char *file, const char *path)
 {
     struct conn *conn;
-    const char *set[CLI_MAX_GIVEN];
+    const char *set[CLI_MAX_GIVEN + 1];
+    struct spaces_taken *taken = malloc(sizeof *taken);
     name_str id = "";
     json_t *doc;
     int n_set = 0, rc = cli_conn(c, &conn);
@@ -218,7 +228,16 @@ static int hand_in(struct cli *c, const char *yaml, const char *file)
     for (int i = 0; i < c->n_given; i++)
         if (strcmp(c->given[i].flag->name, "set") == 0)
             set[n_set++] = c->given[i].value;
-    if (rc < 0 || (rc = conn_submit(conn, yaml, file, n_set, set, dry, &doc, NULL, c->e)) < 0)
+    if (rc == 0)
+        rc = taken ? spaces_take(conn, yaml, path, n_set, set, taken, c->e) : err_set(c->e, ERR_NOMEM, "out of memory");
+    for (int i = 0; rc == 0 && i < taken->n_set; i++)
+        set[n_set++] = taken->set[i];
+    if (rc == 0)
+        rc = conn_submit(conn, yaml, file, n_set, set, dry, &doc, NULL, c->e);
+    if (rc == 0 && !dry)
+        name_spaces(conn, taken);
+    free(taken);
+    if (rc < 0)
         return rc;
     id_of(doc, id);
     if (c->json && !cli_has(c, "follow")) {
@@ -260,7 +279,8 @@ int verb_submit(struct cli *c)
     int rc = read_job(path, &yaml, c->e);
     if (rc < 0)
         return rc;
-    rc = hand_in(c, yaml, strcmp(path, "-") == 0 ? "stdin" : slash && slash[1] ? slash + 1 : path);
+    bool from_stdin = strcmp(path, "-") == 0;
+    rc = hand_in(c, yaml, from_stdin ? "stdin" : slash && slash[1] ? slash + 1 : path, from_stdin ? NULL : path);
     free(yaml);
     return rc;
 }
@@ -274,7 +294,7 @@ static int from_flags(struct cli *c, const char *kind)
     } else if (rc == 0) {
         char file[32];
         snprintf(file, sizeof file, "%s flags", kind);
-        rc = hand_in(c, yaml, file);
+        rc = hand_in(c, yaml, file, NULL);
     }
     free(yaml);
     return rc;

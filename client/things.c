@@ -1,14 +1,10 @@
-/* things.c - named, content-addressed things: datasets and curricula, imported, listed, shown; and search spaces. */
-#include "client/blocks.h"
+/* things.c - named, content-addressed things: datasets and curricula, imported, listed, shown. */
 #include "client/verbs.h"
 
 #include "common/curriculum.h"
 #include "common/dataset.h"
 #include "common/fsio.h"
 #include "common/net.h"
-#include "common/rng.h"
-#include "common/space.h"
-#include "common/space_file.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -34,7 +30,7 @@ static void on_upload(void *arg, uint64_t done, uint64_t total)
     fprintf(stderr, "\r%s: %s of %s\033[K", u->what, fmt_bytes(a, (double)done), fmt_bytes(b, (double)total));
 }
 
-static int upload(struct conn *conn, const char *path, const char *hash, const char *kind, const char *name, struct errbuf *e)
+int thing_upload(struct conn *conn, const char *path, const char *hash, const char *kind, const char *name, struct errbuf *e)
 {
     struct upload u = { .what = name };
     int rc = conn_put_file(conn, path, hash, kind, name, on_upload, &u, e);
@@ -74,7 +70,7 @@ int dataset_push(struct conn *conn, const char *source, const char *name, hash_s
     snprintf(path, sizeof path, "%s/dataset.safetensors", dir);
     rc = dataset_import(source, path, hash, e);
     if (rc == 0)
-        rc = upload(conn, path, hash, "dataset", name, e);
+        rc = thing_upload(conn, path, hash, "dataset", name, e);
     unlink(path);
     rmdir(dir);
     return rc;
@@ -88,7 +84,7 @@ int curriculum_push(struct conn *conn, const char *file, const char *name, hash_
         return rc;
     snprintf(hash, sizeof(hash_str), "%s", cur.hash);
     curriculum_fini(&cur);
-    return upload(conn, file, hash, "curriculum", name, e);
+    return thing_upload(conn, file, hash, "curriculum", name, e);
 }
 
 static int import_verb(struct cli *c, const char *kind, int (*push)(struct conn *, const char *, const char *, hash_str, struct errbuf *))
@@ -156,7 +152,7 @@ int verb_curriculum_list(struct cli *c) { return list_verb(c, "curricula"); }
 
 /* ---- one thing by name or hash ---- */
 
-static int resolve(struct conn *conn, const char *list, const char *name_or_hash, name_str name, hash_str hash, struct errbuf *e)
+int thing_find(struct conn *conn, const char *list, const char *name_or_hash, name_str name, hash_str hash, struct errbuf *e)
 {
     json_t *doc, *v;
     size_t i, len = strlen(name_or_hash);
@@ -179,8 +175,8 @@ static int resolve(struct conn *conn, const char *list, const char *name_or_hash
         snprintf(hash, sizeof(hash_str), "%s", name_or_hash);
         return 0;
     }
-    return rc < 0 ? err_set(e, ERR_NOTFOUND, "there is no %s '%s'", strcmp(list, "curricula") == 0 ? "curriculum" : "dataset",
-                            name_or_hash)
+    return rc < 0 ? err_set(e, ERR_NOTFOUND, "there is no %s '%s'", strcmp(list, "curricula") == 0 ? "curriculum" :
+                            strcmp(list, "spaces") == 0 ? "imported space" : "dataset", name_or_hash)
                   : 0;
 }
 
@@ -210,7 +206,7 @@ int dataset_facts(struct conn *conn, const char *name_or_hash, struct dataset_fa
     size_t len = 0;
     json_t  *head = NULL;
     *out = (struct dataset_facts){ 0 };
-    int rc = resolve(conn, "datasets", name_or_hash, out->name, out->hash, e);
+    int rc = thing_find(conn, "datasets", name_or_hash, out->name, out->hash, e);
     if (rc < 0 || (rc = conn_get_head(conn, out->hash, &bytes, &len, &out->bytes, e)) < 0)
         return rc;
     rc = parse_head(bytes, len, &head, e);
@@ -262,7 +258,7 @@ static int fetch_curriculum(struct conn *conn, const char *name_or_hash, name_st
 {
     char dir[512], path[600];
     hash_str hash;
-    int rc = resolve(conn, "curricula", name_or_hash, name, hash, e);
+    int rc = thing_find(conn, "curricula", name_or_hash, name, hash, e);
     if (rc < 0 || (rc = temp_path(dir, sizeof dir, e)) < 0)
         return rc;
     snprintf(path, sizeof path, "%s/curriculum.safetensors", dir);
@@ -319,16 +315,16 @@ int verb_curriculum_show(struct cli *c)
 }
 
 /* A named blob as a file. */
-static int export_file(struct cli *c, const char *list)
+int thing_export(struct cli *c, const char *list, const char *ending)
 {
     struct conn *conn;
     name_str name;
     hash_str hash;
     char path[FS_PATH_MAX];
     int rc = cli_conn(c, &conn);
-    if (rc < 0 || (rc = resolve(conn, list, c->arg[0], name, hash, c->e)) < 0)
+    if (rc < 0 || (rc = thing_find(conn, list, c->arg[0], name, hash, c->e)) < 0)
         return rc;
-    snprintf(path, sizeof path, "%s%s", cli_str(c, "output", name), cli_has(c, "output") ? "" : ".safetensors");
+    snprintf(path, sizeof path, "%s%s", cli_str(c, "output", name), cli_has(c, "output") ? "" : ending);
     if ((rc = conn_get_file(conn, hash, path, c->e)) < 0)
         return rc;
     if (c->json) {
@@ -341,152 +337,5 @@ static int export_file(struct cli *c, const char *list)
     return 0;
 }
 
-int verb_curriculum_export(struct cli *c) { return export_file(c, "curricula"); }
-int verb_dataset_export(struct cli *c) { return export_file(c, "datasets"); }
-
-/* ---- spaces: built in, so no coordinator is asked ---- */
-
-int verb_space_list(struct cli *c)
-{
-    static const struct table_col cols[] = { { "SPACE", false, false }, { "POINTS", true, false }, { "ABOUT", false, true } };
-    struct table t;
-    json_t *list = json_array();
-    table_init(&t, sizeof cols / sizeof cols[0], cols);
-    for (int i = 0; space_at(i); i++) {
-        const struct space *s = space_at(i);
-        json_array_append_new(list, json_pack("{s:s,s:s,s:f}", "name", s->name, "about", s->about, "size", s->size));
-        table_cell(&t, "%s", s->name);
-        s->size < 1e6 ? table_cell(&t, "%.0f", s->size) : table_cell(&t, "%.1e", s->size);
-        table_cell(&t, "%s", s->about);
-    }
-    json_t *doc = json_pack("{s:o}", "spaces", list);
-    if (c->json)
-        print_json(stdout, doc);
-    else
-        table_print(&t, stdout, print_width(stdout));
-    table_fini(&t);
-    json_decref(doc);
-    return 0;
-}
-
-/* What the flags say networks are built for. */
-static int frame_from(struct cli *c, struct arch_frame *f)
-{
-    const char *input = cli_str(c, "input", "1,28,28");
-    int64_t classes = 10, channels = 0, cells = 0, down = 0;
-    int used = 0, rc;
-    if ((rc = cli_int(c, "classes", 2, 65536, &classes)) < 0 || (rc = cli_int(c, "channels", 0, PROXY_MAX_CHANNELS, &channels)) < 0 ||
-        (rc = cli_int(c, "cells", 0, PROXY_MAX_CELLS, &cells)) < 0 || (rc = cli_int(c, "downsample", 0, PROXY_MAX_DOWNSAMPLE, &down)) < 0)
-        return rc;
-    if (sscanf(input, "%d,%d,%d%n", &f->c, &f->h, &f->w, &used) != 3 || input[used])
-        return err_set(c->e, ERR_USAGE, "--input is channels,height,width such as 1,28,28, not '%s'", input);
-    f->n_classes = (int)classes;
-    f->proxy = (struct proxy){ (int)channels, (int)cells, (int)down };
-    return 0;
-}
-
-static int build(const struct space *s, const char *text, const struct arch_frame *f, struct net *n, struct errbuf *e)
-{
-    int rc = space_build(s, text, f->c, f->h, f->w, f->n_classes, &f->proxy, n, e);
-    return rc < 0 ? err_wrap(e, rc, "%s", text) : 0;
-}
-
-static int sample(const struct space *s, struct rng *r, const struct arch_frame *f, struct table *t, json_t *list, struct errbuf *e)
-{
-    char text[ARCH_TEXT_MAX];
-    short_str a, b;
-    struct net n;
-    s->random(s, r, text);
-    int rc = build(s, text, f, &n, e);
-    if (rc < 0)
-        return rc;
-    table_cell(t, "%s", fmt_count(a, (double)n.param_count));
-    table_cell(t, "%s", fmt_count(b, (double)net_macs(&n)));
-    table_cell(t, "%s", text);
-    json_array_append_new(list, json_pack("{s:s,s:I,s:I}", "arch", text, "params", (json_int_t)n.param_count, "macs",
-                                          (json_int_t)net_macs(&n)));
-    net_fini(&n);
-    return 0;
-}
-
-/* The architecture of --arch, or the first sample, into the document: arch, arch_hash, blocks, edges. */
-static int draw(struct cli *c, const struct space *s, const struct arch_frame *f, json_t *doc)
-{
-    const char *arch = cli_str(c, "arch", NULL);
-    char text[ARCH_TEXT_MAX], hash[ARCH_HASH_LEN + 1];
-    struct net n;
-    int rc = s->canon(s, arch ? arch : doc_str(json_array_get(doc_get(doc, "samples"), 0), "arch"), text, c->e);
-    if (rc < 0)
-        return err_wrap(c->e, rc, "--arch");
-    if ((rc = build(s, text, f, &n, c->e)) < 0)
-        return rc;
-    arch_hash(s->name, text, hash);
-    json_object_set_new(doc, "arch", json_string(text));
-    json_object_set_new(doc, "arch_hash", json_string(hash));
-    json_object_set_new(doc, "blocks", blocks_json(&n));
-    json_object_set_new(doc, "edges", blocks_edges(s, text));
-    net_fini(&n);
-    return 0;
-}
-
-/* A built-in space by name, or one from a file: then *owned is freed by the caller. */
-static int find_space(const char *name, const struct space **out, struct space **owned, struct errbuf *e)
-{
-    char  *text = NULL;
-    size_t len = 0;
-    *owned = NULL;
-    if ((*out = space_find(name)))
-        return 0;
-    if (!strchr(name, '/') && !strchr(name, '.'))
-        return err_set(e, ERR_NOTFOUND, "there is no space '%s'; didact space list names them, and a file's name has a '.' or '/'", name);
-    int rc = fs_read_all(name, SPACE_FILE_MAX, &text, &len, e);
-    if (rc == 0)
-        rc = space_file_parse(text, len, name, owned, e);
-    free(text);
-    *out = *owned;
-    return rc;
-}
-
-static int show_space(struct cli *c, const struct space *s)
-{
-    static const struct table_col cols[] = { { "PARAMS", true, false }, { "MACS", true, false }, { "ARCHITECTURE", false, false } };
-    int64_t seed = 1, samples = 3;
-    struct arch_frame f;
-    int rc;
-    if ((rc = cli_int(c, "seed", 0, INT64_MAX, &seed)) < 0 || (rc = cli_int(c, "samples", 1, 1000, &samples)) < 0 ||
-        (rc = frame_from(c, &f)) < 0)
-        return rc;
-    struct rng r;
-    struct table t;
-    json_t *list = json_array();
-    rng_init(&r, (uint64_t)seed, RNG_SAMPLE, 0);
-    table_init(&t, sizeof cols / sizeof cols[0], cols);
-    for (int64_t i = 0; i < samples && rc == 0; i++)
-        rc = sample(s, &r, &f, &t, list, c->e);
-    json_t *doc = json_pack("{s:s,s:s,s:f,s:o}", "name", s->name, "about", s->about, "size", s->size, "samples", list);
-    if (rc == 0)
-        rc = draw(c, s, &f, doc);
-    if (rc == 0 && c->json) {
-        print_json(stdout, doc);
-    } else if (rc == 0) {
-        printf("%s: %s\n%.*g points; %lld drawn at random, for images [%d,%d,%d] and %d classes:\n", s->name, s->about,
-               s->size < 1e6 ? 6 : 4, s->size, (long long)samples, f.c, f.h, f.w, f.n_classes);
-        table_print(&t, stdout, 0);
-        printf("\n%s\n", doc_str(doc, "arch"));
-        blocks_print(stdout, doc_get(doc, "blocks"), doc_get(doc, "edges"));
-    }
-    table_fini(&t);
-    json_decref(doc);
-    return rc;
-}
-
-int verb_space_show(struct cli *c)
-{
-    const struct space *s;
-    struct space *owned;
-    int rc = find_space(c->arg[0], &s, &owned, c->e);
-    if (rc == 0)
-        rc = show_space(c, s);
-    space_file_free(owned);
-    return rc;
-}
+int verb_curriculum_export(struct cli *c) { return thing_export(c, "curricula", ".safetensors"); }
+int verb_dataset_export(struct cli *c) { return thing_export(c, "datasets", ".safetensors"); }

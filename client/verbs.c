@@ -53,7 +53,7 @@ const struct verb cli_verbs[] = {
     { "search", JOBS, "", 0, 0, "Search a space, scoring candidates on a curriculum",
       "didact search --dataset fashion-mnist --curriculum fm --space chain --trials 200 -f",
       F(NAMED, { "curriculum", 0, "NAME", "imported or taught curriculum, by name or hash", false },
-        { "space", 0, "NAME", "chain, nasbench201, nasnet; didact space list", false },
+        { "space", 0, "NAME", "built in or imported (didact space list), or the path of a space file", false },
         { "searcher", 0, "NAME", "random, evolution, local or nsga2", false }, { "population", 0, "N", "evolution: how many survive", false },
         { "sample", 0, "N", "evolution: tournament size", false }, { "trials", 0, "N", "candidates to score", false },
         { "audit", 0, "SHARE", "so much of the work, as 0.05, trains a sample of them for real", false },
@@ -130,7 +130,7 @@ const struct verb cli_verbs[] = {
         { "window", 0, "W", "results are seen W proposals later (default 1, or the job's)", false },
         { "within", 0, "X", "report the evaluations until the regret is at most X (default 0)", false },
         { "set", 0, "KEY=VALUE", "any key of a search job, as searcher.population=64", true },
-        { "space", 0, "NAME", "the file's space (default nasbench201)", false },
+        { "space", 0, "NAME", "the table's space (default nasbench201), or the path of a space file", false },
         { "arch", 0, "COLUMN", "the file's architectures (default arch)", false },
         { "score", 0, "COLUMN", "what the searcher sees (default score)", false },
         { "truth", 0, "COLUMN", "what its choice is judged by (default: the score)", false },
@@ -191,8 +191,12 @@ const struct verb cli_verbs[] = {
       "didact book export book.csv", NULL, verb_book_export },
     { "book import", THINGS, "FILE", 1, 1, "Add the rows of another score book; where both have a key, both must have the same numbers",
       "didact book import from-the-other-site.csv\ndidact book import scores.csv        what didact-worker score wrote", NULL, verb_book_import },
-    { "space list", THINGS, "", 0, 0, "List search spaces", "didact space list", NULL, verb_space_list },
-    { "space show", THINGS, "NAME|FILE", 1, 1, "Show a space, a few of its architectures, and one drawn",
+    { "space import", THINGS, "FILE [NAME]", 1, 2, "Import a search space of your own, a YAML file",
+      "didact space import share/spaces/small-images.yaml\n"
+      "didact search --space small-images --dataset fashion-mnist --curriculum fm32 -f",
+      F({ "name", 0, "NAME", "its name (default: the one in the file)", false }), verb_space_import },
+    { "space list", THINGS, "", 0, 0, "List search spaces, built in and imported", "didact space list", NULL, verb_space_list },
+    { "space show", THINGS, "NAME|FILE", 1, 1, "Show a space, built in, imported or from a file: a few of its architectures, and one drawn",
       "didact space show nasnet\n"
       "didact space show nasbench201 --input 3,32,32 --channels 16 --cells 5\n"
       "didact space show chain --arch 'bn relu | c16k5 max2 | s32k5x2 skip | gap'\n"
@@ -203,6 +207,8 @@ const struct verb cli_verbs[] = {
         { "channels", 0, "N", "first stage's channels (nasbench201, nasnet)", false }, { "cells", 0, "N", "cells a stage", false },
         { "downsample", 0, "N", "images averaged over so many pixels a side", false }, { "samples", 0, "N", "architectures drawn (default 3)", false },
         { "seed", 0, "N", "other ones", false }), verb_space_show },
+    { "space export", THINGS, "NAME", 1, 1, "Write an imported space as its YAML file", "didact space export small-images -o small-images.yaml",
+      F({ "output", 'o', "FILE", "where to (default: NAME.yaml)", false }), verb_space_export },
 
     { "workers", FLEET, "", 0, 0, "List workers and what they hold", "didact workers", NULL, verb_workers },
     { "status", FLEET, "", 0, 0, "The coordinator at a glance", "didact status\ndidact status --connect tcp://10.0.0.5:7707 --json",

@@ -87,7 +87,7 @@ int verb_workers(struct cli *c);
 int verb_status(struct cli *c);
 int verb_keygen(struct cli *c);
 
-/* things.c: datasets, curricula, spaces */
+/* things.c: datasets, curricula */
 int verb_dataset_import(struct cli *c);
 int verb_dataset_list(struct cli *c);
 int verb_dataset_show(struct cli *c);
@@ -96,8 +96,17 @@ int verb_curriculum_list(struct cli *c);
 int verb_curriculum_show(struct cli *c);
 int verb_curriculum_export(struct cli *c);
 int verb_dataset_export(struct cli *c);
+/* A file as a blob of this kind, named; progress on stderr where that is a terminal. */
+int thing_upload(struct conn *conn, const char *path, const char *hash, const char *kind, const char *name, struct errbuf *e);
+/* list: datasets, curricula or spaces. By name, or by the first 6 digits or more of the hash. */
+int thing_find(struct conn *conn, const char *list, const char *name_or_hash, name_str name, hash_str hash, struct errbuf *e);
+int thing_export(struct cli *c, const char *list, const char *ending); /* the named blob as a file */
+
+/* spaces.c */
+int verb_space_import(struct cli *c);
 int verb_space_list(struct cli *c);
 int verb_space_show(struct cli *c);
+int verb_space_export(struct cli *c);
 /* Convert `source`, upload it under `name`. hash is set. Progress on stderr where that is a terminal. */
 int dataset_push(struct conn *conn, const char *source, const char *name, hash_str hash, struct errbuf *e);
 int curriculum_push(struct conn *conn, const char *file, const char *name, hash_str hash, struct errbuf *e);

@@ -110,6 +110,7 @@ struct teach_cfg {
     bool     learn_labels;      /* soft labels y_t are learned too (start: one-hot) */
     int      n_mix;             /* distribution of learners: spaces and their weights */
     name_str mix_space[MAX_MIX];
+    hash_str mix_hash[MAX_MIX]; /* of those from a file: their content */
     double   mix_weight[MAX_MIX];
     uint64_t max_macs, max_params; /* drawn learners larger than this are drawn again */
     int      eval_every;        /* meta-steps between evaluations on fresh and on held-out architectures */
@@ -158,7 +159,8 @@ struct job_spec {
     name_str dataset;           /* a name or hash; the coordinator resolves it to dataset_hash at submission */
     name_str curriculum;
     hash_str dataset_hash, curriculum_hash;
-    name_str space;
+    name_str space;             /* built in, or imported: the name as written; from submission on the identity (space_file.h) */
+    hash_str space_hash;        /* of an imported space, from submission on: its content */
     int      priority;          /* higher first, -100 … 100, default 0 */
     int      window;            /* W: proposal i may depend on results up to i - W */
     int      parallel;          /* most leases at once; 0: no limit */
@@ -208,6 +210,7 @@ enum task_kind { TASK_SCORE, TASK_TRAIN, TASK_TEACH, TASK_KIND_COUNT };
 
 struct score_task {
     name_str space;
+    hash_str space_hash;        /* of a space from a file: its blob */
     char     arch[ARCH_TEXT_MAX];
     hash_str dataset, curriculum;
     struct fidelity fidelity;
@@ -217,6 +220,7 @@ struct score_task {
 
 struct train_task {             /* verify: real training of one architecture */
     name_str space;
+    hash_str space_hash;
     char     arch[ARCH_TEXT_MAX];
     hash_str dataset;
     double   epochs;

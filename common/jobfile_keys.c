@@ -2,6 +2,7 @@
  * adding a row (and the row in docs/job-file.md, which a test compares with this table). */
 #include "common/jobfile.h"
 #include "common/score_column.h"
+#include "common/space_file.h"
 #include "common/suggest.h"
 
 #include <assert.h>
@@ -28,7 +29,9 @@ static const struct job_key table[] = {
     { "dataset_hash", F_HASH, T | S | V, AT(dataset_hash), 0, 0, 0, 0, SAME(""), "filled in at submission: the dataset's content" },
     { "curriculum", F_REF, S, AT(curriculum), AT(curriculum_hash), 0, 0, 0, SAME(NULL), "what candidates are trained on: name or hash" },
     { "curriculum_hash", F_HASH, S, AT(curriculum_hash), 0, 0, 0, 0, SAME(""), "filled in at submission: the curriculum's content" },
-    { "space", F_SPACE, S | V, AT(space), 0, 0, 0, 0, SAME("chain"), "the search space; of `verify.arch`, in a verify job" },
+    { "space", F_SPACE, S | V, AT(space), AT(space_hash), 0, 0, 0, SAME("chain"),
+      "the search space: a built-in or imported one, or the path of a space file; of `verify.arch`, in a verify job" },
+    { "space_hash", F_HASH, S | V, AT(space_hash), 0, 0, 0, 0, SAME(""), "filled in at submission: the content of an imported space" },
     { "priority", F_INT, T | S | V, AT(priority), 0, 0, -100, 100, SAME("0"), "higher is served first" },
     { "window", F_INT, S, AT(window), 0, 0, 1, 4096, SAME("8"), "a proposal may depend on results up to so many back; at least the workers' slots keeps all busy" },
     { "parallel", F_INT, S | V, AT(parallel), 0, 0, 0, 100000, SAME("0"), "trials running at once, at most; 0: no limit" },
@@ -193,7 +196,7 @@ const char *job_key_type(const struct job_key *k)
     case F_NAME:     snprintf(buf, sizeof buf, "name"); break;
     case F_REF:      snprintf(buf, sizeof buf, "name or hash"); break;
     case F_HASH:     snprintf(buf, sizeof buf, "hash"); break;
-    case F_SPACE:    snprintf(buf, sizeof buf, "search space"); break;
+    case F_SPACE:    snprintf(buf, sizeof buf, "search space, by name, hash or path"); break;
     case F_SEARCHER: snprintf(buf, sizeof buf, "random, evolution, local or nsga2"); break;
     case F_CHEAP:    snprintf(buf, sizeof buf, "params or macs"); break;
     case F_TEACHER:  snprintf(buf, sizeof buf, "gtn, distilled or real"); break;
@@ -324,6 +327,14 @@ static bool is_hash(const char *s)
     return strlen(s) == HASH_HEX_LEN && strspn(s, "0123456789abcdef") == HASH_HEX_LEN;
 }
 
+static void read_hash(const struct reader *r, const struct jnode *v, char *out)
+{
+    if (v->kind == J_SCALAR && is_hash(v->text))
+        memcpy(out, v->text, HASH_HEX_LEN + 1);
+    else
+        problem(r->p, v->line, "'%s' must be %d lower-case hexadecimal digits", r->k->path, HASH_HEX_LEN);
+}
+
 /* A name, or a whole hash: then the name is its beginning. */
 static void read_ref(const struct reader *r, const struct jnode *v, char *name, char *hash)
 {
@@ -353,45 +364,64 @@ static int read_word(const struct reader *r, const struct jnode *v, const char *
     return -1;
 }
 
-static void read_space(const struct reader *r, const struct jnode *v, char *out)
+/* A built-in or imported space, an identity, a whole hash, or the path of a file: what there is, the coordinator knows. */
+static void read_space(const struct reader *r, const struct jnode *v, char *name, char *hash)
 {
-    const char *names[16];
-    int n = 0;
-    while (n < 16 && space_at(n)) {
-        names[n] = space_at(n)->name;
-        n++;
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@";
+    if (v->kind == J_SCALAR && is_hash(v->text)) {
+        memcpy(hash, v->text, HASH_HEX_LEN + 1);
+        memset(name, 0, sizeof(name_str)); /* equal specs are equal bytes */
+        snprintf(name, sizeof(name_str), "%.*s", SPACE_FILE_ID_HASH, v->text);
+        return;
     }
-    int i = read_word(r, v, names, n);
-    if (i >= 0)
-        snprintf(out, sizeof(name_str), "%s", names[i]);
+    if (v->kind != J_SCALAR) {
+        wrong(r, v);
+        return;
+    }
+    size_t n = strlen(v->text);
+    bool path = space_is_path(v->text);
+    if (n == 0 || n > NAME_MAX_LEN || (!path && (!isalnum((unsigned char)*v->text) || v->text[strspn(v->text, letters)]))) {
+        problem(r->p, v->line, "'%s' must be %s of 1 to %d characters, not '%.60s'", r->k->path, path ? "a path" : "the name or path of a space",
+                NAME_MAX_LEN, v->text);
+        return;
+    }
+    memset(name, 0, sizeof(name_str));
+    memcpy(name, v->text, n); /* a hash that is given beside it counts where it is the name's (coordinator/spaces.c) */
 }
 
 /* ---- lists ---- */
 
-/* One item {first: …, second: …}: the two values, NULL where absent; the first must be there. */
-static bool read_pair(const struct reader *r, const struct jnode *item, const char *first, const char *second, const struct jnode **a,
-                      const struct jnode **w)
+/* One item {first: …, second: …}: the values of its keys, NULL where absent; the first must be there. */
+static bool read_items(const struct reader *r, const struct jnode *item, const char *const *key, int n, const struct jnode **const *to)
 {
-    const char *known[] = { first, second };
     char near[96];
-    *a = *w = NULL;
+    for (int k = 0; k < n; k++)
+        *to[k] = NULL;
     if (item->kind != J_MAP) {
-        problem(r->p, item->line, "'%s': each item must be {%s: …, %s: …}", r->k->path, first, second);
+        problem(r->p, item->line, "'%s': each item must be {%s: …, %s: …}", r->k->path, key[0], key[1]);
         return false;
     }
     for (int i = item->first; i; i = r->t->node[i].next) {
-        const struct jnode  *m = &r->t->node[i];
-        const struct jnode **to = strcmp(m->key, first) == 0 ? a : strcmp(m->key, second) == 0 ? w : NULL;
-        if (!to || *to) {
-            problem(r->p, m->line, "'%s': %s key '%.40s'%s", r->k->path, to ? "repeated" : "unknown", m->key,
-                    to ? "" : suggest_text(near, sizeof near, m->key, known, 2));
+        const struct jnode *m = &r->t->node[i];
+        int k = 0;
+        while (k < n && strcmp(m->key, key[k]) != 0)
+            k++;
+        if (k == n || *to[k]) {
+            problem(r->p, m->line, "'%s': %s key '%.40s'%s", r->k->path, k < n ? "repeated" : "unknown", m->key,
+                    k < n ? "" : suggest_text(near, sizeof near, m->key, key, 2));
             return false;
         }
-        *to = m;
+        *to[k] = m;
     }
-    if (!*a)
-        problem(r->p, item->line, "'%s': an item has no '%s'", r->k->path, first);
-    return *a != NULL;
+    if (!*to[0])
+        problem(r->p, item->line, "'%s': an item has no '%s'", r->k->path, key[0]);
+    return *to[0] != NULL;
+}
+
+static bool read_pair(const struct reader *r, const struct jnode *item, const char *first, const char *second, const struct jnode **a,
+                      const struct jnode **w)
+{
+    return read_items(r, item, (const char *const[]){ first, second }, 2, (const struct jnode **const[]){ a, w });
 }
 
 /* The weight of an item of learners_mix or meta_at: above 0, 1 where not given. */
@@ -429,6 +459,20 @@ static bool read_objective(const struct reader *r, const struct jnode *item, str
     return true;
 }
 
+/* {space: …, weight: …}; at submission `hash` joins them. */
+static bool read_mix(const struct reader *r, const struct jnode *item, struct teach_cfg *t, int i)
+{
+    const struct job_key key = { .path = "teach.learners_mix: hash", .form = F_HASH };
+    const struct jnode *space, *weight, *hash;
+    if (!read_items(r, item, (const char *const[]){ "space", "weight", "hash" }, 3, (const struct jnode **const[]){ &space, &weight, &hash }) ||
+        !read_weight(r, weight, &t->mix_weight[i]))
+        return false;
+    read_space(r, space, t->mix_space[i], t->mix_hash[i]);
+    if (hash)
+        read_hash(&(struct reader){ &key, r->t, r->p }, hash, t->mix_hash[i]);
+    return t->mix_space[i][0] != 0;
+}
+
 static bool read_item(const struct reader *r, const struct jnode *v, struct job_spec *s, char *base, int i)
 {
     const struct jnode *a, *w;
@@ -445,10 +489,7 @@ static bool read_item(const struct reader *r, const struct jnode *v, struct job_
     case F_COLUMNS:
         return (((int *)base)[i] = read_column(r, v)) >= 0;
     case F_MIX:
-        if (!read_pair(r, v, "space", "weight", &a, &w) || !read_weight(r, w, &s->teach.mix_weight[i]))
-            return false;
-        read_space(r, a, s->teach.mix_space[i]);
-        return s->teach.mix_space[i][0] != 0;
+        return read_mix(r, v, &s->teach, i);
     case F_OBJECTIVES:
         return read_objective(r, v, &s->objective[i]);
     case F_META:
@@ -474,8 +515,10 @@ static void read_list(const struct reader *r, const struct jnode *v, struct job_
         wrong(r, v);
         return;
     }
-    if (r->k->form == F_MIX)
+    if (r->k->form == F_MIX) {
         memset(s->teach.mix_space, 0, sizeof s->teach.mix_space);
+        memset(s->teach.mix_hash, 0, sizeof s->teach.mix_hash);
+    }
     for (int i = v->first; i; i = r->t->node[i].next, n++) {
         if (n == r->k->cap) {
             problem(r->p, r->t->node[i].line, "'%s' has more than %d items", r->k->path, r->k->cap);
@@ -516,12 +559,9 @@ void job_key_read(const struct job_key *k, const struct jtree *t, const struct j
     case F_NAME: read_name(&r, v, at); break;
     case F_REF:  read_ref(&r, v, at, (char *)s + k->off_n); break;
     case F_HASH:
-        if (v->kind == J_SCALAR && is_hash(v->text))
-            memcpy(at, v->text, HASH_HEX_LEN + 1);
-        else
-            problem(p, v->line, "'%s' must be %d lower-case hexadecimal digits", k->path, HASH_HEX_LEN);
+        read_hash(&r, v, at);
         break;
-    case F_SPACE: read_space(&r, v, at); break;
+    case F_SPACE: read_space(&r, v, at, (char *)s + k->off_n); break;
     case F_SEARCHER:
         if ((word = read_word(&r, v, searchers, N_SEARCHERS)) >= 0)
             snprintf(at, sizeof(name_str), "%s", searchers[word]);
@@ -592,7 +632,11 @@ static json_t *list_json(const struct job_key *k, const struct job_spec *s)
         case F_REALS: v = json_real(((const double *)base)[i]); break;
         case F_ZERO_COST: v = json_string(zero_cost_table[((const int *)base)[i]].name); break;
         case F_COLUMNS: v = json_string(score_columns[((const int *)base)[i]].name); break;
-        case F_MIX:   v = json_pack("{s:s, s:f}", "space", s->teach.mix_space[i], "weight", s->teach.mix_weight[i]); break;
+        case F_MIX:
+            v = json_pack("{s:s, s:f}", "space", s->teach.mix_space[i], "weight", s->teach.mix_weight[i]);
+            if (s->teach.mix_hash[i][0] && json_object_set_new(v, "hash", json_string(s->teach.mix_hash[i])) < 0)
+                json_decref(v), v = NULL;
+            break;
         case F_OBJECTIVES:
             v = json_pack("{s:s, s:s}", "metric", metric_name(s->objective[i].metric), "goal", s->objective[i].max ? "max" : "min");
             break;

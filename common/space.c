@@ -1,4 +1,5 @@
 #include "common/space.h"
+#include "common/space_file.h"
 
 #include <sodium.h>
 #include <stdio.h>
@@ -18,7 +19,7 @@ const struct space *space_find(const char *name)
     for (int i = 0; i < N_SPACES; i++)
         if (strcmp(table[i]->name, name) == 0)
             return table[i];
-    return NULL;
+    return strchr(name, '@') ? space_file_find(name) : NULL;
 }
 
 /* ---- building ---- */

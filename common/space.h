@@ -41,7 +41,8 @@ struct arch_edge { const char *cell, *op; int from, to; };
 #define ARCH_MAX_EDGES 64
 
 struct space {
-    const char *name, *about;
+    const char *name, *about; /* of a space from a file: NAME@ and the first 16 digits of its hash, so that other content is another space */
+    const char *hash;      /* of a space from a file: of its content, BLAKE2b-256 in hex; NULL: built in */
     double      size; /* number of points, for people; an upper bound where equal ones are not known */
     bool        has_cells; /* the skeleton repeats cells: proxy.channels and proxy.cells apply */
     const void *ctx;  /* the functions' own; NULL for the built-in spaces */
@@ -65,8 +66,9 @@ struct space {
 
 extern const struct space space_chain, space_nasbench201, space_nasnet; /* one file each */
 
-const struct space *space_find(const char *name);      /* NULL: no such space */
-const struct space *space_at(int i);                   /* the table, NULL past its end */
+/* A built-in space, or one from a file that this process has registered (space_file.h); NULL: no such space. Any thread. */
+const struct space *space_find(const char *name);
+const struct space *space_at(int i);                   /* the built-in ones, NULL past the end */
 /* The network of `text` for images [c,h,w] and K classes; proxy NULL: the space's own skeleton. -ERR_INPUT where the proxy is out of
  * range or not for this space, else as build. On an error *out is empty. */
 int space_build(const struct space *s, const char *text, int c, int h, int w, int n_classes, const struct proxy *proxy,

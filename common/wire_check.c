@@ -142,6 +142,7 @@ static int check_score(const struct score_task *t, struct errbuf *e)
 {
     const struct fidelity *f = &t->fidelity;
     TRY(buf_ok("space", t->space, sizeof(name_str), false, false, e));
+    TRY(hash_ok("space_hash", t->space_hash, true, e));
     TRY(buf_ok("arch", t->arch, sizeof t->arch, false, false, e));
     TRY(hash_ok("dataset", t->dataset, false, e));
     TRY(hash_ok("curriculum", t->curriculum, false, e));
@@ -165,6 +166,7 @@ static int check_score(const struct score_task *t, struct errbuf *e)
 static int check_train(const struct train_task *t, struct errbuf *e)
 {
     TRY(buf_ok("space", t->space, sizeof(name_str), false, false, e));
+    TRY(hash_ok("space_hash", t->space_hash, true, e));
     TRY(buf_ok("arch", t->arch, sizeof t->arch, false, false, e));
     TRY(hash_ok("dataset", t->dataset, false, e));
     TRY(real_ok("epochs", t->epochs, 0, 1e6, e));

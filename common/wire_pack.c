@@ -159,6 +159,7 @@ static void pack_score(struct wire_pack *p, const struct score_task *t, Didact__
 {
     MAKE_OR_FAIL(p, s, Didact__ScoreTask, didact__score_task);
     s->space = STR(t->space);
+    s->space_hash = t->space_hash[0] ? STR(t->space_hash) : NULL;
     s->arch = STR(t->arch);
     s->dataset = STR(t->dataset);
     s->curriculum = STR(t->curriculum);
@@ -174,6 +175,7 @@ static void pack_train(struct wire_pack *p, const struct train_task *t, Didact__
 {
     MAKE_OR_FAIL(p, s, Didact__TrainTask, didact__train_task);
     s->space = STR(t->space);
+    s->space_hash = t->space_hash[0] ? STR(t->space_hash) : NULL;
     s->arch = STR(t->arch);
     s->dataset = STR(t->dataset);
     s->epochs = t->epochs;

@@ -126,6 +126,7 @@ static int unpack_score(const Didact__ScoreTask *s, struct score_task *t, struct
 {
     const Didact__Fidelity *f = s->fidelity;
     TRY(COPY(t->space, s->space));
+    TRY(COPY(t->space_hash, s->space_hash));
     TRY(COPY(t->arch, s->arch));
     TRY(COPY(t->dataset, s->dataset));
     TRY(COPY(t->curriculum, s->curriculum));
@@ -149,6 +150,7 @@ static int unpack_score(const Didact__ScoreTask *s, struct score_task *t, struct
 static int unpack_train(const Didact__TrainTask *s, struct train_task *t, struct errbuf *e)
 {
     TRY(COPY(t->space, s->space));
+    TRY(COPY(t->space_hash, s->space_hash));
     TRY(COPY(t->arch, s->arch));
     TRY(COPY(t->dataset, s->dataset));
     TRY(narrow("batch", s->batch, &t->batch, e));

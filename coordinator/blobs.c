@@ -1,4 +1,4 @@
-/* blobs.c - uploads and downloads of datasets, curricula, weights and checkpoints.
+/* blobs.c - uploads and downloads of datasets, curricula, search spaces, weights and checkpoints.
  * Upload: chunks in order; every answer says how much we have, so that an interrupted one goes on where it was, and two that
  * send the same content share one. The last chunk is answered after the file is checked, synced, renamed and its name saved.
  * Download: a chunk an answer. The first request for a blob in the life of this process has its content checked against its
@@ -264,20 +264,22 @@ static void on_named(struct store_op *op)
     free(n);
 }
 
-static const char *const kinds[] = { "dataset", "curriculum", "weights", "checkpoint" };
+static const char *const kinds[] = { "dataset", "curriculum", "space", "weights", "checkpoint" };
 
 /* What the jobs will need of it must be there before it gets a name. Headers only. */
-static int check_kind(struct coord *c, const char *kind, const char *hash, struct errbuf *e)
+static int check_kind(struct coord *c, const char *kind, const char *name, const char *hash, struct errbuf *e)
 {
     char path[4200];
     bool known = false;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         known |= strcmp(kinds[i], kind) == 0;
     if (!known)
-        return err_set(e, ERR_INPUT, "\"%s\" is no kind of blob; there are dataset, curriculum, weights and checkpoint", kind);
+        return err_set(e, ERR_INPUT, "\"%s\" is no kind of blob; there are dataset, curriculum, space, weights and checkpoint", kind);
     struct image_shape img;
     if (strcmp(kind, "dataset") == 0)
         return coord_image_shape(c, hash, &img, e);
+    if (strcmp(kind, "space") == 0)
+        return spaces_check(c, name, hash, e);
     if (strcmp(kind, "curriculum") != 0)
         return 0;
     blobs_path(c, hash, path, sizeof path);
@@ -302,7 +304,7 @@ static void register_name(struct coord *c, const struct waiter *w, const char *h
         ack(c, &w->to, hash, bytes, true);
         return;
     }
-    int rc = check_kind(c, w->kind, hash, &e);
+    int rc = check_kind(c, w->kind, w->name, hash, &e);
     struct store_op *op = rc == 0 ? store_op_new(OP_BLOB_NAME) : NULL;
     struct naming *n = op ? malloc(sizeof *n) : NULL;
     if (!n) {

@@ -59,12 +59,13 @@ int doc_book(struct coord *c, const struct query *q, json_t **out, struct errbuf
 /* ---- in ---- */
 
 /* Beside what reading checks: a row must be one that this coordinator could have written. */
-static int check_row(const struct book_row *b, struct errbuf *e)
+static int check_row(struct coord *c, const struct book_row *b, struct errbuf *e)
 {
-    const struct space *space = space_find(b->space);
+    const struct space *space = spaces_find(c, b->space);
     char text[ARCH_TEXT_MAX], hash[ARCH_HASH_LEN + 1];
     if (!space)
-        return err_set(e, ERR_INPUT, "space: there is no search space \"%.60s\" here", b->space);
+        return err_set(e, ERR_INPUT, "space: there is no search space \"%.63s\" here%s", b->space, strchr(b->space, '@') ?
+                       "; didact space export it on the other side, and import the file here" : "");
     int rc = space->canon(space, b->arch, text, e);
     if (rc < 0)
         return err_wrap(e, rc, "arch");
@@ -83,7 +84,7 @@ static int check_row(const struct book_row *b, struct errbuf *e)
     return 0;
 }
 
-int book_parse(char *csv, uint64_t first, struct book_row **out, size_t *n, struct errbuf *e)
+int book_parse(struct coord *coord, char *csv, uint64_t first, struct book_row **out, size_t *n, struct errbuf *e)
 {
     struct book_columns c;
     char *next = strchr(csv, '\n');
@@ -107,7 +108,7 @@ int book_parse(char *csv, uint64_t first, struct book_row **out, size_t *n, stru
         if (len && p[len - 1] == '\r')
             p[len - 1] = 0;
         if ((rc = book_read_row(&c, p, &b[*n], e)) == 0)
-            rc = check_row(&b[*n], e);
+            rc = check_row(coord, &b[*n], e);
         if (rc < 0)
             err_wrap(e, rc, "row %llu", (unsigned long long)(first + *n));
         ++*n;

@@ -78,6 +78,12 @@ void blobs_put(struct coord *c, const struct reply_to *to, const struct wire_msg
 bool blobs_has(struct coord *c, const char *hash, uint64_t *bytes);
 void blobs_path(struct coord *c, const char *hash, char *out, size_t cap);
 
+/* spaces.c: imported search spaces. */
+int  spaces_resolve(struct coord *c, name_str space, hash_str hash, struct errbuf *e); /* name, hash or identity to identity and hash; built in: hash "" */
+int  spaces_of_job(void *arg, const struct job_spec *spec, struct errbuf *e); /* afterwards space_find knows what the stored job names; any thread */
+const struct space *spaces_find(struct coord *c, const char *identity);      /* space_find, and imported ones are read; NULL: not here */
+int  spaces_check(struct coord *c, const char *name, const char *hash, struct errbuf *e); /* may this blob have this name? */
+
 /* submit.c: a job file made whole: parsed, names resolved, checked against the data. */
 struct submission { struct job_spec spec; struct trial_row *trials; size_t n_trials; struct json_t *dry; };
 int submit_prepare(struct coord *c, const struct wire_msg *m, struct submission *out, struct errbuf *e);
@@ -92,7 +98,7 @@ typedef void (*docs_done)(void *arg, int rc, struct json_t *doc, const struct er
 int docs_slow(struct coord *c, const char *path, docs_done done, void *arg, struct errbuf *e);
 
 /* book_doc.c. Rows of a CSV with its line of columns, each checked: *out is malloc'ed. Errors name the row, the first one's number being `first`. */
-int book_parse(char *csv, uint64_t first, struct book_row **out, size_t *n, struct errbuf *e);
+int book_parse(struct coord *c, char *csv, uint64_t first, struct book_row **out, size_t *n, struct errbuf *e);
 
 /* http.c */
 int  http_open(struct coord *c, struct errbuf *e);

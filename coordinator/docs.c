@@ -173,7 +173,7 @@ static double job_eta(struct coord *c, const struct job *j, double rate)
 
 static void job_names(json_t *d, const json_t *spec)
 {
-    static const char *const keys[] = { "dataset", "dataset_hash", "curriculum", "curriculum_hash", "space", "seed" };
+    static const char *const keys[] = { "dataset", "dataset_hash", "curriculum", "curriculum_hash", "space", "space_hash", "seed" };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         json_t *v = json_object_get(spec, keys[i]);
         bool none = !v || (json_is_string(v) && !*json_string_value(v));
@@ -609,5 +609,7 @@ int docs_get(struct coord *c, const char *path, json_t **out, struct errbuf *e)
         return blobs_doc(c, "dataset", "datasets", out, e);
     if (q.n_part == 1 && strcmp(p, "curricula") == 0)
         return blobs_doc(c, "curriculum", "curricula", out, e);
+    if (q.n_part == 1 && strcmp(p, "spaces") == 0)
+        return blobs_doc(c, "space", "spaces", out, e);
     return err_set(e, ERR_NOTFOUND, "there is no document \"%.80s\"; docs/api.md lists them", path);
 }

@@ -259,7 +259,7 @@ static void on_book_add(struct request *r)
     struct errbuf e = { 0 };
     struct store_op *op = store_op_new(OP_BOOK_ADD);
     struct pending *p = NULL;
-    int rc = op ? book_parse(r->m.book_add.csv, r->m.book_add.first_row, &op->book.row, &op->book.n, &e) : err_set(&e, ERR_NOMEM, "score book");
+    int rc = op ? book_parse(r->c, r->m.book_add.csv, r->m.book_add.first_row, &op->book.row, &op->book.n, &e) : err_set(&e, ERR_NOMEM, "score book");
     if (rc < 0)
         reply(r->c, &r->to, rc, &e, NULL);
     else if ((p = pend(r))) {

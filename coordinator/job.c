@@ -314,7 +314,9 @@ static bool on_trial_row(void *arg, const struct trial_row *row)
 
 int job_load(struct sched *s, struct job *j, struct errbuf *e)
 {
-    int rc = 0;
+    int rc = s->cfg.spaces ? s->cfg.spaces(s->cfg.arg, &j->spec, e) : 0;
+    if (rc < 0)
+        return rc;
     if (j->spec.kind == JOB_SEARCH) {
         rc = s->cfg.image_shape(s->cfg.arg, j->spec.dataset_hash, &j->img, e);
         if (rc == 0)

@@ -84,6 +84,7 @@ static void make_training(const struct trial *t, struct task *k)
     k->kind = TASK_TRAIN;
     k->timeout_s = a->timeout_s;
     memcpy(k->train.space, sp->space, sizeof k->train.space);
+    memcpy(k->train.space_hash, sp->space_hash, sizeof k->train.space_hash);
     memcpy(k->train.arch, t->row.arch, sizeof k->train.arch);
     memcpy(k->train.dataset, sp->dataset_hash, sizeof k->train.dataset);
     k->train.epochs = a->epochs;
@@ -114,6 +115,7 @@ static void make_task(const struct trial *t, struct task *k)
     case JOB_SEARCH:
         k->kind = TASK_SCORE;
         memcpy(k->score.space, sp->space, sizeof k->score.space);
+        memcpy(k->score.space_hash, sp->space_hash, sizeof k->score.space_hash);
         memcpy(k->score.arch, t->row.arch, sizeof k->score.arch);
         memcpy(k->score.dataset, sp->dataset_hash, sizeof k->score.dataset);
         memcpy(k->score.curriculum, t->row.group == GROUP_CONTROL ? sp->audit.control_curriculum_hash : sp->curriculum_hash,
@@ -126,6 +128,7 @@ static void make_task(const struct trial *t, struct task *k)
         const struct verify_cfg *v = &sp->verify;
         k->kind = TASK_TRAIN;
         memcpy(k->train.space, sp->space, sizeof k->train.space);
+        memcpy(k->train.space_hash, sp->space_hash, sizeof k->train.space_hash);
         memcpy(k->train.arch, t->row.arch, sizeof k->train.arch);
         memcpy(k->train.dataset, sp->dataset_hash, sizeof k->train.dataset);
         k->train.epochs = v->epochs;

@@ -235,7 +235,7 @@ static int open_all(struct coord *c, bool *loop_open, struct errbuf *e)
         return rc;
     struct sched_cfg cfg = { .store = c->store, .reader = c->reader, .heartbeat_ms = c->opts.heartbeat_ms, .lease_ms = c->opts.lease_ms,
                              .now_ms = sched_clock, .send_lease = session_send_lease, .image_shape = coord_image_shape,
-                             .job_data = coord_job_data, .arg = c };
+                             .spaces = spaces_of_job, .job_data = coord_job_data, .arg = c };
     rc = sched_open(&c->sched, &cfg, e);
     if (rc == 0)
         rc = open_router(c, e);

@@ -88,6 +88,8 @@ int doc_replay(struct coord *c, struct reader *reader, const struct job_row *row
     if (r.rc == 0)
         r.rc = job_from_json(spec, doc, e);
     if (r.rc == 0)
+        r.rc = spaces_of_job(c, spec, e);
+    if (r.rc == 0)
         r.rc = coord_image_shape(c, spec->dataset_hash, &img, e);
     if (r.rc == 0)
         r.rc = search_open(&r.search, spec, &img, e);

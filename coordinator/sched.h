@@ -120,6 +120,8 @@ struct sched_cfg {
     void (*send_lease)(void *arg, struct worker *w, const struct task *t);
     /* Shape of a dataset's images, by hash. */
     int (*image_shape)(void *arg, const char *hash, struct image_shape *out, struct errbuf *e);
+    /* After it space_find knows the imported spaces that the job names. NULL: it has none. */
+    int (*spaces)(void *arg, const struct job_spec *spec, struct errbuf *e);
     /* What the files of a search or verify job say. NULL: trials go to any worker, whatever they take. */
     int (*job_data)(void *arg, const struct job_spec *spec, struct job_data *out, struct errbuf *e);
     void *arg;

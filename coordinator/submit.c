@@ -363,6 +363,8 @@ static int prepare_search(struct coord *c, struct submission *sub, bool dry, str
     if (rc < 0)
         return rc;
     const struct space *sp = space_find(s->space);
+    if ((rc = sp ? space_proxy_check(sp, &s->fidelity.proxy, "fidelity", e) : 0) < 0)
+        return rc;
     if (dry && sp)
         json_object_set_new(sub->dry, "space_size", json_real(sp->size));
     return sample_search(c, s, &img, &data, dry ? ESTIMATE_SAMPLE : 1, dry ? sub->dry : NULL, e);
@@ -460,8 +462,11 @@ static int from_list(struct submission *sub, const struct image_shape *img, stru
         char text[ARCH_TEXT_MAX];
         rc = sp->canon(sp, sub->spec.verify.arch[i], text, e);
         if (rc < 0)
-            return err_wrap(e, rc, "verify.archs[%d]", i);
+            return err_wrap(e, rc, "verify.arch item %d", i + 1);
         snprintf(sub->spec.verify.arch[i], sizeof sub->spec.verify.arch[i], "%s", text);
+        for (int j = 0; j < i; j++) /* of an imported space the job file's own check could not know */
+            if (strcmp(sub->spec.verify.arch[j], text) == 0)
+                return err_set(e, ERR_INPUT, "verify.arch items %d and %d are the same network", j + 1, i + 1);
         rc = add_arch(sub, img, text, GROUP_LIST, NAN, e);
     }
     return rc;
@@ -523,6 +528,11 @@ static int searched_job(struct coord *c, struct job_spec *s, uint64_t *of, struc
         rc = rank_by_name(base, base->scores.n_fuse ? FUSED_NAME : score_columns[COLUMN_SCORE].name, by, e);
     if (rc == 0 && base) { /* what the file leaves out is as the search had it; the architectures are of its space */
         memcpy(s->space, base->space, sizeof s->space);
+        memcpy(s->space_hash, base->space_hash, sizeof s->space_hash);
+        if ((rc = spaces_of_job(c, base, e)) < 0)
+            err_wrap(e, rc, "verify.of");
+    }
+    if (rc == 0 && base) {
         if (!s->verify.proxy.channels)
             s->verify.proxy.channels = base->fidelity.proxy.channels;
         if (!s->verify.proxy.cells)
@@ -548,7 +558,10 @@ static int prepare_verify(struct coord *c, struct submission *sub, bool dry, str
     struct image_shape img;
     struct rank_by by;
     uint64_t of = 0;
-    int rc = s->verify.of[0] ? searched_job(c, s, &of, &by, e) : 0;
+    const struct space *sp;
+    int rc = s->verify.of[0] ? searched_job(c, s, &of, &by, e) : spaces_resolve(c, s->space, s->space_hash, e);
+    if (rc == 0 && !s->verify.of[0] && (sp = space_find(s->space)))
+        rc = space_proxy_check(sp, &s->verify.proxy, "verify", e);
     if (rc == 0 && !s->dataset_hash[0])
         rc = resolve(c, "dataset", s->dataset, s->dataset_hash, e);
     if (rc == 0)
@@ -585,8 +598,12 @@ static int prepare_teach(struct coord *c, struct submission *sub, bool dry, stru
     struct image_shape img;
     int rc = coord_image_shape(c, s->dataset_hash, &img, e);
     for (int i = 0; i < s->teach.n_mix && rc == 0; i++)
-        if (!space_find(s->teach.mix_space[i]))
-            rc = err_set(e, ERR_NOTFOUND, "teach.mix: there is no search space \"%s\"", s->teach.mix_space[i]);
+        if ((rc = spaces_resolve(c, s->teach.mix_space[i], s->teach.mix_hash[i], e)) < 0)
+            err_wrap(e, rc, "teach.learners_mix");
+    for (int i = 1; i < s->teach.n_mix && rc == 0; i++)
+        for (int j = 0; j < i; j++)
+            if (strcmp(s->teach.mix_space[i], s->teach.mix_space[j]) == 0)
+                rc = err_set(e, ERR_INPUT, "teach.learners_mix names %s twice", s->teach.mix_space[i]);
     if (rc == 0 && !(sub->trials = calloc(1, sizeof *sub->trials)))
         rc = err_set(e, ERR_NOMEM, "teach");
     if (rc < 0)
@@ -619,6 +636,8 @@ int submit_prepare(struct coord *c, const struct wire_msg *m, struct submission 
         return err_set(e, ERR_NOMEM, "job");
     if (s->kind != JOB_VERIFY)
         rc = resolve(c, "dataset", s->dataset, s->dataset_hash, e);
+    if (rc == 0 && s->kind == JOB_SEARCH)
+        rc = spaces_resolve(c, s->space, s->space_hash, e);
     if (rc == 0)
         rc = s->kind == JOB_SEARCH ? prepare_search(c, out, dry, e)
            : s->kind == JOB_VERIFY ? prepare_verify(c, out, dry, e) : prepare_teach(c, out, dry, e);

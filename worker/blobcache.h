@@ -12,7 +12,7 @@
 
 #include <uv.h>
 
-#define NEED_MAX 2
+#define NEED_MAX 16
 
 struct blobcache_io {
     /* Send a message; gives its seq a fresh number and writes it to m->seq. -ERR_UNREACHABLE where there is no session. */

@@ -5,6 +5,7 @@
 #include "common/space.h"
 #include "worker/case.h"
 #include "worker/plan_print.h"
+#include "worker/spaces.h"
 
 #include <getopt.h>
 #include <jansson.h>
@@ -18,7 +19,7 @@ static const char USAGE[] =
     "Print how a meta-step of this architecture would run: its ops in order with shapes and kernels, the bytes of the arena in use at\n"
     "each, what is held for the way back, kept for the tangent pass or recomputed, operations, and the memory it would take. Nothing is run.\n"
     "  --arch FILE         a network (JSON: image, classes, learner, as docs/networks.md says), or with --space an architecture's text\n"
-    "  --space NAME        its space: chain, nasbench201, nasnet\n"
+    "  --space NAME        its space: chain, nasbench201, nasnet, or the path of a space file\n"
     "  --image CxHxW       for --space: the images, default 1x28x28\n"
     "  --classes K         for --space: the classes, default 10\n"
     "  --batch N           images of an inner step, default the file's or 128\n"
@@ -43,16 +44,16 @@ static int fail(const struct errbuf *e, int rc)
 
 static int load_text(const struct options *o, struct gcase *c, struct errbuf *e)
 {
-    const struct space *space = space_find(o->space);
+    const struct space *space;
     char text[ARCH_TEXT_MAX], trailing;
     char   *raw = NULL;
     size_t  n = 0;
-    if (!space)
-        return err_set(e, ERR_INPUT, "--space: there is no space %s", o->space);
+    int rc = spaces_given(o->space, NULL, &space, e);
+    if (rc < 0)
+        return err_wrap(e, rc, "--space");
     if (sscanf(o->image, "%dx%dx%d%c", &c->c, &c->h, &c->w, &trailing) != 3)
         return err_set(e, ERR_USAGE, "--image: must be like 3x32x32");
-    int rc = fs_read_all(o->arch, ARCH_TEXT_MAX, &raw, &n, e);
-    if (rc < 0)
+    if ((rc = fs_read_all(o->arch, ARCH_TEXT_MAX, &raw, &n, e)) < 0)
         return rc;
     while (n > 0 && (raw[n - 1] == '\n' || raw[n - 1] == '\r' || raw[n - 1] == ' '))
         raw[--n] = 0;

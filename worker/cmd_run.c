@@ -10,6 +10,7 @@
 #include "common/fsio.h"
 #include "common/job.h"
 #include "worker/engine/engine.h"
+#include "worker/spaces.h"
 #include "worker/task.h"
 
 #include <errno.h>
@@ -33,7 +34,7 @@ static const char USAGE[] =
     "  --out DIR           where results, checkpoints and log.jsonl go; made if it is not there\n"
     "  --resume FILE       go on from a checkpoint (teach)\n"
     "  --arch TEXT         an architecture of the space (search, verify)\n"
-    "  --space NAME        its space, default the job's\n"
+    "  --space NAME        its space, default the job's; or the path of a space file\n"
     "  --set KEY=VALUE     change the job; may be repeated\n"
     "  --threads N         default: the number of processors\n"
     "  --mem MIB           refuse what would need more\n"
@@ -122,25 +123,41 @@ static int on_upload(void *arg, const char *file, const char *kind, hash_str has
 
 /* ---- the task ---- */
 
+/* Spaces of the mix that the job file names by their paths. */
+static int mix_given(const char *job, struct teach_cfg *c, struct errbuf *e)
+{
+    for (int i = 0; i < c->n_mix; i++) {
+        const struct space *s;
+        int rc = spaces_given(c->mix_space[i], job, &s, e);
+        if (rc < 0)
+            return err_wrap(e, rc, "teach.learners_mix");
+        snprintf(c->mix_space[i], sizeof c->mix_space[i], "%s", s->name);
+        snprintf(c->mix_hash[i], sizeof c->mix_hash[i], "%s", s->hash ? s->hash : "");
+    }
+    return 0;
+}
+
 static int make_task(const struct job_spec *s, struct runner *r, struct task *t, struct errbuf *e)
 {
     const struct options *o = r->o;
-    const char *space_name = o->space ? o->space : s->space;
+    const struct space *space = NULL;
     char arch[ARCH_TEXT_MAX] = "";
     *t = (struct task){ .attempt = 1 };
     if (s->kind != JOB_TEACH) {
-        const struct space *space = space_find(space_name);
         if (!o->arch)
             return err_set(e, ERR_USAGE, "--arch is needed for a %s job", job_kind_name(s->kind));
-        if (!space)
-            return err_set(e, ERR_INPUT, "space %s: there is no such space", space_name);
-        int rc = space->canon(space, o->arch, arch, e);
+        int rc = o->space ? spaces_given(o->space, NULL, &space, e) : spaces_given(s->space, o->job, &space, e);
         if (rc < 0)
+            return rc;
+        if ((rc = space->canon(space, o->arch, arch, e)) < 0)
             return err_wrap(e, rc, "--arch");
     }
     if (s->kind == JOB_TEACH) {
         t->kind = TASK_TEACH;
         t->teach.cfg = s->teach;
+        int rc = mix_given(o->job, &t->teach.cfg, e);
+        if (rc < 0)
+            return rc;
         t->teach.seed = s->seed;
         memcpy(t->teach.dataset, r->dataset, sizeof r->dataset);
         memcpy(t->teach.resume, r->resume, sizeof r->resume);
@@ -149,10 +166,11 @@ static int make_task(const struct job_spec *s, struct runner *r, struct task *t,
         if (!o->curriculum)
             return err_set(e, ERR_USAGE, "--curriculum is needed for a search job");
         char hex[ARCH_HASH_LEN + 1];
-        arch_hash(space_name, arch, hex);
+        arch_hash(space->name, arch, hex);
         t->kind = TASK_SCORE;
         memcpy(t->score.arch, arch, sizeof arch);
-        snprintf(t->score.space, sizeof t->score.space, "%s", space_name);
+        snprintf(t->score.space, sizeof t->score.space, "%s", space->name);
+        snprintf(t->score.space_hash, sizeof t->score.space_hash, "%s", space->hash ? space->hash : "");
         memcpy(t->score.dataset, r->dataset, sizeof r->dataset);
         memcpy(t->score.curriculum, r->curriculum, sizeof r->curriculum);
         t->score.fidelity = s->fidelity;
@@ -162,7 +180,8 @@ static int make_task(const struct job_spec *s, struct runner *r, struct task *t,
         t->kind = TASK_TRAIN;
         const struct verify_cfg *v = &s->verify;
         memcpy(t->train.arch, arch, sizeof arch);
-        snprintf(t->train.space, sizeof t->train.space, "%s", space_name);
+        snprintf(t->train.space, sizeof t->train.space, "%s", space->name);
+        snprintf(t->train.space_hash, sizeof t->train.space_hash, "%s", space->hash ? space->hash : "");
         memcpy(t->train.dataset, r->dataset, sizeof r->dataset);
         t->train.epochs = v->epochs;
         t->train.batch = v->batch;

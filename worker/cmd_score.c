@@ -11,6 +11,7 @@
 #include "worker/datacache.h"
 #include "worker/engine/engine.h"
 #include "worker/par.h"
+#include "worker/spaces.h"
 #include "worker/task.h"
 #include "worker/zerocost.h"
 
@@ -32,7 +33,7 @@ static const char USAGE[] =
     "  --out FILE          the CSV; rows that it has already are kept\n"
     "  --dataset FILE      the real images (a dataset file)\n"
     "  --curriculum FILE   train on it and take the accuracy; without it only --zero-cost\n"
-    "  --space NAME        the architectures' space (default chain)\n"
+    "  --space NAME        the architectures' space (default chain), or the path of a space file\n"
     "  --job JOB.yaml      a search job: its space, seed, fidelity and scores\n"
     "  --inits N           fidelity.inits\n"
     "  --zero-cost LIST    synflow,naswot,jacob_cov,zico,snip,grad_norm, or all\n"
@@ -46,10 +47,10 @@ static const char USAGE[] =
 #define TALK_EVERY_S 30.0
 
 struct options {
-    const char *archs, *out, *dataset, *curriculum, *job, *set[MAX_SET];
+    const char *archs, *out, *dataset, *curriculum, *job, *space, *set[MAX_SET];
     int   n_set, threads;
     bool  seconds;
-    char  space[NAME_MAX_LEN + 8], inits[40], zero_cost[256]; /* assignments, "" if not given */
+    char  inits[40], zero_cost[256]; /* assignments, "" if not given */
 };
 
 struct line {
@@ -108,6 +109,7 @@ static int by_training(struct scoring *s, const struct line *l, struct trial_res
         return err_set(e, ERR_NOMEM, "a task");
     t->kind = TASK_SCORE;
     snprintf(t->score.space, sizeof t->score.space, "%s", s->space->name);
+    snprintf(t->score.space_hash, sizeof t->score.space_hash, "%s", s->space->hash ? s->space->hash : "");
     snprintf(t->score.arch, sizeof t->score.arch, "%s", l->arch);
     memcpy(t->score.dataset, s->dataset, sizeof s->dataset);
     memcpy(t->score.curriculum, s->curriculum, sizeof s->curriculum);
@@ -367,12 +369,14 @@ static int open_out(struct scoring *s, struct errbuf *e)
 
 /* ---- the whole ---- */
 
-static int read_job(const struct options *o, struct job_spec *s, struct errbuf *e)
+static int read_job(const struct options *o, const struct space *space, struct job_spec *s, struct errbuf *e)
 {
     static const char plain[] = "kind: search\ndataset: here\ncurriculum: here\n";
-    const char *given[] = { o->space, o->inits, o->zero_cost };
-    char *text = NULL;
+    char space_set[NAME_MAX_LEN + 8] = "", *text = NULL;
+    const char *given[] = { space_set, o->inits, o->zero_cost };
     size_t len = 0;
+    if (space) /* before all else: what may be set depends on it */
+        snprintf(space_set, sizeof space_set, "space=%s", space->name);
     int rc = o->job ? fs_read_all(o->job, JOB_TEXT_MAX, &text, &len, e) : 0;
     if (rc == 0)
         rc = jobfile_parse(text ? text : plain, text ? len : strlen(plain), o->job ? o->job : "defaults", s, e);
@@ -394,8 +398,10 @@ static int open_inputs(struct scoring *s, struct errbuf *e)
     const struct options *o = s->o;
     struct fidelity *f = &s->spec->fidelity;
     const struct lessons *l = NULL;
-    int rc = datacache_data(o->dataset, &s->data, e);
-    if (rc < 0)
+    int rc = s->space ? 0 : spaces_given(s->spec->space, o->job, &s->space, e);
+    if (rc == 0)
+        rc = space_proxy_check(s->space, &f->proxy, "fidelity", e);
+    if (rc < 0 || (rc = datacache_data(o->dataset, &s->data, e)) < 0)
         return rc;
     memcpy(s->dataset, s->data->d.hash, sizeof s->dataset);
     if (!o->curriculum) {
@@ -408,14 +414,17 @@ static int open_inputs(struct scoring *s, struct errbuf *e)
         datacache_release(l);
     }
     book_fidelity(f, job_zero_cost(s->spec), s->fidelity);
-    s->space = space_find(s->spec->space);
-    return s->space ? 0 : err_set(e, ERR_INPUT, "space %s: there is no such space", s->spec->space);
+    return 0;
 }
 
 static int run(const struct options *o, struct errbuf *e)
 {
     struct scoring s = { .o = o, .lock = PTHREAD_MUTEX_INITIALIZER, .spec = malloc(sizeof *s.spec) };
-    int rc = s.spec ? read_job(o, s.spec, e) : err_set(e, ERR_NOMEM, "the job");
+    int rc = s.spec ? 0 : err_set(e, ERR_NOMEM, "the job");
+    if (rc == 0 && o->space)
+        rc = spaces_given(o->space, NULL, &s.space, e);
+    if (rc == 0)
+        rc = read_job(o, s.space, s.spec, e);
     clock_gettime(CLOCK_MONOTONIC, &s.begin);
     s.talked = s.begin;
     if (rc == 0 && (rc = open_inputs(&s, e)) == 0 && (rc = read_list(&s, e)) == 0 && (rc = open_out(&s, e)) == 0) {
@@ -471,7 +480,7 @@ static bool parse(int argc, char **argv, struct options *o)
         case 'o': o->out = optarg; break;
         case 'd': o->dataset = optarg; break;
         case 'c': o->curriculum = optarg; break;
-        case 's': snprintf(o->space, sizeof o->space, "space=%s", optarg); break;
+        case 's': o->space = optarg; break;
         case 'j': o->job = optarg; break;
         case 'i': snprintf(o->inits, sizeof o->inits, "fidelity.inits=%.20s", optarg); break;
         case 'z': zero_cost_assignment(optarg, o->zero_cost, sizeof o->zero_cost); break;

@@ -249,6 +249,8 @@ static void fail_here(struct leases *l, struct held *h, const char *detail)
     finished(l, ref, &r, rc == 0);
 }
 
+_Static_assert(TASK_MAX_BLOBS <= NEED_MAX, "all blobs of a task are asked for at once");
+
 static void begin(struct leases *l, struct held *h)
 {
     struct errbuf     e = { 0 };

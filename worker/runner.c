@@ -60,20 +60,26 @@ static int64_t now_ms(void)
 
 int task_blobs(const struct task *t, hash_str hash[TASK_MAX_BLOBS])
 {
-    const char *want[TASK_MAX_BLOBS] = { "", "" };
-    int         n = 0;
+    const char *want[TASK_MAX_BLOBS];
+    int         n_want = 0, n = 0;
     switch (t->kind) {
     case TASK_SCORE:
-        want[0] = t->score.dataset;
-        want[1] = t->score.curriculum;
+        want[n_want++] = t->score.dataset;
+        want[n_want++] = t->score.curriculum;
+        want[n_want++] = t->score.space_hash;
         break;
-    case TASK_TRAIN: want[0] = t->train.dataset; break;
+    case TASK_TRAIN:
+        want[n_want++] = t->train.dataset;
+        want[n_want++] = t->train.space_hash;
+        break;
     default:
-        want[0] = t->teach.dataset;
-        want[1] = t->teach.resume;
+        want[n_want++] = t->teach.dataset;
+        want[n_want++] = t->teach.resume;
+        for (int i = 0; i < t->teach.cfg.n_mix; i++)
+            want[n_want++] = t->teach.cfg.mix_hash[i];
         break;
     }
-    for (int i = 0; i < TASK_MAX_BLOBS; i++)
+    for (int i = 0; i < n_want; i++)
         if (want[i][0])
             memcpy(hash[n++], want[i], sizeof(hash_str));
     return n;

@@ -11,7 +11,7 @@
 
 #include <uv.h>
 
-#define TASK_MAX_BLOBS 2
+#define TASK_MAX_BLOBS (2 + MAX_MIX)
 
 /* A blob that a task names, and where it lies. */
 struct task_blob { hash_str hash; char path[4096]; };

@@ -9,6 +9,7 @@
 #include "worker/datacache.h"
 #include "worker/evaluate.h"
 #include "worker/mem.h"
+#include "worker/spaces.h"
 #include "worker/task.h"
 #include "worker/zerocost.h"
 
@@ -230,16 +231,15 @@ static const char *blob(const struct task_env *env, const char *hash)
 int task_score(const struct task *t, const struct task_env *env, struct trial_result *r, struct errbuf *e)
 {
     struct scorer s = { .task = &t->score, .env = env };
-    const struct space *space = space_find(t->score.space);
+    const struct space *space = NULL;
     const char *data = blob(env, t->score.dataset), *lessons = blob(env, t->score.curriculum);
     int rc;
     clock_gettime(CLOCK_MONOTONIC, &s.begin);
     eng_thread_init();
-    if (!space)
-        rc = err_set(e, ERR_INPUT, "space %s: there is no such space", t->score.space);
-    else if (!data || !lessons)
+    rc = spaces_of_task(env, t->score.space, t->score.space_hash, &space, e);
+    if (rc == 0 && (!data || !lessons))
         rc = err_set(e, ERR_INPUT, "the task names no %s", data ? "curriculum" : "dataset");
-    else if ((rc = datacache_data(data, &s.data, e)) == 0 && (rc = datacache_lessons(lessons, &s.lessons, e)) == 0 &&
+    if (rc == 0 && (rc = datacache_data(data, &s.data, e)) == 0 && (rc = datacache_lessons(lessons, &s.lessons, e)) == 0 &&
              (rc = check(&s, e)) == 0) {
         const struct dataset *d = &s.data->d;
         rc = space_build(space, t->score.arch, d->c, d->h, d->w, d->n_classes, &t->score.fidelity.proxy, &s.net, e);

@@ -3,6 +3,7 @@
  * Order inside a round: meta-step, evaluation when due, checkpoint when due. A checkpoint so taken holds everything, and a
  * job that goes on from it ends with the same curriculum, byte for byte, as one that was never stopped (unless
  * it ends by time). A meta-step is not interrupted: a cancelled task ends with a checkpoint after the one at work. */
+#include "worker/spaces.h"
 #include "worker/task.h"
 #include "worker/teacher.h"
 
@@ -174,6 +175,8 @@ int task_teach(const struct task *t, const struct task_env *env, struct trial_re
     clock_gettime(CLOCK_MONOTONIC, &g.begin);
     eng_thread_init();
     int rc = path ? datacache_data(path, &data, e) : err_set(e, ERR_INPUT, "the task names no dataset");
+    if (rc == 0)
+        rc = spaces_of_mix(env, &t->teach.cfg, e);
     if (rc == 0 && (rc = start(&g, data, e)) == 0 && (rc = teach(&g, e)) == 0)
         rc = finish(&g, r, e);
     if (g.t) {

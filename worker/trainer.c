@@ -6,6 +6,7 @@
  * once, after the last step, and nowhere else in Didact; not even here for an audit, whose result may end a search. */
 #include "worker/datacache.h"
 #include "worker/mem.h"
+#include "worker/spaces.h"
 #include "worker/task.h"
 
 #include "common/safetensors.h"
@@ -252,9 +253,17 @@ static int save_weights(struct trainer *s, const char *path, struct errbuf *e)
     snprintf(channels, sizeof channels, "%d", s->task->proxy.channels);
     snprintf(cells, sizeof cells, "%d", s->task->proxy.cells);
     const char *meta[] = { "format", "didact-weights-1", "space", s->task->space, "arch", s->task->arch, "dataset", s->data->d.hash,
-                           "channels", channels, "cells", cells }; /* the last two only where the skeleton is not the space's own */
-    int n_meta = (int)(sizeof meta / sizeof meta[0]) / 2;
-    rc = st_write(path, t, n_t, meta, s->task->proxy.channels || s->task->proxy.cells ? n_meta : n_meta - 2, e);
+                           NULL, NULL, NULL, NULL };
+    int n_meta = 4;
+    if (s->task->proxy.channels || s->task->proxy.cells) { /* where the skeleton is not the space's own */
+        const char *size[] = { "channels", channels, "cells", cells };
+        memcpy(&meta[2 * n_meta], size, sizeof size);
+        n_meta += 2;
+    } else if (*s->task->space_hash) { /* its networks state their own sizes */
+        meta[2 * n_meta] = "space_hash";
+        meta[2 * n_meta++ + 1] = s->task->space_hash;
+    }
+    rc = st_write(path, t, n_t, meta, n_meta, e);
 done:
     free(w);
     free(stats);
@@ -289,16 +298,15 @@ static int check(struct trainer *s, struct errbuf *e)
 int task_train(const struct task *t, const struct task_env *env, struct trial_result *r, struct errbuf *e)
 {
     struct trainer s = { .task = &t->train, .env = env };
-    const struct space *space = space_find(t->train.space);
+    const struct space *space = NULL;
     const char *path = env->blob_path(env->arg, t->train.dataset);
     int rc;
     clock_gettime(CLOCK_MONOTONIC, &s.begin);
     eng_thread_init();
-    if (!space)
-        rc = err_set(e, ERR_INPUT, "space %s: there is no such space", t->train.space);
-    else if (!path)
+    rc = spaces_of_task(env, t->train.space, t->train.space_hash, &space, e);
+    if (rc == 0 && !path)
         rc = err_set(e, ERR_INPUT, "the task names no dataset");
-    else if ((rc = datacache_data(path, &s.data, e)) == 0 && (rc = check(&s, e)) == 0) {
+    if (rc == 0 && (rc = datacache_data(path, &s.data, e)) == 0 && (rc = check(&s, e)) == 0) {
         const struct dataset *d = &s.data->d;
         rc = space_build(space, t->train.arch, d->c, d->h, d->w, d->n_classes, &t->train.proxy, &s.net, e);
         r->params = s.net.param_count;

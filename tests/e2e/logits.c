@@ -3,7 +3,7 @@
  * IMAGES holds 8-bit pixels [n,C,H,W]; OUT gets float32 logits [n,CLASSES], batch norms on their running statistics. */
 #include "common/fsio.h"
 #include "common/safetensors.h"
-#include "common/space.h"
+#include "common/space_file.h"
 #include "worker/engine/engine.h"
 
 #include <stdio.h>
@@ -78,13 +78,16 @@ static int run(struct job *j, const char *images, const char *out, struct errbuf
 
 int main(int argc, char **argv)
 {
-    if (argc != 8) {
-        fprintf(stderr, "usage: logits WEIGHTS IMAGES C H W CLASSES OUT\n");
+    if (argc != 8 && argc != 9) {
+        fprintf(stderr, "usage: logits WEIGHTS IMAGES C H W CLASSES OUT [SPACE.yaml]\n");
         return 64;
     }
+    const struct space *own;
     struct job j = { .c = atoi(argv[3]), .h = atoi(argv[4]), .wd = atoi(argv[5]), .K = atoi(argv[6]) };
     struct errbuf e = { 0 };
     int rc = eng_init(NULL, &e);
+    if (rc == 0 && argc == 9)
+        rc = space_file_load(argv[8], &own, &e);
     if (rc == 0 && (rc = st_open(&j.f, argv[1], &e)) == 0) {
         rc = run(&j, argv[2], argv[7], &e);
         eng_plan_free(j.plan);

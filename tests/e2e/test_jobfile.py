@@ -48,7 +48,6 @@ def refused(box, load):
     (("steps: 6", "step: 6"), ["step", "steps", "7"]),                               # unknown key, nearest known
     (("curriculum: smallcur", "curiculum: smallcur"), ["curiculum", "curriculum", "4"]),
     (("budget:", "buget:"), ["buget", "budget"]),
-    (("space: chain", "space: chian"), ["chian", "chain"]),
     (("kind: search", "kind: serach"), ["serach", "search"]),
     (("kind: search\n", ""), ["kind"]),
     (("fidelity:\n", "fidelity: fast\nx:\n"), ["fidelity"]),                         # a scalar where a map belongs
@@ -62,6 +61,17 @@ def test_a_wrong_job_file_is_refused_by_name(refused, wrong, names):
     said = refused(GOOD.replace(old, new))
     for name in names:
         assert name in said, said
+
+
+def test_an_unknown_space_is_refused_by_name(box, load):
+    """Spaces are imported: the coordinator knows which there are, as it does of datasets."""
+    d = load(box.coordinator())
+    file = box.dir / "job.yaml"
+    file.write_text(GOOD.replace("space: chain", "space: chian"))
+    for dry in ([], ["--dry-run"]):
+        said = cli(d, "submit", file, *dry, status=66).err
+        assert "\"chian\" (did you mean 'chain'?)" in said and "nasnet" in said
+    assert d.get("jobs")["total"] == 0
 
 
 def test_all_problems_are_said_at_once(refused):

@@ -201,7 +201,10 @@ static void mistakes_are_told_with_their_line(void **state)
         { SEARCH "constraints:\n  min_params: 200k\n  max_params: 100k\n",
           "line 6: 'constraints.min_params' is 200000 but 'constraints.max_params' is 100000: nothing can satisfy both" },
         { SEARCH "constraints: {min_macs: 2M, max_macs: 1M}\n", "nothing can satisfy both" },
-        { SEARCH "space: chian\n", "'space' must be one of chain, nasbench201, nasnet, not 'chian' (did you mean 'chain'?)" },
+        { SEARCH "space: a b\n", "line 4: 'space' must be the name or path of a space of 1 to 63 characters, not 'a b'" },
+        { SEARCH "space: ./a-path-of-seventy-characters/which-is-more-than-fits-into-a-name/x.yaml\n", "'space' must be a path of 1 to 63 characters" },
+        { SEARCH "space: [chain]\n", "'space' must be a search space, by name, hash or path, not a list" },
+        { SEARCH "space_hash: 12\n", "'space_hash' must be 64 lower-case hexadecimal digits" },
         { SEARCH "searcher: {name: evolutoin}\n", "did you mean 'evolution'?" },
         { SEARCH "searcher: {name: evolution, population: 4, sample: 5}\n", "'searcher.sample' is 5, more than the population of 4" },
         { SEARCH "teach: {steps: 3}\n", "line 4: 'teach' is not for a search job" },
@@ -231,7 +234,8 @@ static void mistakes_are_told_with_their_line(void **state)
         { TEACH "teach: {learners_mix: []}\n", "there would be no learners" },
         { TEACH "teach: {learners_mix: [{space: chain}, {space: chain}]}\n", "names chain twice" },
         { TEACH "teach: {learners_mix: [{space: chain, weight: 0}]}\n", "above 0" },
-        { TEACH "teach: {learners_mix: [{space: nasbench}]}\n", "must be one of chain, nasbench201, nasnet" },
+        { TEACH "teach: {learners_mix: [{weight: 1}]}\n", "'teach.learners_mix': an item has no 'space'" },
+        { TEACH "teach: {learners_mix: [{space: chain, wieght: 1}]}\n", "unknown key 'wieght' (did you mean 'weight'?)" },
         { TEACH "teach: {inner: {type: adamm}}\n", "'teach.inner.type' must be one of sgd, lars, nesterov, rmsprop, adam, not 'adamm'" },
         { TEACH "teach: {inner: {typ: sgd}}\n", "unknown key 'teach.inner.typ' (did you mean 'type'?)" },
         { TEACH "teach: {inner: sgd}\n", "'teach.inner' must be a group of keys" },
@@ -387,6 +391,10 @@ static void specs_survive_json(void **state)
     expect_round_trip(SEARCH "seed: 9007199254740993\nfidelity: {checkpoints: [3, 5], lr_scales: [0.1, 1, 0.3333333333333333]}\nbudget: {time: 1h}\n");
     expect_round_trip(TEACH "teach: {meta_at: [{step: 3, weight: 0.1}], lr: 0.123456789012345678, clip: 0, mu: 0.7}\n");
     expect_round_trip(VERIFY);
+    expect_round_trip(SEARCH "space: mine@0123456789abcdef\nspace_hash: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n");
+    expect_round_trip(SEARCH "space: ./my/space.yaml\n");
+    expect_round_trip(TEACH "teach: {learners_mix: [{space: chain, weight: 2}, {space: mine@0123456789abcdef, weight: 1, hash: "
+                      "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef}]}\n");
     expect_round_trip("kind: verify\ndataset: d\nspace: nasbench201\nverify:\n  arch:\n"
                       "    - '|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|'\n");
     expect_round_trip("kind: search\ncurriculum: c\ndataset: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n");

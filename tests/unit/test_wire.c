@@ -37,12 +37,12 @@ static struct wire_msg sample[N_SAMPLES];
 static void fill_tasks(void)
 {
     tasks[0] = (struct task){ .job = 4, .trial = 9, .attempt = 1, .timeout_s = 60, .kind = TASK_SCORE };
-    tasks[0].score = (struct score_task){ .space = "chain", .arch = "c16k3-gap", .dataset = H1, .curriculum = H2, .seed = ~0ull, .zero_cost = 1u << ZC_SYNFLOW | 1u << ZC_SNIP };
+    tasks[0].score = (struct score_task){ .space = "chain", .space_hash = H2, .arch = "c16k3-gap", .dataset = H1, .curriculum = H2, .seed = ~0ull, .zero_cost = 1u << ZC_SYNFLOW | 1u << ZC_SNIP };
     tasks[0].score.fidelity = (struct fidelity){ .steps = 32, .inits = 2, .valid_images = 2000, .n_checkpoints = 2,
                                                  .checkpoint = { 8, 16 }, .n_lr_scales = 2, .lr_scale = { 1, 0.5 },
                                                  .proxy = { 16, 5, 2 } };
     tasks[1] = (struct task){ .job = 4, .trial = 10, .attempt = 3, .timeout_s = 0, .kind = TASK_TRAIN };
-    tasks[1].train = (struct train_task){ .space = "chain", .arch = "x", .dataset = H1, .epochs = 1.5, .batch = 64, .lr = 0.1,
+    tasks[1].train = (struct train_task){ .space = "chain", .space_hash = H1, .arch = "x", .dataset = H1, .epochs = 1.5, .batch = 64, .lr = 0.1,
                                           .momentum = 0.9, .weight_decay = 5e-4, .flip = true, .shift = 2, .seed = 11,
                                           .keep_weights = true, .no_test = true, .proxy = { 16, 5, 0 } };
     struct job_spec *s = calloc(1, sizeof *s);
