@@ -429,8 +429,7 @@ static int draw(struct cli *c, const struct space *s, const struct arch_frame *f
     return 0;
 }
 
-/* A built-in space by name, or one from a file: then *owned is freed by the caller. */
-static int find_space(const char *name, const struct space **out, struct space **owned, struct errbuf *e)
+int find_space(const char *name, const struct space **out, struct space **owned, struct errbuf *e)
 {
     char  *text = NULL;
     size_t len = 0;

@@ -54,7 +54,7 @@ const struct verb cli_verbs[] = {
       "didact search --dataset fashion-mnist --curriculum fm --space chain --trials 200 -f",
       F(NAMED, { "curriculum", 0, "NAME", "imported or taught curriculum, by name or hash", false },
         { "space", 0, "NAME", "chain, nasbench201, nasnet; didact space list", false },
-        { "searcher", 0, "NAME", "random, evolution, local or nsga2", false }, { "population", 0, "N", "evolution: how many survive", false },
+        { "searcher", 0, "NAME", "random, evolution, local, nsga2 or external", false }, { "population", 0, "N", "evolution: how many survive", false },
         { "sample", 0, "N", "evolution: tournament size", false }, { "trials", 0, "N", "candidates to score", false },
         { "audit", 0, "SHARE", "so much of the work, as 0.05, trains a sample of them for real", false },
         { "fidelity-steps", 0, "N", "curriculum steps of a candidate (default: all)", false },
@@ -147,6 +147,18 @@ const struct verb cli_verbs[] = {
     { "replay", TAKE, "JOB", 1, 1, "Run the searcher again on the recorded results and compare every proposal",
       "didact replay 3", NULL, verb_replay },
 
+    { "propose", STEER, "JOB ARCH…", 2, CLI_MAX_ARGS, "Propose architectures to a search with the searcher external (- reads them, one a line)",
+      "didact propose 3 'bn relu | c16k3 avg2 | flat' --wait           and wait for its score\n"
+      "didact space sample chain -n 100 | didact propose 3 -            as many as its window has room for, then as it gets free\n"
+      "didact propose 3 --request my-17 --tag seventeen ARCH           may be repeated: it proposes once",
+      F({ "wait", 'w', NULL, "wait for their results and print them", false },
+        { "tag", 0, "TEXT", "a word of yours that comes back with the result (of lines: after a tab)", false },
+        { "request", 0, "KEY", "a key of yours: the same request again is answered as before", false }), verb_propose },
+    { "told", LOOK, "JOB", 1, 1, "The results of a search in the order of its proposals, as far as they are in without a gap",
+      "didact told 3\ndidact told 3 --after 40 --wait 30 --json       wait for the result of trial 40",
+      F({ "after", 0, "N", "from trial N on", false }, { "wait", 0, "S", "where there is none yet, wait so long (at most 60)", false },
+        { "limit", 0, "N", "at most so many (default 100, at most 1000)", false }), verb_told },
+    { "finish", STEER, "JOB", 1, 1, "Say that no more proposals come: the search ends with those it has", "didact finish 3", NULL, verb_finish },
     { "pause", STEER, "JOB", 1, 1, "Give out no more trials of a job", "didact pause 3", NULL, verb_pause },
     { "resume", STEER, "JOB", 1, 1, "Go on with a paused job", "didact resume 3", NULL, verb_resume },
     { "cancel", STEER, "JOB", 1, 1, "End a job for good; its results are kept", "didact cancel 3 --yes", F(SURE), verb_cancel },
@@ -198,6 +210,15 @@ const struct verb cli_verbs[] = {
         { "channels", 0, "N", "first stage's channels (nasbench201, nasnet)", false }, { "cells", 0, "N", "cells a stage", false },
         { "downsample", 0, "N", "images averaged over so many pixels a side", false }, { "samples", 0, "N", "architectures drawn (default 3)", false },
         { "seed", 0, "N", "other ones", false }), verb_space_show },
+
+    { "space sample", THINGS, "NAME|FILE", 1, 1, "Draw architectures of a space, one a line",
+      "didact space sample chain -n 1000 --seed 7\ndidact space sample share/spaces/small-images.yaml -n 5 --json",
+      F({ "number", 'n', "N", "so many (default 10)", false }, { "seed", 0, "N", "of the draws (default 1)", false }), verb_space_sample },
+    { "space mutate", THINGS, "NAME|FILE ARCH", 2, 2, "Draw mutations of an architecture: one choice changed",
+      "didact space mutate chain 'bn relu | c16k3 avg2 | flat' -n 5 --seed 3",
+      F({ "number", 'n', "N", "so many (default 10)", false }, { "seed", 0, "N", "of the draws (default 1)", false }), verb_space_mutate },
+    { "space neighbours", THINGS, "NAME|FILE ARCH", 2, 2, "List all that a mutation of an architecture can make, one a line",
+      "didact space neighbours nasbench201 '|nor_conv_3x3~0|+|skip_connect~0|none~1|+|none~0|none~1|nor_conv_1x1~2|'", NULL, verb_space_neighbours },
 
     { "workers", FLEET, "", 0, 0, "List workers and what they hold", "didact workers", NULL, verb_workers },
     { "status", FLEET, "", 0, 0, "The coordinator at a glance", "didact status\ndidact status --connect tcp://10.0.0.5:7707 --json",

@@ -115,6 +115,18 @@ static void check_halving(const struct checker *c)
     }
 }
 
+/* An outside program starts where it likes, and spends as much on each candidate. */
+static void check_external(const struct checker *c)
+{
+    const struct job_spec *s = c->s;
+    if (strcmp(s->searcher.name, "external") != 0)
+        return;
+    if (s->halving.n_steps)
+        problem(c->p, later(c, "halving.steps", "searcher.name"), "'halving' makes proposals of its own: it does not go with the searcher external");
+    if (s->warmup.candidates)
+        problem(c->p, later(c, "warmup.candidates", "searcher.name"), "'warmup' makes proposals of its own: it does not go with the searcher external");
+}
+
 static void check_audit(const struct checker *c)
 {
     const struct audit_cfg *a = &c->s->audit;
@@ -159,6 +171,7 @@ static void check_search(const struct checker *c)
         problem(c->p, later(c, "searcher.sample", "searcher.population"), "'searcher.sample' is %d, more than the population of %d",
                 s->searcher.sample, s->searcher.population);
     check_halving(c);
+    check_external(c);
     if (s->warmup.candidates > 0 && s->warmup.keep > s->warmup.candidates)
         problem(c->p, later(c, "warmup.keep", "warmup.candidates"), "'warmup.keep' is %d, more than the %d candidates", s->warmup.keep,
                 s->warmup.candidates);

@@ -39,7 +39,7 @@ static const struct job_key table[] = {
     { "budget.time", F_TIME, S | V, AT(seconds), 0, 0, 0, 31536000, SAME("0"), "stop proposing after so long; 0: no limit" },
     { "objectives", F_OBJECTIVES, S, AT(objective), AT(n_objectives), MAX_OBJECTIVES, 0, 0,
       SAME("[{metric: score}, {metric: params}, {metric: macs}]"), "of nsga2, and of the Pareto front in the results" },
-    { "searcher.name", F_SEARCHER, S, AT(searcher.name), 0, 0, 0, 0, SAME("random"), "the algorithm that proposes" },
+    { "searcher.name", F_SEARCHER, S, AT(searcher.name), 0, 0, 0, 0, SAME("random"), "the algorithm that proposes; external: a program of yours does" },
     { "searcher.population", F_INT, S, AT(searcher.population), 0, 0, 2, 100000, SAME("32"), "evolution: so many of the newest survive; nsga2: of the fittest" },
     { "searcher.sample", F_INT, S, AT(searcher.sample), 0, 0, 1, 100000, SAME("8"), "evolution: the parent is the best of so many drawn" },
     { "warmup.candidates", F_INT, S, AT(warmup.candidates), 0, 0, 0, 10000, SAME("0"), "architectures drawn and ranked by a cheap score before the first trial" },
@@ -148,7 +148,7 @@ static const struct job_key table[] = {
 #define N_KEYS ((int)(sizeof table / sizeof *table))
 _Static_assert(sizeof table / sizeof *table <= JOB_KEYS_MAX, "line numbers are kept for every key");
 
-static const char *const searchers[] = { "random", "evolution", "local", "nsga2" };
+static const char *const searchers[] = { "random", "evolution", "local", "nsga2", "external" };
 #define N_SEARCHERS ((int)(sizeof searchers / sizeof *searchers))
 static const char *const cheap_scores[] = { "params", "macs" };
 static const char *const teachers[] = { "gtn", "distilled", "real" };
@@ -194,7 +194,7 @@ const char *job_key_type(const struct job_key *k)
     case F_REF:      snprintf(buf, sizeof buf, "name or hash"); break;
     case F_HASH:     snprintf(buf, sizeof buf, "hash"); break;
     case F_SPACE:    snprintf(buf, sizeof buf, "search space"); break;
-    case F_SEARCHER: snprintf(buf, sizeof buf, "random, evolution, local or nsga2"); break;
+    case F_SEARCHER: snprintf(buf, sizeof buf, "random, evolution, local, nsga2 or external"); break;
     case F_CHEAP:    snprintf(buf, sizeof buf, "params or macs"); break;
     case F_TEACHER:  snprintf(buf, sizeof buf, "gtn, distilled or real"); break;
     case F_INNER:    snprintf(buf, sizeof buf, "sgd, lars, nesterov, rmsprop or adam"); break;

@@ -293,6 +293,9 @@ int wire_check(const struct wire_msg *m, struct errbuf *e)
     case WIRE_BOOK_ADD:
         TRY(int_ok("first_row", (double)m->book_add.first_row, 0, 1e15, e));
         return text_ok("csv", m->book_add.csv, WIRE_MAX_CSV, e);
+    case WIRE_PROPOSE:
+        TRY(buf_ok("job", m->propose.job, sizeof(name_str), false, false, e));
+        return text_ok("json", m->propose.json, WIRE_MAX_PROPOSE, e);
     case WIRE_QUERY: return text_ok("path", m->query.path, WIRE_MAX_PATH, e);
     case WIRE_REPLY:
     case WIRE_ERROR: return check_reply(m, e);

@@ -317,6 +317,10 @@ static int unpack_client(const Didact__Envelope *env, struct wire_msg *m, struct
         TRY(COPY(m->job_action.job, env->job_action->job));
         TRY(COPY(m->job_action.action, env->job_action->action));
         return COPY(m->job_action.arg, env->job_action->arg);
+    case DIDACT__ENVELOPE__BODY_PROPOSE:
+        m->kind = WIRE_PROPOSE;
+        TRY(COPY(m->propose.job, env->propose->job));
+        return dup_str("json", &m->propose.json, env->propose->json, WIRE_MAX_PROPOSE, e);
     case DIDACT__ENVELOPE__BODY_QUERY:
         m->kind = WIRE_QUERY;
         return dup_str("path", &m->query.path, env->query->path, WIRE_MAX_PATH, e);

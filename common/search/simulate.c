@@ -164,6 +164,9 @@ int sim_run(const struct sim_cfg *cfg, struct sim_result *out, struct errbuf *e)
     *out = (struct sim_result){ 0 };
     if (cfg->spec->halving.n_steps > 0)
         return err_set(e, ERR_INPUT, "halving: recorded scores are of one fidelity, rungs have one each");
+    const struct searcher *ops = searcher_find(cfg->spec->searcher.name);
+    if (ops && !ops->draw)
+        return err_set(e, ERR_INPUT, "searcher.name: %s is a program of yours: it cannot be run here", ops->name);
     sh.n_points = choose_points((uint64_t)cfg->spec->trials, sh.point);
     sh.regret = calloc((size_t)sh.n_points * (size_t)cfg->n_seeds, sizeof *sh.regret);
     sh.reached = calloc((size_t)cfg->n_seeds, sizeof *sh.reached);

@@ -152,9 +152,13 @@ static void a_path_is_taken_apart(void **state)
     assert_int_equal(query_parse("jobs?colour=red", &q, &e), -ERR_INPUT);
     assert_non_null(strstr(e.text, "colour"));
     assert_int_equal(query_parse("a/b/c/d", &q, &e), -ERR_NOTFOUND);
-    assert_true(docs_is_slow("jobs/3/replay"));
-    assert_true(docs_is_slow("jobs/3/audit"));
-    assert_false(docs_is_slow("jobs/replay"));
+    assert_int_equal(query_parse("jobs/3/told?wait=61", &q, &e), -ERR_INPUT);
+    assert_int_equal(query_parse("spaces/nasbench201/mutate?arch=|a~0|+|b~0|c~1|&n=3&seed=9", &q, &e), 0);
+    assert_string_equal(q.arch, "|a~0|+|b~0|c~1|");
+    assert_true(q.n == 3 && q.seed == 9);
+    assert_true(docs_is_slow(NULL, "jobs/3/replay"));
+    assert_true(docs_is_slow(NULL, "jobs/3/audit"));
+    assert_false(docs_is_slow(NULL, "jobs/replay"));
 }
 
 static void every_list_says_its_total_and_is_cut(void **state)

@@ -204,6 +204,8 @@ static void mistakes_are_told_with_their_line(void **state)
         { SEARCH "space: chian\n", "'space' must be one of chain, nasbench201, nasnet, not 'chian' (did you mean 'chain'?)" },
         { SEARCH "searcher: {name: evolutoin}\n", "did you mean 'evolution'?" },
         { SEARCH "searcher: {name: evolution, population: 4, sample: 5}\n", "'searcher.sample' is 5, more than the population of 4" },
+        { SEARCH "searcher: {name: external}\nhalving: {steps: [2]}\nfidelity: {steps: 8}\n", "line 5: 'halving' makes proposals of its own" },
+        { SEARCH "searcher: {name: external}\nwarmup: {candidates: 9}\n", "line 5: 'warmup' makes proposals of its own" },
         { SEARCH "teach: {steps: 3}\n", "line 4: 'teach' is not for a search job" },
         { SEARCH "seed: 1\nwindow: 2\nseed: 2\n", "line 6: 'seed' is given twice (first on line 4)" },
         { SEARCH "fidelity: {inits: 2}\nfidelity.inits: 3\n", "line 5: 'fidelity.inits' is given twice (first on line 4)" },

@@ -74,6 +74,9 @@ static void simulate(const struct job_spec *spec, int n, uint64_t order, struct 
     search_close(s);
 }
 
+/* The searchers that propose by themselves come first in the table. */
+static bool own_searcher(int k) { return searcher_at(k) && searcher_at(k)->draw; }
+
 static void assert_same(const struct run *a, const struct run *b)
 {
     assert_int_equal(a->n, b->n);
@@ -89,7 +92,7 @@ static void any_order_of_completion_gives_the_same_history(void **state)
     (void)state;
     static const int windows[] = { 1, 5, 32 };
     struct run *a = malloc(sizeof *a), *b = malloc(sizeof *b);
-    for (int k = 0; searcher_at(k); k++)
+    for (int k = 0; own_searcher(k); k++)
         for (int w = 0; w < 3; w++) {
             struct job_spec s = spec_of(searcher_at(k)->name, windows[w], 11);
             simulate(&s, 120, 1, a);
@@ -211,7 +214,7 @@ static void a_recalled_search_goes_on_as_if_nothing_had_happened(void **state)
 {
     (void)state;
     struct run *whole = malloc(sizeof *whole);
-    for (int k = 0; searcher_at(k); k++) {
+    for (int k = 0; own_searcher(k); k++) {
         struct job_spec spec = spec_of(searcher_at(k)->name, 6, 5);
         snprintf(spec.space, sizeof spec.space, "nasbench201"); /* small neighbourhoods: local search restarts */
         simulate(&spec, 150, 1, whole);
@@ -363,7 +366,7 @@ static void halving_promotes_as_soon_as_it_may(void **state)
 {
     (void)state;
     struct run *a = malloc(sizeof *a), *b = malloc(sizeof *b);
-    for (int k = 0; searcher_at(k); k++)
+    for (int k = 0; own_searcher(k); k++)
         for (int window = 1; window <= 9; window += 4) {
             struct job_spec spec = spec_of(searcher_at(k)->name, window, 8);
             spec.halving = (struct halving_cfg){ .n_steps = 2, .steps = { 2, 4 }, .reduction = 3 };
@@ -469,6 +472,50 @@ static void no_architecture_is_proposed_twice_while_there_are_others(void **stat
     free(a);
 }
 
+/* What comes from outside is looked at, and taken up in order; told is the prefix of what has ended. */
+static void proposals_from_outside_are_checked_and_taken_in_order(void **state)
+{
+    (void)state;
+    struct job_spec spec = spec_of("external", 3, 4);
+    struct search *s;
+    struct proposal p[4];
+    struct errbuf e = { 0 };
+    char text[ARCH_TEXT_MAX];
+    struct rng r;
+    rng_init(&r, 1, RNG_TEST, 0);
+    spec.constraints.max_params = 30000;
+    assert_int_equal(search_open(&s, &spec, &IMG, &e), 0);
+    assert_true(search_is_external(s));
+    assert_int_equal(search_propose(s, &p[0], &e), -ERR_STATE);
+    assert_int_equal(search_offer(s, 0, "bn relu | c16k99 | flat | fc", &p[0], &e), -ERR_INPUT);
+    assert_non_null(strstr(e.text, "c16k99"));
+    do
+        space_chain.random(&space_chain, &r, text);
+    while (search_offer(s, 0, text, &p[0], &e) == 0);
+    assert_true(p[0].params > 30000);
+    assert_non_null(strstr(e.text, "constraints.max_params is 30000"));
+    for (int i = 0; i < 4;) {
+        space_chain.random(&space_chain, &r, text);
+        i += search_offer(s, (uint64_t)i, text, &p[i], NULL) == 0;
+    }
+    assert_int_equal(search_next_index(s), 0); /* looking takes nothing up */
+    assert_true(search_ready_for(s, 2) && !search_ready_for(s, 3) && !search_had(s, p[1].hash));
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(search_recall(s, &p[i], &e), 0);
+    assert_true(search_had(s, p[1].hash) && search_told(s) == 0);
+    assert_int_equal(search_recall(s, &p[3], &e), -ERR_CORRUPT);
+    finish(s, &p[1]);
+    assert_true(search_told(s) == 0 && !search_ready_for(s, 3));
+    finish(s, &p[0]);
+    assert_true(search_told(s) == 2 && search_ready_for(s, 4) && !search_ready_for(s, 5));
+    assert_int_equal(search_recall(s, &p[3], &e), 0);
+    finish(s, &p[3]);
+    finish(s, &p[2]);
+    assert_int_equal(search_told(s), 4);
+    assert_int_equal(p[2].seed, trial_seed(4, p[2].hash));
+    search_close(s);
+}
+
 static void wrong_settings_are_refused(void **state)
 {
     (void)state;
@@ -508,6 +555,7 @@ int main(void)
         cmocka_unit_test(constraints_hold_for_every_proposal),
         cmocka_unit_test(impossible_constraints_say_so),
         cmocka_unit_test(no_architecture_is_proposed_twice_while_there_are_others),
+        cmocka_unit_test(proposals_from_outside_are_checked_and_taken_in_order),
         cmocka_unit_test(wrong_settings_are_refused),
         cmocka_unit_test(the_seed_of_a_trial_depends_on_job_and_architecture_alone),
     };

@@ -180,6 +180,9 @@ static void constraints_and_short_lists_are_told_apart_from_success(void **state
     spec->constraints.max_params = 9; /* the list starts at 10 */
     assert_int_equal(sim_run(&cfg, &out, &e), -ERR_INPUT);
     assert_non_null(strstr(e.text, "the list of 400 covers too little"));
+    snprintf(spec->searcher.name, sizeof spec->searcher.name, "external");
+    assert_int_equal(sim_run(&cfg, &out, &e), -ERR_INPUT);
+    assert_non_null(strstr(e.text, "external is a program of yours"));
     free(spec);
     records_fini(&r);
 }

@@ -31,7 +31,7 @@ static char                yaml[] = "kind: search\nname: \xc3\xa9t\xc3\xa9\n", t
 static char                set1[] = "budget.trials=3", set2[] = "seed=4";
 static char               *set[2] = { set1, set2 };
 
-#define N_SAMPLES 25
+#define N_SAMPLES 26
 static struct wire_msg sample[N_SAMPLES];
 
 static void fill_tasks(void)
@@ -91,6 +91,7 @@ static int setup(void **state)
         { .kind = WIRE_SUBMIT, .seq = 7, .submit = { yaml, "job.yaml", 2, set, true } },
         { .kind = WIRE_JOB_ACTION, .seq = 8, .job_action = { "12", "extend", "budget.trials=300\nbudget.time=2h" } },
         { .kind = WIRE_BOOK_ADD, .seq = 8, .book_add = { csv, 4001, true } },
+        { .kind = WIRE_PROPOSE, .seq = 8, .propose = { "12", json } },
         { .kind = WIRE_QUERY, .seq = 8, .query = { path } },
         { .kind = WIRE_REPLY, .seq = 8, .reply = { 0, text, json } },
         { .kind = WIRE_ERROR, .seq = 8, .reply = { ERR_STATE, text, NULL } },
@@ -151,6 +152,10 @@ static void same_content(const struct wire_msg *a, const struct wire_msg *b)
     case WIRE_BOOK_ADD:
         assert_string_equal(a->book_add.csv, b->book_add.csv);
         assert_true(b->book_add.first_row == 4001 && b->book_add.check_only);
+        break;
+    case WIRE_PROPOSE:
+        assert_string_equal(a->propose.job, b->propose.job);
+        assert_string_equal(a->propose.json, b->propose.json);
         break;
     case WIRE_REPLY: assert_string_equal(a->reply.json, b->reply.json); break;
     default: break;
