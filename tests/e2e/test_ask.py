@@ -274,6 +274,22 @@ def test_pause_cancel_and_a_repeat(d, box, submit):
     assert "cancelled" in cli(d, "propose", job, a[2], status=1).err
 
 
+def test_what_was_told_as_failed_stays_told_so(d, box, submit):
+    """A retry brings the job a score, and the outside searcher nothing new: its history is what it was told."""
+    box.worker(d)
+    job = submit(d, **{**OUTSIDE, "fidelity": {"steps": 6, "inits": 2, "valid_images": 48}}, budget={"trials": 3}, trial_timeout="0.000001s")
+    cli(d, "propose", job, *archs(3))
+    assert d.wait_end(job)["failures"]["timeout"] == 3
+    before = d.get(f"jobs/{job}/told")["told"]
+    assert [t["state"] for t in before] == ["failed"] * 3 and all(t["reason"] == "timeout" and t["score"] is None for t in before)
+    cli(d, "set", job, "trial_timeout=1m")
+    cli(d, "retry", job)
+    assert d.wait_end(job)["trials"]["scored"] == 3
+    after = d.get(f"jobs/{job}/told")["told"]
+    assert [dict(t, reason="timeout", params=b["params"], macs=b["macs"]) for t, b in zip(after, before)] == before
+    assert cli_json(d, "replay", job)["ok"]
+
+
 # ---- the command line ----
 
 def test_lines_are_proposed_as_there_is_room(d, box, submit):
