@@ -146,7 +146,8 @@ static int check_score(const struct score_task *t, struct errbuf *e)
     TRY(hash_ok("dataset", t->dataset, false, e));
     TRY(hash_ok("curriculum", t->curriculum, false, e));
     TRY(int_ok("fidelity.steps", f->steps, 0, WIRE_MAX_STEPS, e));
-    TRY(int_ok("fidelity.inits", f->inits, 1, MAX_INITS, e));
+    TRY(int_ok("fidelity.first_init", f->first_init, 0, MAX_INITS - 1, e));
+    TRY(int_ok("fidelity.inits", f->inits, 1, MAX_INITS - f->first_init, e));
     TRY(int_ok("fidelity.valid_images", f->valid_images, 0, WIRE_MAX_IMAGES, e));
     TRY(int_ok("fidelity.n_checkpoints", f->n_checkpoints, 0, MAX_CHECKPOINTS, e));
     for (int i = 0; i < f->n_checkpoints; i++)

@@ -140,7 +140,11 @@ static Didact__Fidelity *pack_fidelity(struct wire_pack *p, const struct fidelit
     for (int i = 0; i < f->n_checkpoints; i++)
         at[i] = (uint32_t)f->checkpoint[i];
     o->steps = (uint32_t)f->steps;
-    o->inits = (uint32_t)f->inits;
+    o->inits = f->first_init ? 0 : (uint32_t)f->inits;
+    if ((o->has_first_init = o->has_more_inits = f->first_init > 0)) {
+        o->first_init = (uint32_t)f->first_init;
+        o->more_inits = (uint32_t)f->inits;
+    }
     o->valid_images = (uint32_t)f->valid_images;
     o->n_checkpoint = (size_t)f->n_checkpoints;
     o->checkpoint = at;

@@ -132,7 +132,8 @@ static int unpack_score(const Didact__ScoreTask *s, struct score_task *t, struct
     t->seed = s->seed;
     t->zero_cost = s->zero_cost; /* absent: 0 */
     TRY(narrow("fidelity.steps", f->steps, &t->fidelity.steps, e));
-    TRY(narrow("fidelity.inits", f->inits, &t->fidelity.inits, e));
+    TRY(narrow("fidelity.inits", f->first_init ? f->more_inits : f->inits, &t->fidelity.inits, e));
+    TRY(narrow("fidelity.first_init", f->first_init, &t->fidelity.first_init, e));
     TRY(narrow("fidelity.valid_images", f->valid_images, &t->fidelity.valid_images, e));
     TRY(count("fidelity.checkpoint", f->n_checkpoint, MAX_CHECKPOINTS, &t->fidelity.n_checkpoints, e));
     for (int i = 0; i < t->fidelity.n_checkpoints; i++)

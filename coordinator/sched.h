@@ -223,8 +223,13 @@ void job_end(struct sched *s, struct job *j, enum job_state state, const char *r
 void job_save_state(struct sched *s, struct job *j);
 void job_tick(struct sched *s, struct job *j);
 void trial_free(struct trial *t);
+/* race.c. What a trial is scored with; of a racing round that reads the trial it goes on from. */
+int  race_fidelity(struct sched *s, const struct job_spec *spec, const struct trial_row *t, struct fidelity *out, struct errbuf *e);
+uint32_t race_zero_cost(const struct job_spec *spec, const struct trial_row *t); /* the set that is computed beside it */
+/* Of a racing round: *r, what was computed, becomes the score over all initialisations so far. -ERR_INPUT where it is not what was asked for. */
+int  race_result(struct sched *s, const struct job_spec *spec, const struct trial_row *t, struct trial_result *r, struct errbuf *e);
 void job_serve_book(struct sched *s, struct job *j); /* proposals that the score book answers, as far as it does: they need no worker */
-struct book_row *book_entry(const struct trial *t, const struct trial_result *r); /* malloc'ed; NULL: not for the book */
+struct book_row *book_entry(struct sched *s, const struct trial *t, const struct trial_result *r); /* malloc'ed; NULL: not for the book */
 bool book_may_have(struct sched *s, const struct job *j);
 bool book_serve(struct sched *s, struct trial *t);   /* true: the book has it, and it is being recorded */
 void lease_finish(struct sched *s, struct trial *t, const struct trial_row *row); /* the store has it: count, tell the searcher, forget */

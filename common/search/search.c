@@ -154,13 +154,13 @@ int search_open_in(struct search **out, const struct job_spec *spec, const struc
         return err_set(e, ERR_NOMEM, "search");
     s->spec = *spec;
     s->world = *world;
-    rungs_init(&s->rungs, spec);
+    rc = rungs_init(&s->rungs, spec, e);
     s->space = sp;
     s->ops = ops;
     s->window = spec->window > 0 ? (uint64_t)spec->window : 1;
     s->ring = calloc(s->window, sizeof *s->ring);
     s->st = ops->open(&s->spec, sp, s);
-    if (!s->ring || !s->st) {
+    if (rc < 0 || !s->ring || !s->st) {
         search_close(s);
         return err_set(e, ERR_NOMEM, "search");
     }

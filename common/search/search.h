@@ -29,6 +29,8 @@ struct search_result {
     int      rung;
     uint64_t params, macs; /* as recorded; 0 may stand for a failed one */
     const char *arch;
+    int      n_inits;      /* of the score, and its standard error over them; 0: not known */
+    double   score_se;
 };
 
 struct search;
@@ -54,7 +56,7 @@ extern const struct searcher searcher_random, searcher_evolution, searcher_local
 struct proposal {
     uint64_t idx, seed, params, macs;
     int64_t  parent;  /* a promotion (rung > 0): the trial it goes on from */
-    int      rung;    /* of successive halving (rungs.h); job_fidelity says what it means */
+    int      rung;    /* of successive halving or racing (rungs.h); job_fidelity says what it means */
     char     arch[ARCH_TEXT_MAX], hash[ARCH_HASH_LEN + 1];
 };
 

@@ -79,7 +79,7 @@ static int run_seed(struct shared *sh, struct job_spec *spec, int k, struct errb
             sh->reached[k] = (double)i + 1;
         if (i + 1 == sh->point[at])
             sh->regret[(size_t)at++ * (size_t)cfg->n_seeds + (size_t)k] = regret;
-        rc = search_finish(s, &(struct search_result){ p.idx, r->score, p.rung, r->params, r->macs, p.arch }, e);
+        rc = search_finish(s, &(struct search_result){ p.idx, r->score, p.rung, r->params, r->macs, p.arch, 0, 0 }, e);
     }
     search_close(s);
     return rc;
@@ -164,6 +164,8 @@ int sim_run(const struct sim_cfg *cfg, struct sim_result *out, struct errbuf *e)
     *out = (struct sim_result){ 0 };
     if (cfg->spec->halving.n_steps > 0)
         return err_set(e, ERR_INPUT, "halving: recorded scores are of one fidelity, rungs have one each");
+    if (cfg->spec->racing.n_inits > 0)
+        return err_set(e, ERR_INPUT, "racing: recorded scores are means, and say nothing of further initialisations");
     const struct searcher *ops = searcher_find(cfg->spec->searcher.name);
     if (ops && !ops->draw)
         return err_set(e, ERR_INPUT, "searcher.name: %s is a program of yours: it cannot be run here", ops->name);

@@ -43,9 +43,26 @@ static double score_of(const char *hash)
     return (double)(strtoul(head, NULL, 16) % 1000) / 1000;
 }
 
+
+/* Of a race: what is known of a network comes closer to its score with every rung, and says how far off it may be. */
+static const struct racing_cfg *race; /* NULL: scores without noise */
+
+static int hex(char c) { return c <= '9' ? c - '0' : c - 'a' + 10; }
+
+static struct search_result raced(const struct proposal *p)
+{
+    struct search_result r = { p->idx, fails(p->hash) ? NAN : score_of(p->hash), p->rung, p->params, p->macs, p->arch, 0, 0 };
+    if (!race)
+        return r;
+    r.n_inits = p->rung ? race->inits[p->rung - 1] : 2;
+    r.score_se = (0.01 + 0.002 * hex(p->hash[20])) / sqrt(r.n_inits);
+    r.score += (hex(p->hash[21 + p->rung]) - 7.5) / 7.5 * 2 * r.score_se;
+    return r;
+}
+
 static void finish(struct search *s, const struct proposal *p)
 {
-    const struct search_result r = { p->idx, fails(p->hash) ? NAN : score_of(p->hash), p->rung, p->params, p->macs, p->arch };
+    const struct search_result r = raced(p);
     assert_int_equal(search_finish(s, &r, NULL), 0);
 }
 
@@ -323,7 +340,7 @@ static void nsga2_covers_more_than_random_search(void **state)
             for (a->n = 0; a->n < 200; a->n++) {
                 struct proposal *p = &a->p[a->n];
                 assert_int_equal(search_propose(s, p, NULL), 0);
-                assert_int_equal(search_finish(s, &(struct search_result){ p->idx, convolutions(p->arch), 0, p->params, p->macs, p->arch }, NULL), 0);
+                assert_int_equal(search_finish(s, &(struct search_result){ p->idx, convolutions(p->arch), 0, p->params, p->macs, p->arch, 0, 0 }, NULL), 0);
             }
             search_close(s);
             sum[k] += area(a, convolutions);
@@ -391,6 +408,95 @@ static void halving_promotes_as_soon_as_it_may(void **state)
         }
     free(a);
     free(b);
+}
+
+/* Racing the slow way: sorted anew for each proposal. */
+static int falling(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x < y) - (x > y);
+}
+
+static int race_by_definition(const struct run *a, int i, int window, int *rung)
+{
+    static double score[MAX_TRIALS];
+    for (int k = 0; k < race->n_inits; k++) {
+        int visible = 0, known = 0, into = 0, gone = 0, best = -1;
+        double squares = 0, df = 0;
+        for (int j = 0; j < i; j++) {
+            into += a->p[j].rung == k;
+            gone += a->p[j].rung == k + 1;
+            if (a->p[j].rung != k || j + window > i)
+                continue;
+            struct search_result r = raced(&a->p[j]);
+            visible++;
+            if (!isfinite(r.score))
+                continue;
+            score[known++] = r.score;
+            squares += r.score_se * r.score_se * r.n_inits * (r.n_inits - 1);
+            df += r.n_inits - 1;
+            if (!went_on(a, i, j) && (best < 0 || r.score > raced(&a->p[best]).score))
+                best = j;
+        }
+        if (best < 0 || known <= race->among || (k == 0 && (visible < race->after || gone + 1 > race->share * visible)) || (k > 0 && into != visible))
+            continue;
+        qsort(score, (size_t)known, sizeof *score, falling);
+        double noise = race->z * sqrt(squares / df * 2 / raced(&a->p[best]).n_inits), last = score[race->among - 1];
+        if (last - score[race->among] > noise || last - raced(&a->p[best]).score > noise)
+            continue;
+        *rung = k + 1;
+        return best;
+    }
+    return -1;
+}
+
+static void a_race_goes_on_with_what_cannot_be_told_apart(void **state)
+{
+    (void)state;
+    struct run *a = malloc(sizeof *a), *b = malloc(sizeof *b);
+    for (int k = 0; own_searcher(k); k++)
+        for (int among = 1; among <= 7; among += 3) {
+            struct job_spec spec = spec_of(searcher_at(k)->name, 4, 3);
+            int rung, from, rounds[4] = { 0 };
+            spec.racing = (struct racing_cfg){ .n_inits = 3, .inits = { 4, 8, 16 }, .among = among, .z = 2, .after = 40, .share = 0.3 };
+            race = &spec.racing;
+            simulate(&spec, 300, 1, a);
+            for (int i = 0; i < a->n; i++) {
+                from = race_by_definition(a, i, spec.window, &rung);
+                assert_int_equal(a->p[i].rung, from < 0 ? 0 : rung);
+                rounds[a->p[i].rung]++;
+                if (from < 0)
+                    continue;
+                assert_int_equal(a->p[i].parent, from);
+                assert_string_equal(a->p[i].arch, a->p[from].arch);
+                assert_int_equal(a->p[i].seed, a->p[from].seed);
+            }
+            assert_true(rounds[1] > 2 && rounds[0] > 150 && rounds[1] >= rounds[2] && rounds[2] >= rounds[3]);
+            simulate(&spec, 300, 2, b);
+            assert_same(a, b);
+            for (int cut = 5; cut < 300; cut += 59)
+                cut_and_go_on(&spec, a, cut);
+        }
+    race = NULL;
+    free(a);
+    free(b);
+}
+
+/* One candidate far ahead of all others: there is nothing to race about. */
+static void what_is_told_apart_is_not_raced(void **state)
+{
+    (void)state;
+    struct job_spec spec = spec_of("random", 2, 3);
+    struct search *s;
+    struct proposal p;
+    spec.racing = (struct racing_cfg){ .n_inits = 1, .inits = { 4 }, .among = 1, .z = 2, .after = 5, .share = 1 };
+    assert_int_equal(search_open(&s, &spec, &IMG, NULL), 0);
+    for (int i = 0; i < 40; i++) {
+        assert_int_equal(search_propose(s, &p, NULL), 0);
+        assert_int_equal(p.rung, 0);
+        assert_int_equal(search_finish(s, &(struct search_result){ p.idx, i == 3 ? 0.9 : 0.5, 0, 1, 1, p.arch, 2, 0.01 }, NULL), 0);
+    }
+    search_close(s);
 }
 
 /* The pool is proposed first, best first; and no candidate beats what was kept. */
@@ -551,6 +657,8 @@ int main(void)
         cmocka_unit_test(fronts_and_crowding_are_those_of_the_definition),
         cmocka_unit_test(nsga2_covers_more_than_random_search),
         cmocka_unit_test(halving_promotes_as_soon_as_it_may),
+        cmocka_unit_test(a_race_goes_on_with_what_cannot_be_told_apart),
+        cmocka_unit_test(what_is_told_apart_is_not_raced),
         cmocka_unit_test(a_warm_up_starts_from_the_best_of_its_candidates),
         cmocka_unit_test(constraints_hold_for_every_proposal),
         cmocka_unit_test(impossible_constraints_say_so),
