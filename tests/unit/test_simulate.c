@@ -180,6 +180,10 @@ static void constraints_and_short_lists_are_told_apart_from_success(void **state
     spec->constraints.max_params = 9; /* the list starts at 10 */
     assert_int_equal(sim_run(&cfg, &out, &e), -ERR_INPUT);
     assert_non_null(strstr(e.text, "the list of 400 covers too little"));
+    spec->racing = (struct racing_cfg){ .n_inits = 1, .inits = { 4 } };
+    assert_int_equal(sim_run(&cfg, &out, &e), -ERR_INPUT);
+    assert_non_null(strstr(e.text, "racing: recorded scores are means"));
+    spec->racing.n_inits = 0;
     snprintf(spec->searcher.name, sizeof spec->searcher.name, "external");
     assert_int_equal(sim_run(&cfg, &out, &e), -ERR_INPUT);
     assert_non_null(strstr(e.text, "external is a program of yours"));

@@ -24,14 +24,14 @@ static struct task_progress progress[2] = {
       .checkpoint_blob = H1 },
     { .job = 1, .trial = 5, .attempt = 2, .done = 1, .total = 10 },
 };
-static struct task         tasks[3];
+static struct task         tasks[4];
 static struct trial_result scored, failed;
 static uint8_t             bytes[1000];
 static char                yaml[] = "kind: search\nname: \xc3\xa9t\xc3\xa9\n", text[] = "fine\n", json[] = "{\"a\":1}", path[] = "jobs?limit=2", csv[] = "space,arch\nchain,x\n";
 static char                set1[] = "budget.trials=3", set2[] = "seed=4";
 static char               *set[2] = { set1, set2 };
 
-#define N_SAMPLES 26
+#define N_SAMPLES 27
 static struct wire_msg sample[N_SAMPLES];
 
 static void fill_tasks(void)
@@ -50,6 +50,9 @@ static void fill_tasks(void)
     tasks[2] = (struct task){ .job = 5, .trial = 0, .attempt = 1, .timeout_s = 3600, .kind = TASK_TEACH };
     tasks[2].teach = (struct teach_task){ .dataset = H1, .resume = H2, .cfg = s->teach, .seed = 12 };
     tasks[2].teach.cfg.meta_steps = 77;
+    tasks[3] = tasks[0];
+    tasks[3].score.fidelity.first_init = 4;
+    tasks[3].score.fidelity.inits = 60; /* as many as there may be */
     tasks[2].teach.cfg.outer_lr = 0.0123456789012345;
     free(s);
 }
@@ -95,6 +98,7 @@ static int setup(void **state)
         { .kind = WIRE_QUERY, .seq = 8, .query = { path } },
         { .kind = WIRE_REPLY, .seq = 8, .reply = { 0, text, json } },
         { .kind = WIRE_ERROR, .seq = 8, .reply = { ERR_STATE, text, NULL } },
+        { .kind = WIRE_LEASE, .lease = &tasks[3] },
     };
     for (; n < (int)(sizeof all / sizeof all[0]); n++)
         sample[n] = all[n];
