@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define MAX_CONNECTIONS 256
+#define MAX_HELD        192 /* of them, waiting for results: others must get through */
 #define HTTP_PATH       4096
 #define MAX_BODY        (1u << 20) /* of a request that is refused: so much is read and dropped, so that the refusal is heard */
 #define MAX_KEPT        (1u << 19) /* of one that is not: ASK_MAX_BATCH architectures, as JSON */
@@ -135,7 +136,8 @@ static enum MHD_Result answer_api(struct ask *a, const char *path)
 {
     struct errbuf e = { 0 };
     json_t *doc = NULL;
-    bool slow = docs_is_slow(a->h->c, path);
+    bool full = a->h->n_waiting >= MAX_HELD && told_must_wait(a->h->c, path); /* then it is answered with what there is */
+    bool slow = !full && docs_is_slow(a->h->c, path);
     int rc = slow ? docs_slow(a->h->c, path, on_doc, a, &e) : docs_get(a->h->c, path, &doc, &e);
     if (slow && rc == 0)
         return answer_later(a);

@@ -175,6 +175,8 @@ def test_a_race_scores_again_what_cannot_be_told_apart(box, load, submit, search
     assert len(hashes) == len(set(hashes)) and [t["rung"] for t in best["best"]] == sorted((t["rung"] for t in best["best"]), reverse=True)
     highest = {t["arch"]: max(u["rung"] for u in trials if u["arch"] == t["arch"] and u["state"] == "scored") for t in trials}
     assert all(trials[f["trial"]]["rung"] == highest[f["arch"]] for f in best["front"])
+    front = cli_json(d, "best", job, "--pareto", "score,params")["front"]
+    assert front and all(f["rung"] == highest[f["arch"]] for f in front)
     assert d.get(f"jobs/{job}/replay")["ok"] is True
     history = d.history(job)
     again = submit(d, name="again", searcher={"name": searcher, "population": 6, "sample": 3}, racing={"inits": [4, 7], "among": 2, "after": 16, "share": 0.4},

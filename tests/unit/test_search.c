@@ -499,6 +499,68 @@ static void what_is_told_apart_is_not_raced(void **state)
     search_close(s);
 }
 
+/* What it is for: the pick of 120 noisy candidates, against as many initialisations spent evenly. Regret in true score. */
+static double truth(const char *hash) { return score_of(hash); }
+
+static double noisy(const char *hash, uint64_t seed, int n, double *se)
+{
+    double v[MAX_INITS], mean = 0, squares = 0;
+    struct rng r;
+    rng_init(&r, trial_seed(seed, hash), RNG_TEST, 1);
+    for (int i = 0; i < n; i++)
+        mean += (v[i] = truth(hash) + 0.05 * rng_normal(&r)) / n;
+    for (int i = 0; i < n; i++)
+        squares += (v[i] - mean) * (v[i] - mean);
+    *se = sqrt(squares / (n - 1) / n);
+    return mean;
+}
+
+static void a_race_picks_better_for_the_same_cost(void **state)
+{
+    (void)state;
+    enum { N = 120, SEEDS = 60 };
+    double raced_regret = 0, even_regret = 0, se;
+    struct proposal *p = malloc(MAX_TRIALS * sizeof *p);
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        struct job_spec spec = spec_of("random", 8, seed);
+        struct search *s;
+        int cost = 0, pick = -1, n = 0;
+        double best = 0, at = -INFINITY, even = -INFINITY, even_truth = 0;
+        spec.racing = (struct racing_cfg){ .n_inits = 4, .inits = { 4, 8, 16, 32 }, .among = 1, .z = 2, .after = N, .share = 0.3 };
+        assert_int_equal(search_open(&s, &spec, &IMG, NULL), 0);
+        for (; n < MAX_TRIALS; n++) {
+            assert_int_equal(search_propose(s, &p[n], NULL), 0);
+            int inits = p[n].rung ? spec.racing.inits[p[n].rung - 1] : 2;
+            double score = noisy(p[n].hash, seed, inits, &se);
+            if (p[n].rung == 0 && n >= N + 40) /* the race is over; candidates beyond N only filled its pauses */
+                break;
+            cost += p[n].rung > 1 ? inits - spec.racing.inits[p[n].rung - 2] : 2;
+            best = truth(p[n].hash) > best ? truth(p[n].hash) : best;
+            if (pick < 0 || p[n].rung > p[pick].rung || (p[n].rung == p[pick].rung && score > at)) {
+                pick = n;
+                at = score;
+            }
+            assert_int_equal(search_finish(s, &(struct search_result){ p[n].idx, score, p[n].rung, 1, 1, p[n].arch, inits, se }, NULL), 0);
+        }
+        search_close(s);
+        int candidates = 0;
+        for (int i = 0; i < n; i++)
+            candidates += p[i].rung == 0;
+        for (int i = 0; i < n; i++) {
+            double v = p[i].rung ? -INFINITY : noisy(p[i].hash, seed, (cost + candidates - 1) / candidates, &se);
+            if (v > even) {
+                even = v;
+                even_truth = truth(p[i].hash);
+            }
+        }
+        raced_regret += best - truth(p[pick].hash);
+        even_regret += best - even_truth;
+    }
+    if (raced_regret > 0.7 * even_regret)
+        fail_msg("regret %g raced, %g spent evenly", raced_regret / SEEDS, even_regret / SEEDS);
+    free(p);
+}
+
 /* The pool is proposed first, best first; and no candidate beats what was kept. */
 static void a_warm_up_starts_from_the_best_of_its_candidates(void **state)
 {
@@ -659,6 +721,7 @@ int main(void)
         cmocka_unit_test(halving_promotes_as_soon_as_it_may),
         cmocka_unit_test(a_race_goes_on_with_what_cannot_be_told_apart),
         cmocka_unit_test(what_is_told_apart_is_not_raced),
+        cmocka_unit_test(a_race_picks_better_for_the_same_cost),
         cmocka_unit_test(a_warm_up_starts_from_the_best_of_its_candidates),
         cmocka_unit_test(constraints_hold_for_every_proposal),
         cmocka_unit_test(impossible_constraints_say_so),
