@@ -278,6 +278,27 @@ static void finish_ends_it_and_extend_goes_on(void **state)
     assert_true(a.rc == -ERR_STATE && strstr(a.text, "a searcher of its own"));
 }
 
+/* A change and a request are checked against the same budget: never both at once. */
+static void a_change_and_a_request_do_not_pass_each_other(void **state)
+{
+    struct sim *s = *state;
+    uint64_t job = submit(s, 6, 6);
+    struct said a;
+    struct answer b = { 1, 0, "" };
+    assert_int_equal(ask(s, job, "", 0, 1).rc, 0);
+    ask_list(s, job, "", (const char *[]){ arch[1] }, 1, &a);
+    sched_change(s->sched, job, "finish", "", sim_on_done, &b);
+    assert_int_equal(b.rc, -ERR_BUSY);
+    store_flush(s->store);
+    assert_int_equal(a.rc, 0);
+    b.rc = 1;
+    sched_change(s->sched, job, "finish", "", sim_on_done, &b);
+    ask_list(s, job, "", (const char *[]){ arch[2] }, 1, &a);
+    assert_int_equal(a.rc, -ERR_BUSY);
+    store_flush(s->store);
+    assert_int_equal(b.rc, 0);
+}
+
 static void a_paused_job_takes_proposals_and_gives_none_out(void **state)
 {
     struct sim *s = *state;
@@ -343,6 +364,7 @@ int main(void)
         T(a_repeat_waits_for_its_twin_and_is_not_computed),
         T(the_book_is_asked_after_a_restart_too),
         T(finish_ends_it_and_extend_goes_on),
+        T(a_change_and_a_request_do_not_pass_each_other),
         T(a_paused_job_takes_proposals_and_gives_none_out),
         cmocka_unit_test(a_body_is_read_or_its_mistake_is_named),
         cmocka_unit_test(only_names_of_this_machine_are_its_own),
