@@ -137,6 +137,7 @@ const struct verb cli_verbs[] = {
         { "params", 0, "COLUMN", "parameters (default params, if there)", false },
         { "macs", 0, "COLUMN", "multiply-adds (default macs, if there)", false },
         { "cheap", 0, "COLUMN", "what a warm-up ranks by (default: the key warmup.score)", false },
+        { "init-scores", 0, "COLUMN", "scores of single initialisations, for racing (default init_scores, if there)", false },
         { "input", 0, "C,H,W,K", "compute params and macs for such images and K classes instead", false },
         { "threads", 0, "N", "seeds side by side (default: all cores)", false }), verb_simulate },
     { "audit", TAKE, "JOB", 1, 1, "How far a search's scores rank as real training does, beside parameters and every other number",
