@@ -81,7 +81,8 @@ bool book_serve(struct sched *s, struct trial *t)
         return false;
     int rc = key_of(s, &t->job->spec, &t->row, b);
     book_key(b, key);
-    if (rc == 0 && reader_book(s->cfg.reader, key, b) == 1 && race_result(s, &t->job->spec, &t->row, &b->r, NULL) == 0 && (op = store_op_new(OP_TRIAL_BOOKED))) {
+    bool known = rc == 0 && reader_book(s->cfg.reader, key, b) == 1 && race_result(s, &t->job->spec, &t->row, &b->r, NULL) == 0;
+    if (known && (op = store_op_new(OP_TRIAL_BOOKED))) {
         t->job->n_running++;
         t->phase = PHASE_SAVING;
         t->row.state = TRIAL_RUNNING;

@@ -93,6 +93,7 @@ json_t *doc_trial(struct coord *c, const struct trial_row *t, const char *space)
     json_object_set_new(d, "space", doc_text(space));
     json_object_set_new(d, "detail", ended(t) ? doc_text(r->detail) : json_null());
     json_object_set_new(d, "from_book", json_boolean(t->from_book));
+    json_object_set_new(d, "tag", doc_text(t->tag));
     json_object_set_new(d, "attempt", doc_int(t->attempt));
     json_object_set_new(d, "deaths", doc_int(t->deaths));
     json_object_set_new(d, "meta_steps", r->meta_steps ? json_integer(r->meta_steps) : json_null());

@@ -58,6 +58,7 @@ def test_ask_and_tell_over_http(d, box, submit):
         after = doc["next"]
     assert [t["trial"] for t in told] == [0, 1, 2, 3] and [t["tag"] for t in told] == ["n0", "n1", "n2", "n3"]
     trials = {t["trial"]: t for t in d.trials(job)}
+    assert [trials[i]["tag"] for i in range(4)] == ["n0", "n1", "n2", "n3"]
     assert all(t["score"] == trials[t["trial"]]["score"] and t["arch"] == texts[t["trial"]] for t in told)
     one = post(d, f"jobs/{job}/trials", {"arch": "  ".join(texts[4].split())})
     assert one["trials"][0]["trial"] == 4 and one["trials"][0]["arch"] == texts[4], "canonical"
