@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import select
+import socket
 import subprocess
 import sys
 import threading
@@ -34,6 +36,11 @@ def post(d, path, body, status=200, **headers):
     c.close()
     assert r.status == status, (r.status, doc)
     return doc
+
+
+def waits(d, n):
+    """So many questions have been put aside."""
+    return harness.wait_for(f"{n} questions wait", lambda: f"\ndidact_told_waiting {n}\n" in d.http_raw("/metrics")[1].decode())
 
 
 @pytest.fixture
@@ -80,24 +87,39 @@ def test_a_question_that_waits_is_answered_when_the_result_comes(d, box, submit)
     threads.append(threading.Thread(target=lambda: answers.append(cli_json(d, "told", job, "--wait", 60, timeout=120))))
     for t in threads:
         t.start()
+    waits(d, 4)
     assert d.get(f"jobs/{job}/told?wait=1")["told"] == [], "its second is over"
-    assert not answers, "the others still wait"
+    assert not answers and waits(d, 4), "the others still wait"
     box.worker(d)
     for t in threads:
         t.join(60 * harness.SLOW)
     assert len(answers) == 4 and all(len(a["told"]) == 1 for a in answers)
     waiting = threading.Thread(target=lambda: answers.append(d.get(f"jobs/{job}/told?after=1&wait=60")))
     waiting.start()
+    waits(d, 1)
     cli(d, "cancel", job, "--yes")
     waiting.join(60 * harness.SLOW)
     assert answers[-1]["state"] == "cancelled"
     job = submit(d, **OUTSIDE, name="other")
     waiting = threading.Thread(target=lambda: answers.append(d.http_raw(f"/api/v1/jobs/{job}/told?wait=60")))
     waiting.start()
-    harness.wait_for("the question is put aside", lambda: waiting.is_alive())
-    assert d.stop() == 0, "a stop answers those who wait"
+    waits(d, 1)
+    assert d.stop() == 0
     waiting.join(60 * harness.SLOW)
-    assert not waiting.is_alive()
+    assert answers[-1][0] == 200 and json.loads(answers[-1][1])["told"] == [], "a stop answers those who wait"
+
+
+def test_questions_that_wait_leave_connections_for_others(d, submit):
+    job = submit(d, **OUTSIDE)
+    url = urllib.parse.urlsplit(d.http_base)
+    asking = [socket.create_connection((url.hostname, url.port)) for _ in range(200)]
+    for s in asking:
+        s.sendall(f"GET /api/v1/jobs/{job}/told?wait=60 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    waits(d, 192)
+    harness.wait_for("the others are answered at once", lambda: len(select.select(asking, [], [], 0)[0]) == 8)
+    assert d.http_raw("/healthz")[0] == 200
+    for s in asking:
+        s.close()
 
 
 @pytest.mark.parametrize("body, words", [
