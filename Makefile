@@ -137,7 +137,7 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(SUPPORT)) $(L_CLIENT) $(L_COORD) $
 
 # A fuzz target is one function; what calls it is libFuzzer, or (without clang) the replay of its corpus.
 FUZZ_CALLER := $(if $(filter fuzz,$(VARIANT)),-fsanitize=fuzzer,$(call obj,tests/fuzz/replay.c))
-$(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(call obj,tests/fuzz/support.c tests/fuzz/replay.c) $(L_WORKER) $(L_ENGINE) $(L_COMMON)
+$(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(call obj,tests/fuzz/support.c tests/fuzz/replay.c) $(L_COORD) $(L_WORKER) $(L_ENGINE) $(L_COMMON)
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(FUZZ_CALLER) $(filter-out %/replay.o,$^) $(LDLIBS)

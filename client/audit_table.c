@@ -43,7 +43,7 @@ static int out_of_memory(struct tables *t) { return err_set(t->c->e, ERR_NOMEM, 
 static int load_truth(struct tables *t, const char *space)
 {
     const struct space *s = space_find(space);
-    const struct record_columns cols = { cli_str(t->c, "truth-arch", NULL), t->truth_col, NULL, NULL, NULL, NULL };
+    const struct record_columns cols = { .arch = cli_str(t->c, "truth-arch", NULL), .score = t->truth_col };
     if (!s)
         return err_set(t->c->e, ERR_NOTFOUND, "%s: there is no space '%s' here", t->book[0].path, space);
     records_init(&t->truth, s);

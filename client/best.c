@@ -3,6 +3,7 @@
 #include "client/verbs.h"
 
 #include <math.h>
+#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -167,18 +168,35 @@ static void front_print_json(const struct front *f)
     json_decref(doc);
 }
 
-struct adding { struct front *f; struct errbuf *e; };
+struct adding {
+    struct front *f;
+    void         *climbed; /* owned; a tree of the hashes of networks on higher rungs */
+    struct errbuf *e;
+};
 
+static int by_text(const void *a, const void *b) { return strcmp(a, b); }
+
+/* The highest rungs come first: the highest one stands for a network. */
 static int on_trial(void *arg, const json_t *trial)
 {
     struct adding *a = arg;
+    const char *hash = doc_str(trial, "arch_hash");
+    if (tfind(hash, &a->climbed, by_text))
+        return 0;
+    if (doc_num(trial, "rung") > 0) {
+        char *copy = strdup(hash);
+        if (!copy || !tsearch(copy, &a->climbed, by_text)) {
+            free(copy);
+            return err_set(a->e, ERR_NOMEM, "out of memory");
+        }
+    }
     return front_add(a->f, trial, a->e);
 }
 
 static int best_pareto(struct cli *c, struct conn *conn, const char *list)
 {
     struct front f;
-    struct adding a = { &f, c->e };
+    struct adding a = { &f, NULL, c->e };
     int rc = front_init(&f, list, c->e);
     if (rc == 0)
         rc = each_trial(conn, c->arg[0], "score", on_trial, &a, c->e);
@@ -191,6 +209,7 @@ static int best_pareto(struct cli *c, struct conn *conn, const char *list)
         else
             front_print(&f);
     }
+    tdestroy(a.climbed, free);
     front_fini(&f);
     return rc;
 }

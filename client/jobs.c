@@ -266,6 +266,8 @@ int verb_cancel(struct cli *c)
     return rc < 0 ? rc : act(c, "cancel");
 }
 
+int verb_finish(struct cli *c) { return act_with(c, "finish", "", false); }
+
 int verb_retry(struct cli *c) { return act_with(c, "retry", "", false); }
 
 int verb_set(struct cli *c)
@@ -309,6 +311,9 @@ int verb_replay(struct cli *c)
     json_t *first = doc_get(doc, "first_difference");
     if (c->json) {
         print_json(stdout, doc);
+    } else if (ok && doc_true(doc, "external")) {
+        printf("as it must be: %.0f proposals from outside, each canonical, within the constraints, and made when the results before its window "
+               "were in; whether the program outside would make them again is not known here\n", or_zero(doc_num(doc, "checked")));
     } else if (ok) {
         printf("the same: the searcher run again on the recorded results makes the same %.0f proposals (%.0f compared)\n",
                or_zero(doc_num(doc, "proposals")), or_zero(doc_num(doc, "checked")));

@@ -25,8 +25,12 @@ struct sim {
 static int take_trial(struct records *r, const json_t *t, struct errbuf *e)
 {
     double params = doc_num(t, "params"), macs = doc_num(t, "macs"), score = doc_num(t, "score");
-    const struct record row = { .score = score, .truth = score, .cheap = NAN, .params = params > 0 ? (uint64_t)params : 0,
-                                .macs = macs > 0 ? (uint64_t)macs : 0 };
+    const json_t *list = json_object_get(t, "init_scores");
+    double init[MAX_INITS];
+    struct record row = { .score = score, .truth = score, .cheap = NAN, .params = params > 0 ? (uint64_t)params : 0,
+                          .macs = macs > 0 ? (uint64_t)macs : 0, .init = init };
+    for (size_t i = 0; i < json_array_size(list) && i < MAX_INITS; i++)
+        init[row.n_inits++] = json_number_value(json_array_get(list, i));
     return records_add(r, doc_str(t, "arch"), &row, e);
 }
 
@@ -90,7 +94,8 @@ static int load(struct sim *m)
     struct cli *c = m->c;
     const char *from = c->arg[0], *space = cli_str(c, "space", "nasbench201");
     const struct record_columns cols = { cli_str(c, "arch", NULL), cli_str(c, "score", NULL), cli_str(c, "truth", NULL),
-                                         cli_str(c, "params", NULL), cli_str(c, "macs", NULL), cli_str(c, "cheap", NULL) };
+                                         cli_str(c, "params", NULL), cli_str(c, "macs", NULL), cli_str(c, "cheap", NULL),
+                                         cli_str(c, "init-scores", NULL) };
     int rc;
     job_defaults(m->spec, JOB_SEARCH);
     if (access(from, F_OK) == 0) {

@@ -26,11 +26,16 @@ int verb_cancel(struct cli *c);
 int verb_retry(struct cli *c);
 int verb_set(struct cli *c);
 int verb_extend(struct cli *c);
+int verb_finish(struct cli *c);
 int verb_replay(struct cli *c);
 /* One JOB document for people; and lists, as tables (width 0: as wide as they need). */
 void jobs_table(const json_t *doc, FILE *f, int width);
 void workers_table(const json_t *doc, FILE *f, int width);
 void show_job(const json_t *job, FILE *f);
+
+/* ask.c: what an outside searcher does */
+int verb_propose(struct cli *c);
+int verb_told(struct cli *c);
 
 /* pages.c: `on` is called for every trial of a job, in the order `sort` ("index", or "score": the scored ones, best first), until it
  * returns an error, which becomes the result. */
@@ -107,6 +112,10 @@ int verb_space_import(struct cli *c);
 int verb_space_list(struct cli *c);
 int verb_space_show(struct cli *c);
 int verb_space_export(struct cli *c);
+/* space_draw.c */
+int verb_space_sample(struct cli *c);
+int verb_space_mutate(struct cli *c);
+int verb_space_neighbours(struct cli *c);
 /* Convert `source`, upload it under `name`. hash is set. Progress on stderr where that is a terminal. */
 int dataset_push(struct conn *conn, const char *source, const char *name, hash_str hash, struct errbuf *e);
 int curriculum_push(struct conn *conn, const char *file, const char *name, hash_str hash, struct errbuf *e);

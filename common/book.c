@@ -24,6 +24,8 @@ void book_fidelity(const struct fidelity *f, uint32_t zero_cost, char out[BOOK_F
     for (size_t i = 0; i < sizeof proxy / sizeof *proxy; i++)
         if (proxy[i].value)
             n += (size_t)snprintf(out + n, BOOK_FIDELITY_MAX - n, " %s=%d", proxy[i].key, proxy[i].value);
+    if (f->first_init)
+        n += (size_t)snprintf(out + n, BOOK_FIDELITY_MAX - n, " first_init=%d", f->first_init);
     for (int i = 0, k = 0; i < ZC_COUNT; i++)
         if (zero_cost >> i & 1)
             n += (size_t)snprintf(out + n, BOOK_FIDELITY_MAX - n, "%s%s", k++ ? "," : " zero_cost=", zero_cost_table[i].name);

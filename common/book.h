@@ -29,7 +29,7 @@ struct book_row {
 };
 
 /* "steps=32 inits=2 valid_images=2000 checkpoints=8,16 lr_scales=1 channels=16 zero_cost=synflow": all that a score depends on beside the names; the
- * sizes of the network only where they are not the space's own. */
+ * sizes of the network, and the first initialisation, only where they are not the space's own, and not the very first. */
 void book_fidelity(const struct fidelity *f, uint32_t zero_cost, char out[BOOK_FIDELITY_MAX]);
 void book_key(const struct book_row *b, char hex[BOOK_KEY_LEN + 1]);
 bool book_keeps(const struct trial_result *r);                        /* scored or diverged: not what the environment decided */

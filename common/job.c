@@ -78,7 +78,12 @@ struct proxy job_audit_proxy(const struct job_spec *s)
 struct fidelity job_fidelity(const struct job_spec *s, int rung)
 {
     struct fidelity f = s->fidelity;
-    if (rung >= s->halving.n_steps)
+    int round = rung - s->halving.n_steps;
+    if (round > 0 && round <= s->racing.n_inits) {
+        f.first_init = round > 1 ? s->racing.inits[round - 2] : f.inits;
+        f.inits = s->racing.inits[round - 1] - f.first_init;
+    }
+    if (round >= 0)
         return f;
     f.steps = s->halving.steps[rung];
     if (s->halving.n_inits > 0)

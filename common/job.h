@@ -17,8 +17,9 @@
 #define MAX_CHECKPOINTS 16
 #define MAX_INITS      64
 #define MAX_SCALES     4
-#define MAX_RUNGS      8         /* of successive halving, below the top */
+#define MAX_RUNGS      8         /* of successive halving, below `fidelity`; and of racing, above it */
 #define MAX_ARCH_LIST  64
+#define RACING_MAX_AMONG 100
 #define MAX_MIX        8
 #define JOB_TEXT_MAX   65536     /* bytes of a job file */
 
@@ -48,6 +49,7 @@ struct fidelity {
     int    checkpoint[MAX_CHECKPOINTS];
     int    n_lr_scales;         /* score at each multiple of the learned lr, take the best (1: just 1.0) */
     double lr_scale[MAX_SCALES];
+    int    first_init;          /* these are initialisations first_init, +1, …: those before are known (racing) */
     struct proxy proxy;         /* the network's reduction; zeros: the space's own skeleton */
 };
 
@@ -87,6 +89,15 @@ struct halving_cfg {
     int      n_steps, steps[MAX_RUNGS]; /* n_steps 0: no halving */
     int      n_inits, inits[MAX_RUNGS]; /* none: fidelity.inits at every rung */
     int      reduction;                 /* the best 1/reduction of a rung go on */
+};
+
+/* Racing: rung halving.n_steps + k is the k-th round: as `fidelity`, with inits[k - 1] initialisations in all. */
+struct racing_cfg {
+    int      n_inits, inits[MAX_RUNGS]; /* n_inits 0: no racing */
+    int      among;                     /* it is about which so many are the best */
+    double   z;                         /* standard errors of a difference within which two cannot be told apart */
+    int      after;                     /* not before so many results of `fidelity` are in */
+    double   share;                     /* at most this share of them take part */
 };
 
 struct teach_cfg {
@@ -173,6 +184,7 @@ struct job_spec {
     struct searcher_cfg searcher;
     struct warmup_cfg   warmup;
     struct halving_cfg  halving;
+    struct racing_cfg   racing;
     struct fidelity     fidelity;
     struct scores_cfg   scores;
     bool     use_book;          /* search: the score book may answer a trial, and gets its results */
@@ -182,7 +194,8 @@ struct job_spec {
     struct audit_cfg    audit;
 };
 
-/* What a trial of this rung is scored with; checkpoints after its last step are left out. */
+/* What a trial of this rung is scored with; checkpoints after its last step are left out. Of a racing round: the initialisations that the
+ * round before has not had. */
 struct fidelity job_fidelity(const struct job_spec *s, int rung);
 /* The size of the networks of its trials, on every rung; borrowed from s. */
 const struct proxy *job_proxy(const struct job_spec *s);

@@ -115,6 +115,40 @@ static void check_halving(const struct checker *c)
     }
 }
 
+/* From round to round there are more of them, and at first enough to know how much scores of one network differ. */
+static void check_racing(const struct checker *c)
+{
+    static const char *const asks[] = { "racing.among", "racing.z", "racing.after", "racing.share" };
+    const struct racing_cfg *r = &c->s->racing;
+    for (size_t i = 0; i < sizeof asks / sizeof *asks && r->n_inits == 0 && line_of(c, "racing.inits") == 0; i++)
+        if (line_of(c, asks[i]) > 0) {
+            problem(c->p, line_of(c, asks[i]), "'%s' asks for a race, but 'racing.inits' is not given", asks[i]);
+            return;
+        }
+    if (r->n_inits && c->s->fidelity.inits < 2)
+        problem(c->p, later(c, "racing.inits", "fidelity.inits"), "'racing' needs 'fidelity.inits' of at least 2: from one the noise of a score is not known");
+    for (int k = 0, least = c->s->fidelity.inits; k < r->n_inits; least = r->inits[k++])
+        if (r->inits[k] <= least) {
+            problem(c->p, later(c, "racing.inits", "fidelity.inits"), "'racing.inits' must rise from 'fidelity.inits' (%d): %d follows %d",
+                    c->s->fidelity.inits, r->inits[k], least);
+            return;
+        }
+}
+
+/* An outside program starts where it likes, and spends as much on each candidate. */
+static void check_external(const struct checker *c)
+{
+    const struct job_spec *s = c->s;
+    if (strcmp(s->searcher.name, "external") != 0)
+        return;
+    if (s->halving.n_steps)
+        problem(c->p, later(c, "halving.steps", "searcher.name"), "'halving' makes proposals of its own: it does not go with the searcher external");
+    if (s->racing.n_inits)
+        problem(c->p, later(c, "racing.inits", "searcher.name"), "'racing' makes proposals of its own: it does not go with the searcher external");
+    if (s->warmup.candidates)
+        problem(c->p, later(c, "warmup.candidates", "searcher.name"), "'warmup' makes proposals of its own: it does not go with the searcher external");
+}
+
 static void check_audit(const struct checker *c)
 {
     const struct audit_cfg *a = &c->s->audit;
@@ -159,6 +193,8 @@ static void check_search(const struct checker *c)
         problem(c->p, later(c, "searcher.sample", "searcher.population"), "'searcher.sample' is %d, more than the population of %d",
                 s->searcher.sample, s->searcher.population);
     check_halving(c);
+    check_racing(c);
+    check_external(c);
     if (s->warmup.candidates > 0 && s->warmup.keep > s->warmup.candidates)
         problem(c->p, later(c, "warmup.keep", "warmup.candidates"), "'warmup.keep' is %d, more than the %d candidates", s->warmup.keep,
                 s->warmup.candidates);

@@ -42,7 +42,7 @@ static const struct job_key table[] = {
     { "budget.time", F_TIME, S | V, AT(seconds), 0, 0, 0, 31536000, SAME("0"), "stop proposing after so long; 0: no limit" },
     { "objectives", F_OBJECTIVES, S, AT(objective), AT(n_objectives), MAX_OBJECTIVES, 0, 0,
       SAME("[{metric: score}, {metric: params}, {metric: macs}]"), "of nsga2, and of the Pareto front in the results" },
-    { "searcher.name", F_SEARCHER, S, AT(searcher.name), 0, 0, 0, 0, SAME("random"), "the algorithm that proposes" },
+    { "searcher.name", F_SEARCHER, S, AT(searcher.name), 0, 0, 0, 0, SAME("random"), "the algorithm that proposes; external: a program of yours does" },
     { "searcher.population", F_INT, S, AT(searcher.population), 0, 0, 2, 100000, SAME("32"), "evolution: so many of the newest survive; nsga2: of the fittest" },
     { "searcher.sample", F_INT, S, AT(searcher.sample), 0, 0, 1, 100000, SAME("8"), "evolution: the parent is the best of so many drawn" },
     { "warmup.candidates", F_INT, S, AT(warmup.candidates), 0, 0, 0, 10000, SAME("0"), "architectures drawn and ranked by a cheap score before the first trial" },
@@ -53,6 +53,12 @@ static const struct job_key table[] = {
     { "halving.inits", F_INTS, S, AT(halving.inits), AT(halving.n_inits), MAX_RUNGS, 1, MAX_INITS, SAME("[]"),
       "initialisations of these rungs; none: `fidelity.inits`" },
     { "halving.reduction", F_INT, S, AT(halving.reduction), 0, 0, 2, 100, SAME("3"), "the best one in so many of a rung goes on to the next" },
+    { "racing.inits", F_INTS, S, AT(racing.inits), AT(racing.n_inits), MAX_RUNGS, 2, MAX_INITS, SAME("[]"),
+      "more initialisations where a tie matters: so many in all after each round, rising, above `fidelity.inits`; none: no racing" },
+    { "racing.among", F_INT, S, AT(racing.among), 0, 0, 1, RACING_MAX_AMONG, SAME("1"), "the race is about which so many are the best" },
+    { "racing.z", F_REAL, S, AT(racing.z), 0, 0, JOB_ABOVE_0, 10, SAME("2"), "scores within so many standard errors of their difference cannot be told apart" },
+    { "racing.after", F_INT, S, AT(racing.after), 0, 0, 2, 10000000, SAME("50"), "no race before so many results at `fidelity` are in" },
+    { "racing.share", F_REAL, S, AT(racing.share), 0, 0, JOB_ABOVE_0, 1, SAME("0.25"), "at most this share of them takes part" },
     { "fidelity.steps", F_INT, S, AT(fidelity.steps), 0, 0, 0, 4096, SAME("0"), "curriculum steps; 0: all of them" },
     { "fidelity.inits", F_INT, S, AT(fidelity.inits), 0, 0, 1, MAX_INITS, SAME("2"), "independent initial weights; the score is the mean" },
     { "fidelity.valid_images", F_INT, S, AT(fidelity.valid_images), 0, 0, 1, 1000000, SAME("2000"), "real validation images, the same for all" },
@@ -151,7 +157,7 @@ static const struct job_key table[] = {
 #define N_KEYS ((int)(sizeof table / sizeof *table))
 _Static_assert(sizeof table / sizeof *table <= JOB_KEYS_MAX, "line numbers are kept for every key");
 
-static const char *const searchers[] = { "random", "evolution", "local", "nsga2" };
+static const char *const searchers[] = { "random", "evolution", "local", "nsga2", "external" };
 #define N_SEARCHERS ((int)(sizeof searchers / sizeof *searchers))
 static const char *const cheap_scores[] = { "params", "macs" };
 static const char *const teachers[] = { "gtn", "distilled", "real" };
@@ -197,7 +203,7 @@ const char *job_key_type(const struct job_key *k)
     case F_REF:      snprintf(buf, sizeof buf, "name or hash"); break;
     case F_HASH:     snprintf(buf, sizeof buf, "hash"); break;
     case F_SPACE:    snprintf(buf, sizeof buf, "search space, by name, hash or path"); break;
-    case F_SEARCHER: snprintf(buf, sizeof buf, "random, evolution, local or nsga2"); break;
+    case F_SEARCHER: snprintf(buf, sizeof buf, "random, evolution, local, nsga2 or external"); break;
     case F_CHEAP:    snprintf(buf, sizeof buf, "params or macs"); break;
     case F_TEACHER:  snprintf(buf, sizeof buf, "gtn, distilled or real"); break;
     case F_INNER:    snprintf(buf, sizeof buf, "sgd, lars, nesterov, rmsprop or adam"); break;

@@ -238,6 +238,7 @@ void wire_msg_fini(struct wire_msg *m)
         free(m->submit.set);
         break;
     case WIRE_BOOK_ADD: free(m->book_add.csv); break;
+    case WIRE_PROPOSE: free(m->propose.json); break;
     case WIRE_QUERY: free(m->query.path); break;
     case WIRE_REPLY:
     case WIRE_ERROR:

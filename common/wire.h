@@ -12,6 +12,7 @@
 #define WIRE_VERSION 1
 #define WIRE_MAX_BYTES (4u << 20)
 #define WIRE_MAX_CSV (1u << 20)
+#define WIRE_MAX_PROPOSE (1u << 19)
 #define WIRE_MAX_LEASES 256
 
 enum wire_kind {
@@ -20,7 +21,7 @@ enum wire_kind {
     WIRE_RESULT, WIRE_RESULT_ACK, WIRE_HAND_BACK, WIRE_GOODBYE,
     WIRE_BLOB_GET, WIRE_BLOB_CHUNK, WIRE_BLOB_PUT, WIRE_BLOB_PUT_ACK,
     WIRE_SUBMIT, WIRE_JOB_ACTION, WIRE_QUERY, WIRE_REPLY, WIRE_ERROR,
-    WIRE_BOOK_ADD,
+    WIRE_BOOK_ADD, WIRE_PROPOSE,
     WIRE_KIND_COUNT
 };
 
@@ -52,6 +53,7 @@ struct wire_msg {
         struct { char *yaml; char file[256]; int n_set; char **set; bool dry_run; } submit;
         struct { name_str job, action; char arg[512]; } job_action; /* arg: "" where the action takes none */
         struct { char *csv; uint64_t first_row; bool check_only; } book_add; /* at most WIRE_MAX_CSV bytes */
+        struct { name_str job; char *json; } propose; /* at most WIRE_MAX_PROPOSE bytes */
         struct { char *path; } query;
         struct { int code; char *text, *json; } reply; /* reply and error (json NULL) */
     };

@@ -147,7 +147,8 @@ static int check_score(const struct score_task *t, struct errbuf *e)
     TRY(hash_ok("dataset", t->dataset, false, e));
     TRY(hash_ok("curriculum", t->curriculum, false, e));
     TRY(int_ok("fidelity.steps", f->steps, 0, WIRE_MAX_STEPS, e));
-    TRY(int_ok("fidelity.inits", f->inits, 1, MAX_INITS, e));
+    TRY(int_ok("fidelity.first_init", f->first_init, 0, MAX_INITS - 1, e));
+    TRY(int_ok("fidelity.inits", f->inits, 1, MAX_INITS - f->first_init, e));
     TRY(int_ok("fidelity.valid_images", f->valid_images, 0, WIRE_MAX_IMAGES, e));
     TRY(int_ok("fidelity.n_checkpoints", f->n_checkpoints, 0, MAX_CHECKPOINTS, e));
     for (int i = 0; i < f->n_checkpoints; i++)
@@ -295,6 +296,9 @@ int wire_check(const struct wire_msg *m, struct errbuf *e)
     case WIRE_BOOK_ADD:
         TRY(int_ok("first_row", (double)m->book_add.first_row, 0, 1e15, e));
         return text_ok("csv", m->book_add.csv, WIRE_MAX_CSV, e);
+    case WIRE_PROPOSE:
+        TRY(buf_ok("job", m->propose.job, sizeof(name_str), false, false, e));
+        return text_ok("json", m->propose.json, WIRE_MAX_PROPOSE, e);
     case WIRE_QUERY: return text_ok("path", m->query.path, WIRE_MAX_PATH, e);
     case WIRE_REPLY:
     case WIRE_ERROR: return check_reply(m, e);

@@ -140,7 +140,11 @@ static Didact__Fidelity *pack_fidelity(struct wire_pack *p, const struct fidelit
     for (int i = 0; i < f->n_checkpoints; i++)
         at[i] = (uint32_t)f->checkpoint[i];
     o->steps = (uint32_t)f->steps;
-    o->inits = (uint32_t)f->inits;
+    o->inits = f->first_init ? 0 : (uint32_t)f->inits;
+    if ((o->has_first_init = o->has_more_inits = f->first_init > 0)) {
+        o->first_init = (uint32_t)f->first_init;
+        o->more_inits = (uint32_t)f->inits;
+    }
     o->valid_images = (uint32_t)f->valid_images;
     o->n_checkpoint = (size_t)f->n_checkpoints;
     o->checkpoint = at;
@@ -367,6 +371,11 @@ static void pack_client(struct wire_pack *p, const struct wire_msg *m, Didact__E
         o->action = STR(m->job_action.action);
         o->arg = m->job_action.arg[0] ? STR(m->job_action.arg) : NULL;
         env->job_action = o;
+    } else if (m->kind == WIRE_PROPOSE) {
+        MAKE_OR_FAIL(p, o, Didact__Propose, didact__propose);
+        o->job = STR(m->propose.job);
+        o->json = m->propose.json;
+        env->propose = o;
     } else if (m->kind == WIRE_QUERY) {
         MAKE_OR_FAIL(p, o, Didact__Query, didact__query);
         o->path = m->query.path;
@@ -408,6 +417,7 @@ int wire_pack_body(struct wire_pack *p, const struct wire_msg *m, Didact__Envelo
         [WIRE_REPLY] = DIDACT__ENVELOPE__BODY_REPLY,
         [WIRE_ERROR] = DIDACT__ENVELOPE__BODY_ERROR,
         [WIRE_BOOK_ADD] = DIDACT__ENVELOPE__BODY_BOOK_ADD,
+        [WIRE_PROPOSE] = DIDACT__ENVELOPE__BODY_PROPOSE,
     };
     int rc = 0;
     env->body_case = body[m->kind];
@@ -422,6 +432,7 @@ int wire_pack_body(struct wire_pack *p, const struct wire_msg *m, Didact__Envelo
     case WIRE_SUBMIT: pack_submit(p, m, env); break;
     case WIRE_BOOK_ADD: pack_book_add(p, m, env); break;
     case WIRE_JOB_ACTION:
+    case WIRE_PROPOSE:
     case WIRE_QUERY:
     case WIRE_REPLY:
     case WIRE_ERROR: pack_client(p, m, env); break;

@@ -133,7 +133,8 @@ static int unpack_score(const Didact__ScoreTask *s, struct score_task *t, struct
     t->seed = s->seed;
     t->zero_cost = s->zero_cost; /* absent: 0 */
     TRY(narrow("fidelity.steps", f->steps, &t->fidelity.steps, e));
-    TRY(narrow("fidelity.inits", f->inits, &t->fidelity.inits, e));
+    TRY(narrow("fidelity.inits", f->first_init ? f->more_inits : f->inits, &t->fidelity.inits, e));
+    TRY(narrow("fidelity.first_init", f->first_init, &t->fidelity.first_init, e));
     TRY(narrow("fidelity.valid_images", f->valid_images, &t->fidelity.valid_images, e));
     TRY(count("fidelity.checkpoint", f->n_checkpoint, MAX_CHECKPOINTS, &t->fidelity.n_checkpoints, e));
     for (int i = 0; i < t->fidelity.n_checkpoints; i++)
@@ -319,6 +320,10 @@ static int unpack_client(const Didact__Envelope *env, struct wire_msg *m, struct
         TRY(COPY(m->job_action.job, env->job_action->job));
         TRY(COPY(m->job_action.action, env->job_action->action));
         return COPY(m->job_action.arg, env->job_action->arg);
+    case DIDACT__ENVELOPE__BODY_PROPOSE:
+        m->kind = WIRE_PROPOSE;
+        TRY(COPY(m->propose.job, env->propose->job));
+        return dup_str("json", &m->propose.json, env->propose->json, WIRE_MAX_PROPOSE, e);
     case DIDACT__ENVELOPE__BODY_QUERY:
         m->kind = WIRE_QUERY;
         return dup_str("path", &m->query.path, env->query->path, WIRE_MAX_PATH, e);

@@ -14,26 +14,31 @@ typedef unsigned long long ull;
 
 static bool uses_book(const struct job *j) { return j->spec.kind == JOB_SEARCH && j->spec.use_book; }
 
-static void key_of(const struct job_spec *sp, const struct trial_row *t, struct book_row *b)
+static int key_of(struct sched *s, const struct job_spec *sp, const struct trial_row *t, struct book_row *b)
 {
+    struct fidelity f;
+    int rc = race_fidelity(s, sp, t, &f, NULL);
     memset(b, 0, sizeof *b);
     memcpy(b->space, sp->space, sizeof b->space);
     memcpy(b->arch, t->arch, sizeof b->arch);
     memcpy(b->arch_hash, t->arch_hash, sizeof b->arch_hash);
     memcpy(b->dataset, sp->dataset_hash, sizeof b->dataset);
     memcpy(b->curriculum, sp->curriculum_hash, sizeof b->curriculum);
-    const struct fidelity f = job_fidelity(sp, t->rung);
-    book_fidelity(&f, job_zero_cost(sp), b->fidelity);
+    book_fidelity(&f, race_zero_cost(sp, t), b->fidelity);
     b->seed = t->seed;
     strcpy(b->engine, ENGINE_VERSION);
+    return rc;
 }
 
-struct book_row *book_entry(const struct trial *t, const struct trial_result *r)
+struct book_row *book_entry(struct sched *s, const struct trial *t, const struct trial_result *r)
 {
     struct book_row *b = uses_book(t->job) && t->row.idx < TRIAL_AUDIT && book_keeps(r) ? malloc(sizeof *b) : NULL; /* without memory: one row the less */
     if (!b)
         return NULL;
-    key_of(&t->job->spec, &t->row, b);
+    if (key_of(s, &t->job->spec, &t->row, b) < 0) {
+        free(b);
+        return NULL;
+    }
     b->r = *r;
     return b;
 }
@@ -44,8 +49,8 @@ bool book_may_have(struct sched *s, const struct job *j)
     struct book_row b;
     bool any = false;
     for (; uses_book(j) && at.rung <= j->spec.halving.n_steps && !any; at.rung++) {
-        key_of(&j->spec, &at, &b);
-        any = reader_book_any(s->cfg.reader, b.dataset, b.curriculum, b.fidelity, b.engine) == 1;
+        any = key_of(s, &j->spec, &at, &b) == 0 &&
+              reader_book_any(s->cfg.reader, b.dataset, b.curriculum, b.fidelity, b.engine) == 1;
     }
     return any;
 }
@@ -74,9 +79,10 @@ bool book_serve(struct sched *s, struct trial *t)
     struct store_op *op = NULL;
     if (!b)
         return false;
-    key_of(&t->job->spec, &t->row, b);
+    int rc = key_of(s, &t->job->spec, &t->row, b);
     book_key(b, key);
-    if (reader_book(s->cfg.reader, key, b) == 1 && (op = store_op_new(OP_TRIAL_BOOKED))) {
+    bool known = rc == 0 && reader_book(s->cfg.reader, key, b) == 1 && race_result(s, &t->job->spec, &t->row, &b->r, NULL) == 0;
+    if (known && (op = store_op_new(OP_TRIAL_BOOKED))) {
         t->job->n_running++;
         t->phase = PHASE_SAVING;
         t->row.state = TRIAL_RUNNING;

@@ -2,6 +2,7 @@
  *
  *   set     live or ended: how a job is served (`knobs`); none of them changes what it computes.
  *   extend  a larger budget. A searcher does not know its budget, so the history goes on as that of a job submitted with it would.
+ *   finish  an outside searcher has no more proposals: the budget becomes what was proposed.
  *   retry   trials that failed for a reason of their surroundings wait for a next attempt (sched.h says what the searcher is told).
  *
  * Extend and retry open an ended job again: one transaction makes its cancelled trials wait and its state a living one, then it is
@@ -115,6 +116,19 @@ static int check_extend(struct change *c, struct errbuf *e)
     if (!c->j && c->spec.kind == JOB_SEARCH && finished >= (uint64_t)c->spec.trials)
         return err_set(e, ERR_STATE, "all %llu trials of job %llu have ended: budget.trials must be more than that", (ull)finished,
                        (ull)c->id);
+    return 0;
+}
+
+static int check_finish(struct change *c, struct errbuf *e)
+{
+    if (!c->j)
+        return err_set(e, ERR_STATE, "job %llu is %s", (ull)c->id, job_state_name(c->row.state));
+    if (!c->j->search || !search_is_external(c->j->search))
+        return err_set(e, ERR_STATE, "job %llu has a searcher of its own: it ends with its budget, or with didact cancel", (ull)c->id);
+    if (search_next_index(c->j->search) == 0)
+        return err_set(e, ERR_STATE, "job %llu: nothing has been proposed; didact cancel ends it", (ull)c->id);
+    c->spec.trials = (int)search_next_index(c->j->search);
+    snprintf(c->event.text, sizeof c->event.text, "budget.trials=%d", c->spec.trials);
     return 0;
 }
 
@@ -247,6 +261,7 @@ static const struct kind {
 } kinds[] = {
     { "set", check_set, OP_JOB_SPEC, OP_JOB_SPEC, on_spec_saved, on_spec_saved },
     { "extend", check_extend, OP_JOB_SPEC, OP_JOB_REOPEN, on_spec_saved, on_reopened },
+    { "finish", check_finish, OP_JOB_SPEC, OP_JOB_SPEC, on_spec_saved, on_spec_saved },
     { "retry", check_retry, OP_TRIAL_RETRY, OP_JOB_REOPEN, on_retry_saved, on_reopened },
 };
 
@@ -295,7 +310,7 @@ static int open_change(struct change *c, struct errbuf *e)
         c->row = c->j->row; /* borrows its text */
     else if (reader_job(c->s->cfg.reader, c->id, &c->row) != 1)
         return err_set(e, ERR_NOTFOUND, "there is no job %llu", (ull)c->id);
-    if (c->j && (c->j->ending || c->j->changing))
+    if (c->j && (c->j->ending || c->j->changing || c->j->asking))
         return err_set(e, ERR_BUSY, "job %llu: another change is being saved", (ull)c->id);
     if (c->row.state == JOB_CANCELLED || c->row.state == JOB_STOPPING)
         return err_set(e, ERR_STATE, "job %llu is %s: %s is not possible%s", (ull)c->id, job_state_name(c->row.state), c->action,

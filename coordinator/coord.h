@@ -38,6 +38,8 @@ struct coord {
     struct sched    *sched;
     struct blobs    *blobs;
     struct http     *http;
+    struct link      told_waits;  /* questions for results that are not there yet (ask_doc.c) */
+    int              n_told_waits;
     struct session **sessions;  /* hash table, chained */
     size_t           n_session_slots, n_sessions;
     int64_t          started_ms;
@@ -93,9 +95,19 @@ int submit_find_job(struct coord *c, const char *name_or_id, uint64_t *id, struc
 int docs_get(struct coord *c, const char *path, struct json_t **out, struct errbuf *e);
 /* jobs/ID/replay costs as much as the search's own proposals, jobs/ID/audit thousands of resamples: they run in the pool (slow.c).
  * `done` on the loop. */
-bool docs_is_slow(const char *path);
+bool docs_is_slow(struct coord *c, const char *path);
 typedef void (*docs_done)(void *arg, int rc, struct json_t *doc, const struct errbuf *e);
 int docs_slow(struct coord *c, const char *path, docs_done done, void *arg, struct errbuf *e);
+
+/* ask_doc.c. The body of a request for proposals; texts are borrowed from `doc`. */
+struct proposals { const char *request; struct asked *v; size_t n; struct json_t *doc; };
+int  proposals_parse(const char *json, size_t len, struct proposals *out, struct errbuf *e);
+void proposals_fini(struct proposals *p);
+struct json_t *proposals_doc(const struct sched *s, const struct trial_row *row, size_t n, bool before); /* the answer */
+/* jobs/ID/told?wait=S whose results are not there yet: `done` is called when they are, or S seconds are over. Never before it returns. */
+bool told_must_wait(struct coord *c, const char *path);
+int  told_wait(struct coord *c, const char *path, docs_done done, void *arg, struct errbuf *e);
+void told_look(struct coord *c, bool all); /* answer what can be answered now; all: everything, with what there is */
 
 /* book_doc.c. Rows of a CSV with its line of columns, each checked: *out is malloc'ed. Errors name the row, the first one's number being `first`. */
 int book_parse(struct coord *c, char *csv, uint64_t first, struct book_row **out, size_t *n, struct errbuf *e);

@@ -93,6 +93,7 @@ json_t *doc_trial(struct coord *c, const struct trial_row *t, const char *space)
     json_object_set_new(d, "space", doc_text(space));
     json_object_set_new(d, "detail", ended(t) ? doc_text(r->detail) : json_null());
     json_object_set_new(d, "from_book", json_boolean(t->from_book));
+    json_object_set_new(d, "tag", doc_text(t->tag));
     json_object_set_new(d, "attempt", doc_int(t->attempt));
     json_object_set_new(d, "deaths", doc_int(t->deaths));
     json_object_set_new(d, "meta_steps", r->meta_steps ? json_integer(r->meta_steps) : json_null());
@@ -367,7 +368,7 @@ static int results_doc(struct coord *c, const struct job_row *row, const struct 
     name_str space;
     space_of(row, space);
     struct best b = { { c, json_array(), space }, q->top, 0 };
-    int rc = reader_trials(c->reader, row->id, -1, SORT_SCORE, 0, (int64_t)q->top * (MAX_RUNGS + 1), on_best, &b);
+    int rc = reader_trials(c->reader, row->id, -1, SORT_SCORE, 0, (int64_t)q->top * (2 * MAX_RUNGS + 1), on_best, &b);
     json_t *d = json_pack("{s:o,s:o}", "job", doc_job(c, row, true), "best", b.l.list);
     if (rc < 0)
         rc = read_failed(rc, e);
@@ -521,18 +522,31 @@ static int parameter(struct query *q, const char *key, const char *v, struct err
     } else if (strcmp(key, "trial") == 0) {
         rc = number(key, v, 0, INT64_MAX, &n, e);
         q->trial = (int64_t)n;
+    } else if (strcmp(key, "wait") == 0) {
+        rc = number(key, v, 0, 60, &n, e);
+        q->wait_s = (int)n;
+    } else if (strcmp(key, "n") == 0) {
+        rc = number(key, v, 1, DOC_MAX_LIMIT, &n, e);
+        q->n = (int)n;
+    } else if (strcmp(key, "seed") == 0) {
+        rc = number(key, v, 0, INT64_MAX, &q->seed, e);
+    } else if (strcmp(key, "arch") == 0) {
+        snprintf(q->arch, sizeof q->arch, "%s", v);
+        rc = strlen(v) < sizeof q->arch ? 0 : err_set(e, ERR_INPUT, "arch: longer than %zu bytes", sizeof q->arch - 1);
     } else {
-        rc = err_set(e, ERR_INPUT, "there is no parameter \"%.40s\"; there are state, sort, by, after, offset, limit, top and trial", key);
+        rc = err_set(e, ERR_INPUT, "there is no parameter \"%.40s\"; there are state, sort, by, after, offset, limit, top, trial, wait, n, seed and "
+                     "arch", key);
     }
     return rc;
 }
 
 int query_parse(const char *path, struct query *q, struct errbuf *e)
 {
-    char copy[512], *save = NULL, *mark;
+    char copy[DOC_MAX_PATH], *save = NULL, *mark;
     memset(q, 0, sizeof *q);
     q->limit = 100;
     q->top = 10;
+    q->n = 1;
     q->trial = -1;
     while (*path == '/')
         path++;
@@ -562,7 +576,7 @@ int query_parse(const char *path, struct query *q, struct errbuf *e)
 static int job_doc(struct coord *c, const struct query *q, json_t **out, struct errbuf *e)
 {
     static const struct { const char *name; int (*fn)(struct coord *, const struct job_row *, const struct query *, json_t **, struct errbuf *); }
-    table[] = { { "trials", trials_doc }, { "results", results_doc }, { "history", history }, { "why", why_doc } };
+    table[] = { { "trials", trials_doc }, { "results", results_doc }, { "history", history }, { "why", why_doc }, { "told", doc_told } };
     uint64_t id;
     struct job_row row;
     int rc = submit_find_job(c, q->part[1], &id, e);
@@ -599,6 +613,8 @@ int docs_get(struct coord *c, const char *path, json_t **out, struct errbuf *e)
         return jobs_doc(c, &q, out, e);
     if (q.n_part >= 2 && strcmp(p, "jobs") == 0)
         return job_doc(c, &q, out, e);
+    if (q.n_part == 3 && strcmp(p, "spaces") == 0)
+        return doc_space(c, &q, out, e);
     if (q.n_part == 1 && strcmp(p, "workers") == 0) {
         *out = workers_doc(c, &q);
         return 0;

@@ -7,17 +7,23 @@
 #include <jansson.h>
 
 #define DOC_MAX_LIMIT 1000
+#define DOC_MAX_PATH  2048 /* bytes, an architecture among them */
 
 struct query { /* jobs/7/trials?state=scored&limit=10, taken apart */
     int      n_part;
     char     part[3][96];
     char     state[24], sort[24], by[24], after[BOOK_KEY_LEN + 1];
     uint64_t offset;
-    int      limit, top;
+    int      limit, top, wait_s, n;
     int64_t  trial; /* -1: none given */
+    uint64_t seed;
+    char     arch[ARCH_TEXT_MAX];
     bool     limit_given;
 };
 int query_parse(const char *path, struct query *q, struct errbuf *e);
+
+/* space_doc.c: spaces/NAME/sample, /mutate, /neighbours */
+int doc_space(struct coord *c, const struct query *q, json_t **out, struct errbuf *e);
 
 struct totals {
     uint64_t jobs[JOB_STATE_COUNT];
@@ -45,6 +51,7 @@ int doc_why(struct coord *c, const struct job_row *stored, int64_t trial, json_t
 void arch_change(const char *parent, const char *child, char *out, size_t cap); /* in words; "" where nothing changed */
 json_t *doc_history(const struct trial_row *t); /* the deterministic fields of a trial; touches nothing else */
 int doc_verify(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e);
+int doc_told(struct coord *c, const struct job_row *row, const struct query *q, json_t **out, struct errbuf *e); /* ask_doc.c */
 int doc_front(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e); /* front.c */
 int doc_teach(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e);
 /* In the pool. */

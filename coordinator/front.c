@@ -5,12 +5,15 @@
 #include "common/search/pareto.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define FRONT_SCAN 5000
 
 struct point { double v[MAX_OBJECTIVES]; json_t *doc; /* owned */ };
 struct front {
     struct job_spec *spec; /* owned */
+    char             (*raced)[ARCH_HASH_LEN + 1]; /* owned; networks of racing rounds: their trials below do not count */
+    int              n_raced;
     struct point     at[DOC_MAX_LIMIT];
     int              n;
 };
@@ -22,6 +25,11 @@ static bool on_trial(void *arg, const struct trial_row *t) /* best score first: 
     int m = f->spec->n_objectives, kept = 0;
     if (t->rung < f->spec->halving.n_steps)
         return false; /* scores of lower rungs do not compare; those of the top come first */
+    for (int i = 0; i < f->n_raced; i++)
+        if (strcmp(f->raced[i], t->arch_hash) == 0)
+            return true;
+    if (t->rung > f->spec->halving.n_steps && f->n_raced < FRONT_SCAN)
+        memcpy(f->raced[f->n_raced++], t->arch_hash, sizeof *f->raced);
     pareto_values(f->spec, t->r.score, t->r.params, t->r.macs, p.v);
     for (int i = 0; i < f->n; i++)
         if (pareto_dominates(f->at[i].v, p.v, m))
@@ -47,7 +55,9 @@ int doc_front(struct coord *c, const struct job_row *row, json_t *into, struct e
     json_t *spec = json_loads(row->spec_json, 0, NULL), *list = json_array(), *whole = NULL;
     if (f)
         f->spec = calloc(1, sizeof *f->spec);
-    int rc = f && f->spec && spec && list ? job_from_json(f->spec, spec, e) : err_set(e, ERR_NOMEM, "front");
+    if (f)
+        f->raced = malloc(FRONT_SCAN * sizeof *f->raced);
+    int rc = f && f->spec && f->raced && spec && list ? job_from_json(f->spec, spec, e) : err_set(e, ERR_NOMEM, "front");
     if (rc == 0 && reader_trials(c->reader, row->id, -1, SORT_SCORE, 0, FRONT_SCAN, on_trial, f) < 0)
         rc = err_set(e, ERR_IO, "the store cannot be read");
     for (int i = 0; f && i < f->n; i++)
@@ -61,8 +71,10 @@ int doc_front(struct coord *c, const struct job_row *row, json_t *into, struct e
     json_decref(whole);
     json_decref(list);
     json_decref(spec);
-    if (f)
+    if (f) {
         free(f->spec);
+        free(f->raced);
+    }
     free(f);
     return rc;
 }

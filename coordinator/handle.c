@@ -215,6 +215,31 @@ static void on_job_action(struct request *r)
         sched_action(r->c->sched, id, r->m.job_action.action, on_job_done, p);
 }
 
+static void on_asked(void *arg, int rc, const struct trial_row *row, size_t n, bool before, const struct errbuf *e)
+{
+    struct pending *p = arg;
+    json_t *doc = rc == 0 ? proposals_doc(p->c->sched, row, n, before) : NULL;
+    reply(p->c, &p->to, rc, e, doc);
+    json_decref(doc);
+    free(p);
+}
+
+static void on_propose(struct request *r)
+{
+    struct errbuf e = { 0 };
+    struct proposals v = { .n = 0 };
+    uint64_t id = 0;
+    int rc = submit_find_job(r->c, r->m.propose.job, &id, &e);
+    if (rc == 0)
+        rc = proposals_parse(r->m.propose.json, strlen(r->m.propose.json), &v, &e);
+    struct pending *p = rc == 0 ? pend(r) : NULL;
+    if (rc < 0)
+        reply(r->c, &r->to, rc, &e, NULL);
+    else if (p)
+        sched_propose(r->c->sched, id, v.request, v.v, v.n, on_asked, p);
+    proposals_fini(&v);
+}
+
 static void on_slow_doc(void *arg, int rc, json_t *doc, const struct errbuf *e)
 {
     struct pending *p = arg;
@@ -228,7 +253,7 @@ static void on_query(struct request *r)
     json_t *doc = NULL;
     const char *path = r->m.query.path;
     int rc;
-    if (docs_is_slow(path)) {
+    if (docs_is_slow(r->c, path)) {
         struct pending *p = pend(r);
         if (!p)
             return;
@@ -292,6 +317,7 @@ static const struct row { void (*fn)(struct request *r); unsigned roles; const c
     [WIRE_BLOB_PUT] = { on_blob_put, WORKER | SUBMITTER, "blob_put" },
     [WIRE_SUBMIT] = { on_submit, SUBMITTER, "submit" },
     [WIRE_JOB_ACTION] = { on_job_action, SUBMITTER, "job_action" },
+    [WIRE_PROPOSE] = { on_propose, SUBMITTER, "propose" },
     [WIRE_QUERY] = { on_query, SUBMITTER | VIEWER, "query" },
     [WIRE_BOOK_ADD] = { on_book_add, ADMIN, "book_add" }, /* it decides what every later job gets */
 };

@@ -1,11 +1,12 @@
-/* http.c - the read-only HTTP side: libmicrohttpd in external mode, its epoll descriptor and its timeout watched by the loop.
- * Everything answers from the loop's thread except replay and audit, which suspend their connection until the pool is done.
- * There is no authentication: opts.c keeps it on loopback unless told otherwise. Host headers are checked there, so that a web page
- * cannot read it through a name that resolves to 127.0.0.1. */
+/* http.c - the HTTP side: libmicrohttpd in external mode, its epoll descriptor and its timeout watched by the loop.
+ * Everything answers from the loop's thread. What takes longer (replay and audit in the pool, results that are waited for, a commit)
+ * suspends its connection until the answer is there.
+ * Reading has no authentication: opts.c keeps it on loopback unless told otherwise. What an outside searcher writes passes http_guard.c. */
 #include "coordinator/coord.h"
 
 #include "common/log.h"
 #include "coordinator/dashboard.h"
+#include "coordinator/http_guard.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -15,7 +16,11 @@
 #include <string.h>
 
 #define MAX_CONNECTIONS 256
-#define MAX_BODY        (1u << 20) /* of a request: we want none; so much is read and dropped, so that the refusal is heard */
+#define MAX_HELD        192 /* of them, waiting for results: others must get through */
+#define HTTP_PATH       4096
+#define MAX_BODY        (1u << 20) /* of a request that is refused: so much is read and dropped, so that the refusal is heard */
+#define MAX_KEPT        (1u << 19) /* of one that is not: ASK_MAX_BATCH architectures, as JSON */
+#define MAX_KEPT_ALL    (32u << 20)
 
 struct http {
     struct coord      *c;
@@ -23,17 +28,21 @@ struct http {
     uv_poll_t          poll;
     uv_timer_t         timer;
     bool               closing;
-    int                n_waiting; /* connections suspended for the pool */
+    int                n_waiting; /* connections suspended until their answer is there */
+    size_t             kept;      /* bytes of bodies */
+    struct http_guard  guard;
 };
 
 /* One request; lives from the first call of on_request to on_completed. */
 struct ask {
     struct http           *h;
     struct MHD_Connection *conn;
-    size_t body;
+    bool   post;
+    size_t body, n_kept, cap_kept;
+    char  *kept;        /* owned; the body of a POST that may write */
     bool   waiting, answered;
     int    rc;
-    json_t *doc;        /* from the pool */
+    json_t *doc;        /* owned; where it came later */
     struct errbuf e;
 };
 
@@ -75,7 +84,7 @@ static enum MHD_Result send_text(struct MHD_Connection *conn, unsigned code, con
 
 static unsigned status_of(int rc)
 {
-    return rc == 0 ? 200 : rc == -ERR_NOTFOUND ? 404 : err_can_retry(rc) ? 503 : rc == -ERR_INTERNAL ? 500 : rc == -ERR_DENIED ? 403 : 400;
+    return rc == 0 ? 200 : rc == -ERR_NOTFOUND ? 404 : err_can_retry(rc) ? 503 : rc == -ERR_INTERNAL ? 500 : rc == -ERR_DENIED ? 403 : rc == -ERR_STATE ? 409 : 400;
 }
 
 static enum MHD_Result send_doc(struct MHD_Connection *conn, int rc, const json_t *doc, const struct errbuf *e)
@@ -91,16 +100,19 @@ static enum MHD_Result send_doc(struct MHD_Connection *conn, int rc, const json_
     return send_text(conn, status_of(rc), "application/json", text, MHD_RESPMEM_MUST_FREE);
 }
 
-static void on_slow_doc(void *arg, int rc, json_t *doc, const struct errbuf *e)
+/* The answer of a request that may have waited for it, or may not: then whoever asked looks at `answered`. */
+static void on_doc(void *arg, int rc, json_t *doc, const struct errbuf *e)
 {
     struct ask *a = arg;
     struct http *h = a->h;
-    a->waiting = false;
     a->rc = rc;
     a->doc = json_incref(doc);
     if (e)
         a->e = *e;
     a->answered = true;
+    if (!a->waiting)
+        return;
+    a->waiting = false;
     MHD_resume_connection(a->conn);
     h->n_waiting--;
     if (h->closing && h->n_waiting == 0)
@@ -109,56 +121,132 @@ static void on_slow_doc(void *arg, int rc, json_t *doc, const struct errbuf *e)
         run_http(h);
 }
 
+/* on_doc was called, or will be. */
+static enum MHD_Result answer_later(struct ask *a)
+{
+    if (a->answered)
+        return send_doc(a->conn, a->rc, a->doc, &a->e);
+    MHD_suspend_connection(a->conn);
+    a->waiting = true;
+    a->h->n_waiting++;
+    return MHD_YES;
+}
+
 static enum MHD_Result answer_api(struct ask *a, const char *path)
 {
     struct errbuf e = { 0 };
     json_t *doc = NULL;
-    if (docs_is_slow(path)) {
-        MHD_suspend_connection(a->conn);
-        a->waiting = true;
-        a->h->n_waiting++;
-        int rc = docs_slow(a->h->c, path, on_slow_doc, a, &e);
-        if (rc == 0)
-            return MHD_YES;
-        a->h->n_waiting--;
-        a->waiting = false;
-        a->answered = true;
-        a->rc = rc;
-        a->e = e;
-        MHD_resume_connection(a->conn);
-        return MHD_YES;
-    }
-    int rc = docs_get(a->h->c, path, &doc, &e);
+    bool full = a->h->n_waiting >= MAX_HELD && told_must_wait(a->h->c, path); /* then it is answered with what there is */
+    bool slow = !full && docs_is_slow(a->h->c, path);
+    int rc = slow ? docs_slow(a->h->c, path, on_doc, a, &e) : docs_get(a->h->c, path, &doc, &e);
+    if (slow && rc == 0)
+        return answer_later(a);
     enum MHD_Result ok = send_doc(a->conn, rc, doc, &e);
     json_decref(doc);
     return ok;
 }
 
-static enum MHD_Result on_argument(void *arg, enum MHD_ValueKind kind, const char *key, const char *value)
+/* ---- what an outside searcher writes ---- */
+
+static void on_asked(void *arg, int rc, const struct trial_row *row, size_t n, bool before, const struct errbuf *e)
 {
-    char *path = arg;
-    size_t n = strlen(path);
-    (void)kind;
-    snprintf(path + n, 500 - n, "%c%s=%s", strchr(path, '?') ? '&' : '?', key, value ? value : "");
-    return MHD_YES;
+    struct ask *a = arg;
+    json_t *doc = rc == 0 ? proposals_doc(a->h->c->sched, row, n, before) : NULL;
+    on_doc(a, rc, doc, e);
+    json_decref(doc);
 }
 
-/* Loopback alone: only names of this machine, whatever a browser was told. */
-static bool host_ok(struct ask *a)
+static void on_finished(void *arg, int rc, uint64_t job, const struct errbuf *e)
 {
-    const char *host = MHD_lookup_connection_value(a->conn, MHD_HEADER_KIND, "Host");
-    if (a->h->c->opts.http_public || !host)
-        return true;
-    return strncmp(host, "127.", 4) == 0 || strncmp(host, "localhost", 9) == 0 || strncmp(host, "[::1]", 5) == 0;
+    struct ask *a = arg;
+    json_t *doc = NULL;
+    char path[32];
+    snprintf(path, sizeof path, "jobs/%llu", (unsigned long long)job);
+    if (rc == 0 && docs_get(a->h->c, path, &doc, NULL) < 0) /* saved it is, whether it can be read or not */
+        doc = json_pack("{s:I}", "id", (json_int_t)job);
+    on_doc(a, rc, doc, e);
+    json_decref(doc);
+}
+
+static int post_trials(struct ask *a, uint64_t job, struct errbuf *e)
+{
+    struct proposals p;
+    int rc = proposals_parse(a->kept ? a->kept : "", a->n_kept, &p, e);
+    if (rc < 0)
+        return rc;
+    sched_propose(a->h->c->sched, job, p.request, p.v, p.n, on_asked, a);
+    proposals_fini(&p);
+    return 0;
+}
+
+static int post_finish(struct ask *a, uint64_t job, struct errbuf *e)
+{
+    (void)e;
+    sched_change(a->h->c->sched, job, "finish", "", on_finished, a);
+    return 0;
+}
+
+static enum MHD_Result answer_post(struct ask *a, const char *url)
+{
+    static const struct { const char *what; int (*fn)(struct ask *, uint64_t, struct errbuf *); } table[] = {
+        { "trials", post_trials }, { "finish", post_finish },
+    };
+    char name[NAME_MAX_LEN + 1], what[16];
+    int used = 0;
+    uint64_t job;
+    if (a->rc < 0)
+        return send_doc(a->conn, a->rc, NULL, &a->e);
+    if (sscanf(url, "/api/v1/jobs/%63[^/]/%15[a-z]%n", name, what, &used) == 2 && !url[used])
+        for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+            if (strcmp(what, table[i].what) == 0) {
+                int rc = submit_find_job(a->h->c, name, &job, &a->e);
+                if (rc == 0)
+                    rc = table[i].fn(a, job, &a->e);
+                return rc < 0 ? send_doc(a->conn, rc, NULL, &a->e) : answer_later(a);
+            }
+    return send_doc(a->conn, err_set(&a->e, ERR_NOTFOUND, "POST takes jobs/JOB/trials and jobs/JOB/finish here; didact submits jobs"), NULL, &a->e);
+}
+
+/* A part of the body: kept where it is wanted and there is room. */
+static void keep(struct ask *a, const char *part, size_t n)
+{
+    if (!a->post || a->rc < 0)
+        return;
+    if (n > MAX_KEPT - a->n_kept) {
+        a->rc = err_set(&a->e, ERR_INPUT, "the body is larger than %u bytes: propose fewer at once", MAX_KEPT);
+        return;
+    }
+    if (a->n_kept + n > a->cap_kept) {
+        size_t cap = a->cap_kept ? 2 * a->cap_kept : 4096;
+        while (cap < a->n_kept + n)
+            cap *= 2;
+        char *bigger = a->h->kept + cap - a->cap_kept <= MAX_KEPT_ALL ? realloc(a->kept, cap) : NULL;
+        if (!bigger) {
+            a->rc = err_set(&a->e, ERR_BUSY, "no room for the body of another request");
+            return;
+        }
+        a->h->kept += cap - a->cap_kept;
+        a->kept = bigger;
+        a->cap_kept = cap;
+    }
+    memcpy(a->kept + a->n_kept, part, n);
+    a->n_kept += n;
+}
+
+static enum MHD_Result on_argument(void *arg, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+    char *path = arg; /* HTTP_PATH bytes; one that is cut here is too long for docs.c, which says so */
+    size_t n = strlen(path);
+    (void)kind;
+    snprintf(path + n, HTTP_PATH - n, "%c%s=%s", strchr(path, '?') ? '&' : '?', key, value ? value : "");
+    return MHD_YES;
 }
 
 static enum MHD_Result answer(struct ask *a, const char *url)
 {
     struct coord *c = a->h->c;
     struct errbuf e = { 0 };
-    char path[512];
-    if (!host_ok(a))
-        return send_doc(a->conn, err_set(&e, ERR_DENIED, "this address answers to 127.0.0.1 and localhost only"), NULL, &e);
+    char path[HTTP_PATH];
     if (strcmp(url, "/") == 0)
         return send_text(a->conn, 200, "text/html; charset=utf-8", (char *)(uintptr_t)dashboard_html, MHD_RESPMEM_PERSISTENT);
     if (strcmp(url, "/healthz") == 0)
@@ -182,18 +270,21 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn, const 
                                   const char *upload, size_t *upload_size, void **con_cls)
 {
     struct ask *a = *con_cls;
-    struct errbuf e = { 0 };
     (void)version;
-    (void)upload;
     if (!a) { /* headers are here; the body, if any, comes with later calls */
         a = *con_cls = calloc(1, sizeof *a);
         if (!a)
             return MHD_NO;
         a->h = cls;
         a->conn = conn;
+        a->post = strcmp(method, "POST") == 0;
+        a->rc = http_guard_host(&a->h->guard, conn, &a->e);
+        if (a->rc == 0 && a->post)
+            a->rc = http_guard_write(&a->h->guard, conn, &a->e);
         return MHD_YES;
     }
     if (*upload_size) {
+        keep(a, upload, *upload_size);
         a->body += *upload_size;
         *upload_size = 0;
         return a->body > MAX_BODY ? MHD_NO : MHD_YES;
@@ -202,9 +293,11 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn, const 
         return send_doc(conn, a->rc, a->doc, &a->e);
     if (a->waiting)
         return MHD_YES;
-    if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
-        return send_doc(conn, err_set(&e, ERR_INPUT, "%.16s: HTTP here is read-only; use didact to submit", method), NULL, &e);
-    return answer(a, url);
+    if (a->post)
+        return answer_post(a, url);
+    if (a->rc == 0 && strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
+        a->rc = err_set(&a->e, ERR_INPUT, "%.16s: there are GET, HEAD and POST", method);
+    return a->rc < 0 ? send_doc(conn, a->rc, NULL, &a->e) : answer(a, url);
 }
 
 static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls, enum MHD_RequestTerminationCode why)
@@ -213,8 +306,11 @@ static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
     (void)cls;
     (void)conn;
     (void)why;
-    if (a)
+    if (a) {
         json_decref(a->doc);
+        a->h->kept -= a->cap_kept;
+        free(a->kept);
+    }
     free(a);
     *con_cls = NULL;
 }
@@ -240,6 +336,11 @@ int http_open(struct coord *c, struct errbuf *e)
     if (!h)
         return err_set(e, ERR_NOMEM, "http");
     h->c = c;
+    int rc = http_guard_init(&h->guard, &c->opts, e);
+    if (rc < 0) {
+        free(h);
+        return rc;
+    }
     inet_pton(AF_INET, c->opts.http_addr, &at.sin_addr);
     errno = 0;
     h->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h, MHD_OPTION_SOCK_ADDR,

@@ -78,6 +78,7 @@ struct job *job_new(struct sched *s, struct job_row *row, const struct job_spec 
     memset(&j->row.n, 0, sizeof j->row.n);
     j->row.best_trial = -1;
     list_init(&j->waiting);
+    list_init(&j->asks);
     j->total = spec->kind == JOB_SEARCH ? (uint64_t)(spec->trials > 0 ? spec->trials : 0) : row->total;
     j->n_slots = spec->kind == JOB_SEARCH ? (uint64_t)(spec->window > 0 ? spec->window : 1) : row->total > 0 ? row->total : 1;
     j->slot = calloc(j->n_slots, sizeof *j->slot);
@@ -108,6 +109,7 @@ void trial_free(struct trial *t)
 
 void job_free(struct sched *s, struct job *j)
 {
+    ask_drop_all(j);
     for (uint64_t i = 0; i < j->n_slots; i++)
         if (j->slot[i])
             trial_free(j->slot[i]);
@@ -192,7 +194,7 @@ struct search_result job_told(const struct trial_row *row)
 {
     if (row->r.state != TRIAL_SCORED || row->told_failed)
         return (struct search_result){ .idx = row->idx, .score = -INFINITY, .rung = row->rung, .arch = row->arch };
-    return (struct search_result){ row->idx, row->r.score, row->rung, row->r.params, row->r.macs, row->arch };
+    return (struct search_result){ row->idx, row->r.score, row->rung, row->r.params, row->r.macs, row->arch, row->r.n_inits, row->r.score_se };
 }
 
 int job_tell(struct sched *s, struct job *j, const struct trial_row *row, bool live, struct errbuf *e)
@@ -205,7 +207,7 @@ int job_tell(struct sched *s, struct job *j, const struct trial_row *row, bool l
 }
 
 /* Proposals that the job will have made in the end. */
-static uint64_t last_total(const struct job *j)
+uint64_t job_last_total(const struct job *j)
 {
     uint64_t stop = j->audit ? audit_stop_at(j->audit) : UINT64_MAX;
     return stop < j->total ? stop : j->total;
@@ -287,6 +289,7 @@ static bool on_trial_row(void *arg, const struct trial_row *row)
 {
     struct rows *rs = arg;
     struct job *j = rs->j;
+    bool had = j->search && search_had(j->search, row->arch_hash);
     if (j->search && row->idx < TRIAL_AUDIT)
         rs->rc = recall(rs->s, j, row, rs->e);
     else if (j->search && !job_slot(j, row->idx))
@@ -309,6 +312,8 @@ static bool on_trial_row(void *arg, const struct trial_row *row)
         lease_resume(rs->s, t);
     else
         job_wait(j, t);
+    if (t && j->search && search_is_external(j->search))
+        ask_look(t, had);
     return rs->rc == 0;
 }
 
@@ -343,7 +348,7 @@ int job_load(struct sched *s, struct job *j, struct errbuf *e)
 }
 
 /* ---- giving out ---- */
-static bool gives(const struct job *j)
+bool job_gives(const struct job *j)
 {
     return (j->row.state == JOB_QUEUED || j->row.state == JOB_RUNNING) && !j->ending &&
            (j->spec.parallel <= 0 || j->n_running < (uint64_t)j->spec.parallel);
@@ -351,7 +356,7 @@ static bool gives(const struct job *j)
 
 static bool may_propose(const struct job *j)
 {
-    return j->search && !j->no_more && search_next_index(j->search) < last_total(j) && search_ready(j->search) &&
+    return j->search && !search_is_external(j->search) && !j->no_more && search_next_index(j->search) < job_last_total(j) && search_ready(j->search) &&
            (!j->audit || audit_lets(j->audit, search_next_index(j->search)));
 }
 
@@ -359,6 +364,8 @@ static struct trial *first_that_fits(struct sched *s, const struct job *j, const
 {
     list_each(l, &j->waiting) {
         struct trial *t = list_entry(l, struct trial, wait);
+        if (t->look)
+            continue; /* the book has not been asked yet */
         if (w && !t->need_known && s->n_sized++ >= FIT_AT_ONCE)
             return NULL;
         if (!w || fit_worker(t, w))
@@ -369,7 +376,7 @@ static struct trial *first_that_fits(struct sched *s, const struct job *j, const
 
 bool job_has_work(struct sched *s, const struct job *j, const struct worker *w)
 {
-    return gives(j) && (first_that_fits(s, j, w) || may_propose(j));
+    return job_gives(j) && (first_that_fits(s, j, w) || may_propose(j));
 }
 
 /* The next proposal, or NULL where there is none: then the job ends once what runs has ended. */
@@ -387,7 +394,7 @@ static struct trial *next_proposal(struct sched *s, struct job *j)
     return NULL;
 }
 
-static void mark_started(struct sched *s, struct job *j)
+void job_started(struct sched *s, struct job *j)
 {
     if (j->row.state != JOB_QUEUED)
         return;
@@ -410,7 +417,7 @@ struct trial *job_take(struct sched *s, struct job *j, const struct worker *w)
     } else if (book_serve(s, t)) {
         t = NULL; /* nothing to give out; the job may have more */
     }
-    mark_started(s, j);
+    job_started(s, j);
     return t;
 }
 
@@ -422,7 +429,7 @@ static bool candidate_waits(const struct job *j)
 
 void job_serve_book(struct sched *s, struct job *j)
 {
-    while (j->book_likely && !candidate_waits(j) && gives(j) && may_propose(j)) {
+    while (j->book_likely && !candidate_waits(j) && job_gives(j) && may_propose(j)) {
         struct trial *t = next_proposal(s, j);
         if (!t)
             return;
@@ -430,7 +437,7 @@ void job_serve_book(struct sched *s, struct job *j)
             job_wait(j, t);
             return;
         }
-        mark_started(s, j);
+        job_started(s, j);
     }
 }
 
@@ -563,7 +570,7 @@ void job_maybe_end(struct sched *s, struct job *j)
         job_end(s, j, JOB_FAILED, text, NULL, NULL);
     } else if (j->no_more && j->n_open == 0) {
         job_end(s, j, JOB_FAILED, j->fail_text, NULL, NULL);
-    } else if (finished >= last_total(j) && (!j->audit || audit_complete(j->audit))) { /* its trainings are part of the result */
+    } else if (finished >= job_last_total(j) && (!j->audit || audit_complete(j->audit))) { /* its trainings are part of the result */
         if (j->audit && audit_stop_at(j->audit) != UINT64_MAX) {
             char text[256];
             audit_stop_text(j->audit, text, sizeof text);
@@ -664,7 +671,7 @@ void sched_action(struct sched *s, uint64_t id, const char *action, sched_done d
     }
     int rc = 0;
     if (!known)
-        rc = err_set(&e, ERR_INPUT, "\"%s\" is no action; there are pause, resume, cancel, set, extend and retry", action);
+        rc = err_set(&e, ERR_INPUT, "\"%s\" is no action; there are pause, resume, cancel, set, extend, retry and finish", action);
     else if (!j)
         rc = ended_error(s, id, action, &e);
     else if (j->ending || j->changing)

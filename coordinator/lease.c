@@ -99,7 +99,7 @@ static void make_training(const struct trial *t, struct task *k)
     k->train.no_test = true;
 }
 
-static void make_task(const struct trial *t, struct task *k)
+static int make_task(struct sched *s, const struct trial *t, struct task *k, struct errbuf *e)
 {
     const struct job_spec *sp = &t->job->spec;
     memset(k, 0, sizeof *k);
@@ -109,7 +109,7 @@ static void make_task(const struct trial *t, struct task *k)
     k->timeout_s = sp->trial_timeout_s;
     if (t->row.group == GROUP_AUDIT) {
         make_training(t, k);
-        return;
+        return 0;
     }
     switch (sp->kind) {
     case JOB_SEARCH:
@@ -120,10 +120,9 @@ static void make_task(const struct trial *t, struct task *k)
         memcpy(k->score.dataset, sp->dataset_hash, sizeof k->score.dataset);
         memcpy(k->score.curriculum, t->row.group == GROUP_CONTROL ? sp->audit.control_curriculum_hash : sp->curriculum_hash,
                sizeof k->score.curriculum);
-        k->score.fidelity = job_fidelity(sp, t->row.rung);
         k->score.seed = t->row.seed;
-        k->score.zero_cost = t->row.group == GROUP_CONTROL ? 0 : job_zero_cost(sp);
-        break;
+        k->score.zero_cost = t->row.group == GROUP_CONTROL ? 0 : race_zero_cost(sp, &t->row);
+        return race_fidelity(s, sp, &t->row, &k->score.fidelity, e);
     case JOB_VERIFY: {
         const struct verify_cfg *v = &sp->verify;
         k->kind = TASK_TRAIN;
@@ -150,16 +149,21 @@ static void make_task(const struct trial *t, struct task *k)
         k->teach.cfg = sp->teach;
         k->teach.seed = t->row.seed;
     }
+    return 0;
 }
 
 static void send_lease(struct sched *s, struct trial *t)
 {
     struct worker *w = t->worker;
     struct task *k = w && w->online && w->peer ? malloc(sizeof *k) : NULL;
+    struct errbuf e = { 0 };
     if (!k)
         return;
-    make_task(t, k);
-    s->cfg.send_lease(s->cfg.arg, w, k);
+    int rc = make_task(s, t, k, &e);
+    if (rc == 0)
+        s->cfg.send_lease(s->cfg.arg, w, k);
+    else /* its deadline passes, and it is tried again */
+        log_error("no_task", "job=%llu trial=%llu error=\"%s\"", (ull)t->row.job, (ull)t->row.idx, err_message(&e, rc));
     free(k);
 }
 
@@ -379,10 +383,18 @@ void sched_result(struct sched *s, struct worker *w, struct lease_ref ref, const
     struct store_op *op = store_op_new(OP_TRIAL_RESULT);
     struct arrival *a = malloc(sizeof *a);
     int rc = check_result(r, &e);
+    struct job *j = sched_job(s, ref.job);
+    struct trial *t = j ? job_trial(j, ref.trial) : NULL;
+    bool current = t && t->phase == PHASE_RUNNING && t->row.attempt == ref.attempt;
     if (w)
         w->last_seen_ms = sched_now(s);
     if (rc == 0 && (!op || !a))
         rc = err_set(&e, ERR_NOMEM, "result");
+    if (rc == 0 && current) {
+        op->trial = t->row;
+        op->trial.r = *r;
+        rc = race_result(s, &j->spec, &t->row, &op->trial.r, &e);
+    }
     if (rc < 0) {
         free(op);
         free(a);
@@ -391,21 +403,18 @@ void sched_result(struct sched *s, struct worker *w, struct lease_ref ref, const
         return;
     }
     *a = (struct arrival){ .s = s, .acked = acked, .arg = arg };
-    struct job *j = sched_job(s, ref.job);
-    struct trial *t = j ? job_trial(j, ref.trial) : NULL;
     op->trial.job = ref.job;
     op->trial.idx = ref.trial;
     op->trial.attempt = ref.attempt;
-    if (t && t->phase == PHASE_RUNNING && t->row.attempt == ref.attempt) {
-        op->trial = t->row;
+    if (current) {
         op->trial.state = r->state;
         t->phase = PHASE_SAVING;
         list_remove(&t->running);
         name_curriculum(s, j, r);
-        op->filed = book_entry(t, r);
+        op->filed = book_entry(s, t, r);
+    } else { /* the store alone can tell a repeat from a stale one; it will not change a thing */
+        op->trial.r = *r;
     }
-    /* In all other cases the store alone can tell a repeat from a stale one; it will not change a thing. */
-    op->trial.r = *r;
     op->trial.ended_ms = sched_now(s);
     op->arg = a;
     op->done = on_result_saved;

@@ -143,6 +143,7 @@ static void on_wake(uv_async_t *a)
 {
     struct coord *c = a->data;
     store_pump(c->store);
+    told_look(c, false);
 }
 
 static void wake(void *arg) /* the store's thread */
@@ -168,6 +169,7 @@ static void on_tick(uv_timer_t *t)
     static int n;
     notice_sleep(c);
     sched_tick(c->sched);
+    told_look(c, false);
     if (++n % SWEEP_TICKS == 0) {
         session_sweep(c);
         blobs_tick(c);
@@ -181,6 +183,7 @@ static void stop(struct coord *c)
     c->stopping = true;
     sched_stop(c->sched);
     store_flush(c->store); /* commits what is under way; its acknowledgements leave now */
+    told_look(c, true);
     zwatch_close(&c->watch, NULL, NULL);
     http_close(c);
     uv_close((uv_handle_t *)&c->tick, NULL);
@@ -296,6 +299,7 @@ int coord_run(const struct opts *o)
         return err_exit_status(-ERR_NOMEM);
     c->opts = *o;
     c->lock_fd = -1;
+    list_init(&c->told_waits);
     c->started_ms = clock_ms();
     signal(SIGPIPE, SIG_IGN);
     int rc = open_all(c, &loop_open, &e);

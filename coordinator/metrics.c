@@ -54,6 +54,7 @@ char *metrics_text(struct coord *c)
             (unsigned long long)c->sched->count.recorded, (unsigned long long)c->sched->count.duplicate,
             (unsigned long long)c->sched->count.stale, (unsigned long long)c->sched->count.refused);
     counter(f, "didact_proposals", "Trials proposed by searchers.", c->sched->count.proposals);
+    gauge(f, "didact_told_waiting", "Questions of outside searchers that wait for results.", (double)c->n_told_waits);
     counter(f, "didact_messages", "Messages received over ZeroMQ.", c->messages);
     counter(f, "didact_messages_refused", "Of them, malformed or not allowed.", c->refused);
     counter(f, "didact_store_commits", "Transactions.", st.commits);

@@ -21,13 +21,15 @@ static const struct opt {
     { "--dir", "DIDACT_DIR", "DIR", "folder of the database and the blobs (made if absent); required", T_TEXT, AT(dir), 0, 0 },
     { "--listen", "DIDACT_LISTEN", "ENDPOINT", "where workers and clients connect; repeat for more, in the variable separate by\n"
       "                        commas (default ipc://DIR/didactd.sock)", T_LISTEN, AT(listen), 0, 0 },
-    { "--http", "DIDACT_HTTP", "ADDR:PORT", "HTTP for status, metrics and the API, read-only; `off` for none (default 127.0.0.1:0)",
+    { "--http", "DIDACT_HTTP", "ADDR:PORT", "HTTP for status, metrics, the API and outside searchers; `off` for none (default 127.0.0.1:0)",
       T_HTTP, AT(http_addr), 0, 0 },
     { "--keys", "DIDACT_KEYS", "DIR", "CURVE keys and who may do what; needed for TCP that is not loopback", T_TEXT, AT(keys), 0, 0 },
     { "--insecure", "DIDACT_INSECURE", NULL, "serve ZeroMQ without keys beyond this machine: anybody who reaches it may do anything",
       T_FLAG, AT(insecure), 0, 0 },
     { "--http-public", "DIDACT_HTTP_PUBLIC", NULL, "serve HTTP beyond this machine: it has no authentication, anybody may read",
       T_FLAG, AT(http_public), 0, 0 },
+    { "--http-token", "DIDACT_HTTP_TOKEN", "FILE", "who writes over HTTP (proposals of outside searchers) must know the token in FILE",
+      T_TEXT, AT(http_token), 0, 0 },
     { "--heartbeat-ms", "DIDACT_HEARTBEAT_MS", "N", "how often workers report (default 2000)", T_UINT, AT(heartbeat_ms), 10, 600000 },
     { "--lease-ms", "DIDACT_LEASE_MS", "N", "a lease not renewed for so long is given to another worker (default 30000)",
       T_UINT, AT(lease_ms), 30, 86400000 },
@@ -214,8 +216,8 @@ void opts_print(const struct opts *o)
     else
         printf("http=off\n");
     static const char *const levels[] = { "debug", "info", "warn", "error" };
-    printf("keys=%s\ninsecure=%s\nhttp-public=%s\nheartbeat-ms=%u\nlease-ms=%u\nlog-level=%s\n", o->keys, o->insecure ? "yes" : "no",
-           o->http_public ? "yes" : "no", o->heartbeat_ms, o->lease_ms, levels[o->log_level]);
+    printf("keys=%s\ninsecure=%s\nhttp-public=%s\nhttp-token=%s\nheartbeat-ms=%u\nlease-ms=%u\nlog-level=%s\n", o->keys, o->insecure ? "yes" : "no",
+           o->http_public ? "yes" : "no", o->http_token, o->heartbeat_ms, o->lease_ms, levels[o->log_level]);
 }
 
 void opts_usage(void)

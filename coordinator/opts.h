@@ -17,6 +17,7 @@ struct opts {
     uint16_t http_port;
     char     keys[3000];       /* "" : none */
     bool     insecure, http_public;
+    char     http_token[3000]; /* file; "": none */
     uint32_t heartbeat_ms, lease_ms;
     int      log_level;
     bool     print_config, version, help;

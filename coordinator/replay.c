@@ -1,5 +1,6 @@
 /* replay.c - the proof that a search's history is a function of its seed and its results: the searcher is run again and each
- * proposal compared with what was recorded. In libuv's pool, with a reader of its own. */
+ * proposal compared with what was recorded. A searcher outside cannot be run; of its proposals it is proved that each is one that could
+ * have been taken when it was. In libuv's pool, with a reader of its own. */
 #include "coordinator/docs_int.h"
 
 #include <stdlib.h>
@@ -55,7 +56,16 @@ static bool on_trial(void *arg, const struct trial_row *t)
                                   "it was proposed before the results that it depends on were there, or one before it is missing");
         return false;
     }
-    r->rc = search_propose(r->search, &p, r->e);
+    bool external = search_is_external(r->search);
+    struct errbuf why = { 0 };
+    r->rc = external ? search_offer(r->search, t->idx, t->arch, &p, &why) : search_propose(r->search, &p, r->e);
+    if (external && r->rc == -ERR_NOMEM)
+        err_set(r->e, ERR_NOMEM, "replay");
+    if (external && r->rc < 0 && r->rc != -ERR_NOMEM) {
+        r->difference = json_pack("{s:I,s:s}", "trial", (json_int_t)t->idx, "why", err_message(&why, r->rc));
+        r->rc = 0;
+        return false;
+    }
     if (r->rc < 0)
         return false;
     r->checked++;
@@ -65,6 +75,8 @@ static bool on_trial(void *arg, const struct trial_row *t)
                                   side(p.arch, p.parent, p.seed));
         return false;
     }
+    if (external && (r->rc = search_recall(r->search, &p, r->e)) < 0)
+        return false;
     bool ended = t->state == TRIAL_SCORED || t->state == TRIAL_FAILED || t->state == TRIAL_PRUNED;
     struct search_result told = job_told(t);
     if (ended || t->told_failed)
@@ -104,8 +116,8 @@ int doc_replay(struct coord *c, struct reader *reader, const struct job_row *row
             r.rc = err_set(e, ERR_IO, "the store cannot be read");
     }
     if (r.rc == 0)
-        *out = json_pack("{s:b,s:I,s:I,s:O?}", "ok", r.difference == NULL, "proposals", (json_int_t)search_next_index(r.search), "checked",
-                         (json_int_t)r.checked, "first_difference", r.difference);
+        *out = json_pack("{s:b,s:b,s:I,s:I,s:O?}", "ok", r.difference == NULL, "external", search_is_external(r.search), "proposals",
+                         (json_int_t)search_next_index(r.search), "checked", (json_int_t)r.checked, "first_difference", r.difference);
     if (*out && !r.difference)
         json_object_set_new(*out, "first_difference", json_null());
     json_decref(r.difference);

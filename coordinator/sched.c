@@ -167,6 +167,8 @@ void sched_dispatch(struct sched *s)
         return;
     s->dispatching = true; /* giving out may end a job, which asks for a dispatch */
     s->n_sized = 0;
+    list_each(b, &s->jobs)
+        ask_serve(s, list_entry(b, struct job, all));
     for (bool any = true; any && pick_job(s, NULL);) {
         any = false;
         list_each(l, &s->hungry) {

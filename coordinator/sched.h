@@ -65,6 +65,7 @@ struct trial {
     struct trial_row     row;       /* what the store holds, or will once the operation under way is saved */
     struct worker       *worker;    /* NULL: waiting, or not heard of since a restart */
     int64_t              deadline_ms;
+    bool                 look, repeat; /* of an outside searcher: the score book is asked first; a trial of its network was there before */
     bool                 need_known;
     uint64_t             need_bytes;  /* memory that it takes; 0: not known */
     uint64_t             refused_by;  /* the largest worker's memory: no worker has room for it; 0: not so */
@@ -93,6 +94,9 @@ struct job {
     uint64_t           n_slots;
     struct again { uint64_t idx; struct trial *t; } *again; /* open trials that the window left behind: tried again; by idx, t NULL once ended */
     size_t             n_again, cap_again;
+    struct link        asks;        /* requests of an outside searcher that wait for the one being saved (ask.c) */
+    int                n_asks;
+    bool               asking;      /* one is being saved */
     struct link        waiting;
     uint64_t           n_open, n_waiting, n_running; /* running: leasing, running, saving, losing */
     uint64_t           total;       /* trials when all are there: budget, or the list's length */
@@ -170,7 +174,16 @@ typedef void (*sched_done)(void *arg, int rc, uint64_t job, const struct errbuf 
 /* trials: malloc'ed list of a verify or teach job (taken), or NULL. */
 void sched_submit(struct sched *s, const struct job_spec *spec, struct trial_row *trials, size_t n, sched_done done, void *arg);
 void sched_action(struct sched *s, uint64_t job, const char *action, sched_done done, void *arg);
-/* change.c: "set", "extend", "retry". text: "key=value" lines of the first two. Ended jobs too; what they ask of a job is checked first. */
+/* ask.c: proposals of an outside searcher. */
+#define ASK_MAX_BATCH 256
+#define ASK_MAX_QUEUE 64   /* requests of one job that wait */
+struct asked { const char *arch, *tag; };
+/* The rows as saved, valid during the call. before: a request of this key has proposed them earlier. */
+typedef void (*sched_asked)(void *arg, int rc, const struct trial_row *row, size_t n, bool before, const struct errbuf *e);
+/* All n or none. request: a key under which it may be repeated safely; "": none. `done` is called once, after the commit or at once on a
+ * refusal. -ERR_BUSY: the window has no room now. */
+void sched_propose(struct sched *s, uint64_t job, const char *request, const struct asked *v, size_t n, sched_asked done, void *arg);
+/* change.c: "set", "extend", "retry", "finish". text: "key=value" lines of the first two. Ended jobs too; what they ask of a job is checked first. */
 bool sched_is_change(const char *action);
 void sched_change(struct sched *s, uint64_t job, const char *action, const char *text, sched_done done, void *arg);
 struct job *sched_job(const struct sched *s, uint64_t id); /* NULL: ended, or never was */
@@ -199,6 +212,12 @@ double job_seconds(const struct sched *s, const struct job_row *r); /* that it h
 void job_wait(struct job *j, struct trial *t);
 /* The first waiting trial that fits w, or else a new one, which may not; NULL: none now. */
 struct trial *job_take(struct sched *s, struct job *j, const struct worker *w);
+uint64_t job_last_total(const struct job *j); /* proposals that it will have made in the end */
+bool job_gives(const struct job *j); /* it is in a state to give out trials */
+void job_started(struct sched *s, struct job *j); /* something has been given out, or proposed */
+void ask_drop_all(struct job *j);    /* it ends: what waits is refused */
+void ask_look(struct trial *t, bool had); /* it is about to wait; had: its network was proposed before */
+void ask_serve(struct sched *s, struct job *j); /* waiting trials that the score book answers */
 bool job_has_work(struct sched *s, const struct job *j, const struct worker *w); /* w NULL: for anyone */
 void job_count(struct sched *s, struct job *j, const struct trial_row *row, bool live);
 void job_maybe_end(struct sched *s, struct job *j);
@@ -206,8 +225,13 @@ void job_end(struct sched *s, struct job *j, enum job_state state, const char *r
 void job_save_state(struct sched *s, struct job *j);
 void job_tick(struct sched *s, struct job *j);
 void trial_free(struct trial *t);
+/* race.c. What a trial is scored with; of a racing round that reads the trial it goes on from. */
+int  race_fidelity(struct sched *s, const struct job_spec *spec, const struct trial_row *t, struct fidelity *out, struct errbuf *e);
+uint32_t race_zero_cost(const struct job_spec *spec, const struct trial_row *t); /* the set that is computed beside it */
+/* Of a racing round: *r, what was computed, becomes the score over all initialisations so far. -ERR_INPUT where it is not what was asked for. */
+int  race_result(struct sched *s, const struct job_spec *spec, const struct trial_row *t, struct trial_result *r, struct errbuf *e);
 void job_serve_book(struct sched *s, struct job *j); /* proposals that the score book answers, as far as it does: they need no worker */
-struct book_row *book_entry(const struct trial *t, const struct trial_result *r); /* malloc'ed; NULL: not for the book */
+struct book_row *book_entry(struct sched *s, const struct trial *t, const struct trial_result *r); /* malloc'ed; NULL: not for the book */
 bool book_may_have(struct sched *s, const struct job *j);
 bool book_serve(struct sched *s, struct trial *t);   /* true: the book has it, and it is being recorded */
 void lease_finish(struct sched *s, struct trial *t, const struct trial_row *row); /* the store has it: count, tell the searcher, forget */

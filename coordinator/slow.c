@@ -28,10 +28,10 @@ static slow_fn find(const struct query *q)
     return NULL;
 }
 
-bool docs_is_slow(const char *path)
+bool docs_is_slow(struct coord *c, const char *path)
 {
     struct query q;
-    return (query_parse(path, &q, NULL) == 0 && find(&q)) || docs_is_ranking(path);
+    return (query_parse(path, &q, NULL) == 0 && find(&q)) || docs_is_ranking(path) || told_must_wait(c, path);
 }
 
 static void slow_work(uv_work_t *w)
@@ -64,6 +64,8 @@ int docs_slow(struct coord *c, const char *path, docs_done done, void *arg, stru
     struct query q;
     if (docs_is_ranking(path))
         return docs_ranking(c, path, done, arg, e);
+    if (told_must_wait(c, path))
+        return told_wait(c, path, done, arg, e);
     int rc = query_parse(path, &q, e);
     struct slow *s = rc == 0 ? calloc(1, sizeof *s) : NULL;
     if (rc == 0)

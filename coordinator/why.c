@@ -151,6 +151,17 @@ static bool audit_waits(struct asking *a, char *out, size_t cap)
     return true;
 }
 
+static bool asks(struct asking *a, char *out, size_t cap)
+{
+    struct job *j = a->j;
+    if (!j->search || !search_is_external(j->search) || search_next_index(j->search) >= job_last_total(j))
+        return false;
+    uint64_t next = search_next_index(j->search);
+    snprintf(out, cap, "its searcher is outside: it has %llu of %llu proposals%s (didact propose %llu, didact finish %llu)", (ull)next,
+             (ull)job_last_total(j), search_ready(j->search) ? " and waits for more" : "", (ull)a->row->id, (ull)a->row->id);
+    return true;
+}
+
 static bool nothing_to_propose(struct asking *a, char *out, size_t cap)
 {
     snprintf(out, cap, "%s", a->j->fail_text);
@@ -200,6 +211,7 @@ static const struct reason {
     { "stopping", true, false, is_stopping },     { "saving", true, false, is_being_saved }, { "no_workers", true, false, no_workers },
     { "priority", true, false, later_job },       { "busy", true, false, all_busy },         { "parallel", true, false, parallel_limit },
     { "window", true, false, window },            { "audit", true, false, audit_waits },
+    { "outside", true, false, asks },
     { "proposals", true, false, nothing_to_propose },
     { "running", true, false, runs },             { "failures", true, true, failures },      { "memory", true, true, memory },
     { "turn", true, false, waits_its_turn },

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install what Didact needs on Debian 12: only what is missing, and it says what before it does it.
 #   deploy/install-deps.sh            packages to build and run
-#   deploy/install-deps.sh --test     those, and what the tests use (with onnxruntime in build/venv)
+#   deploy/install-deps.sh --test     those, and what the tests use (with onnxruntime and optuna in build/venv)
 #   deploy/install-deps.sh --print    list the packages and stop
 # Exit: 0 done (or nothing to do), 64 wrong option, 69 another system or apt-get failed.
 set -euo pipefail
@@ -13,8 +13,8 @@ BUILD=(gcc make libc6-dev pkg-config libzmq3-dev libprotobuf-c-dev protobuf-c-co
        libonnx-dev dataset-fashion-mnist)
 TEST=(libcmocka-dev python3 python3-venv python3-pytest python3-yaml python3-zmq python3-numpy python3-protobuf python3-torch fish zsh
       protobuf-compiler sqlite3 curl ca-certificates util-linux)
-# The one package that Debian 12 does not have; the newest that still runs with Debian's numpy.
-ONNXRUNTIME='onnxruntime>=1.16,<1.21'
+# What Debian 12 does not have, as `module requirement`; of onnxruntime the newest that still runs with Debian's numpy.
+PYPI=('onnxruntime onnxruntime>=1.16,<1.21' 'optuna optuna>=4,<5')
 VENV=build/venv
 
 say() { printf '%s\n' "install-deps: $*" >&2; }
@@ -84,26 +84,28 @@ install_packages() {
     rm -f "$log"
 }
 
-# A machine without PyPI builds and tests all the same: the one test that reads ONNX is then skipped, and says so.
-install_onnxruntime() {
-    [ ! -e "$VENV/.didact-ready" ] || return 0
-    say "installing from PyPI into $VENV: $ONNXRUNTIME"
+# A machine without PyPI builds and tests all the same: the tests that need one of these are then skipped, and say so.
+install_from_pypi() {
+    local module=${1%% *} requirement=${1#* } log
+    [ ! -e "$VENV/.didact-$module" ] || return 0
+    say "installing from PyPI into $VENV: $requirement"
     mkdir -p build
-    local log
     log=$(mktemp)
     # The system's python, not whichever version manager comes first in PATH: Debian's modules belong to it.
     if /usr/bin/python3 -m venv --system-site-packages "$VENV" >"$log" 2>&1 &&
        "$VENV/bin/python" -m pip install -q --disable-pip-version-check --timeout 30 --retries 1 \
-           "$ONNXRUNTIME" >>"$log" 2>&1 &&
-       "$VENV/bin/python" -c 'import onnxruntime' >>"$log" 2>&1; then
-        : >"$VENV/.didact-ready"
+           "$requirement" >>"$log" 2>&1 &&
+       "$VENV/bin/python" -c "import $module" >>"$log" 2>&1; then
+        : >"$VENV/.didact-$module"
     else
         tail -n 3 "$log" >&2
-        say "no onnxruntime here: the test that reads our ONNX files back will be skipped"
+        say "no $module here: the tests that need it will be skipped"
     fi
     rm -f "$log"
 }
 
 mapfile -t missing < <(missing_packages)
 [ "${#missing[@]}" = 0 ] || install_packages "${missing[@]}"
-[ "$want_test" = 0 ] || install_onnxruntime
+if [ "$want_test" = 1 ]; then
+    for p in "${PYPI[@]}"; do install_from_pypi "$p"; done
+fi

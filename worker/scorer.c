@@ -5,7 +5,8 @@
  * score (the first of equal ones).
  * The zero-cost scores that the task asks for are taken at the first initialisation's weights.
  * A learner that diverges counts as guessing from there on: accuracy 1/K at later checkpoints and at the end, loss
- * log K for the steps that are missing. When all diverge, the trial has failed(nan). */
+ * log K for the steps that are missing. When all diverge, the trial has failed(nan); not so where they are further initialisations of one that
+ * has had others: then they are scores like these. */
 #include "worker/datacache.h"
 #include "worker/evaluate.h"
 #include "worker/mem.h"
@@ -57,7 +58,7 @@ static int check(struct scorer *s, struct errbuf *e)
     s->steps = f->steps ? f->steps : c->T;
     if (s->steps < 1 || s->steps > c->T)
         return err_set(e, ERR_INPUT, "fidelity.steps is %d, the curriculum has %d", f->steps, c->T);
-    if (f->inits < 1 || f->inits > MAX_INITS || f->n_lr_scales < 0 || f->n_lr_scales > MAX_SCALES || f->n_checkpoints < 0 ||
+    if (f->first_init < 0 || f->first_init >= MAX_INITS || f->inits < 1 || f->inits > MAX_INITS - f->first_init || f->n_lr_scales < 0 || f->n_lr_scales > MAX_SCALES || f->n_checkpoints < 0 ||
         f->n_checkpoints > MAX_CHECKPOINTS || f->valid_images < 1)
         return err_set(e, ERR_INPUT, "fidelity is out of range");
     for (int i = 0; i < f->n_checkpoints; i++)
@@ -165,11 +166,12 @@ static int run_scale(struct scorer *s, double scale, struct scale_sum *sum, char
     const struct fidelity *f = &s->task->fidelity;
     memset(sum, 0, sizeof *sum);
     for (int i = 0; i < f->inits; i++) {
-        int rc = run_one(s, i, scale, e);
+        int rc = run_one(s, f->first_init + i, scale, e);
         if (rc < 0)
             return rc;
         if (rc > 0 && sum->diverged++ == 0 && !*detail)
-            snprintf(detail, cap, "%.180s (initialisation %d, step size times %g)", err_message(e, -ERR_DIVERGED), i, scale);
+            snprintf(detail, cap, "%.180s (initialisation %d, step size times %g)", err_message(e, -ERR_DIVERGED), f->first_init + i,
+                     scale);
         sum->init[i] = s->acc[f->n_checkpoints];
         for (int k = 0; k < f->n_checkpoints; k++)
             sum->checkpoint[k] += s->acc[k] / f->inits;
@@ -201,7 +203,7 @@ static int run_all(struct scorer *s, struct trial_result *r, struct errbuf *e)
         if (rc < 0)
             return rc;
         double mean = mean_of(sum.init, f->inits), var = 0;
-        if (sum.diverged == f->inits || (any && mean <= r->score))
+        if ((sum.diverged == f->inits && f->first_init == 0) || (any && mean <= r->score))
             continue;
         any = true;
         for (int i = 0; i < f->inits; i++)

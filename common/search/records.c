@@ -1,6 +1,7 @@
 #include "common/search/records.h"
 
 #include "common/fsio.h"
+#include "common/job.h"
 
 #include <errno.h>
 #include <math.h>
@@ -16,8 +17,10 @@ void records_init(struct records *r, const struct space *space)
 
 void records_fini(struct records *r)
 {
-    for (size_t i = 0; i < r->n; i++)
+    for (size_t i = 0; i < r->n; i++) {
         free(r->v[i].arch);
+        free(r->v[i].init);
+    }
     free(r->v);
     free(r->slot);
     *r = (struct records){ 0 };
@@ -70,6 +73,18 @@ static int grow(struct records *r, struct errbuf *e)
     return 0;
 }
 
+static int keep_inits(struct record *v, const struct record *row, struct errbuf *e)
+{
+    double *init = malloc((size_t)row->n_inits * sizeof *init);
+    if (!init)
+        return err_set(e, ERR_NOMEM, "recorded scores");
+    memcpy(init, row->init, (size_t)row->n_inits * sizeof *init);
+    free(v->init);
+    v->init = init;
+    v->n_inits = row->n_inits;
+    return 0;
+}
+
 int records_add(struct records *r, const char *arch, const struct record *row, struct errbuf *e)
 {
     char text[ARCH_TEXT_MAX];
@@ -96,7 +111,7 @@ int records_add(struct records *r, const char *arch, const struct record *row, s
     v->cheap += row->cheap;
     v->n_rows++;
     r->n_rows++;
-    return 0;
+    return row->n_inits > v->n_inits ? keep_inits(v, row, e) : 0;
 }
 
 int records_finish(struct records *r, struct errbuf *e)
@@ -143,7 +158,7 @@ static int split(char *line, char **field)
     }
 }
 
-enum { COL_ARCH, COL_SCORE, COL_TRUTH, COL_PARAMS, COL_MACS, COL_CHEAP, N_COLS };
+enum { COL_ARCH, COL_SCORE, COL_TRUTH, COL_PARAMS, COL_MACS, COL_CHEAP, COL_INITS, N_COLS };
 struct csv {
     const char *path;
     char       *line;       /* owned, RECORDS_MAX_LINE */
@@ -155,8 +170,8 @@ struct csv {
 static int read_header(struct csv *c, char **field, int n, const struct record_columns *cols, struct errbuf *e)
 {
     const char *score = cols->score ? cols->score : "score";
-    const char *const given[N_COLS] = { cols->arch, cols->score, cols->truth, cols->params, cols->macs, cols->cheap };
-    const char *const otherwise[N_COLS] = { "arch", "score", score, "params", "macs", "" };
+    const char *const given[N_COLS] = { cols->arch, cols->score, cols->truth, cols->params, cols->macs, cols->cheap, cols->inits };
+    const char *const otherwise[N_COLS] = { "arch", "score", score, "params", "macs", "", "init_scores" };
     for (int k = 0; k < N_COLS; k++) {
         c->name[k] = given[k] ? given[k] : otherwise[k];
         c->at[k] = -1;
@@ -183,6 +198,20 @@ static int read_number(const struct csv *c, char **field, int k, double *out, st
     return 0;
 }
 
+/* The numbers of the column of initialisations; *n is 0 where it is empty or absent. */
+static int read_inits(const struct csv *c, char **field, double init[MAX_INITS], int *n, struct errbuf *e)
+{
+    char *p = c->at[COL_INITS] < 0 ? "" : field[c->at[COL_INITS]], *end;
+    for (*n = 0; *(p += strspn(p, " ")); p = end) {
+        double v = strtod(p, &end);
+        if (end == p || (*end && *end != ' ') || !isfinite(v) || *n == MAX_INITS)
+            return err_set(e, ERR_INPUT, "%.200s: line %lu: column '%.60s' is no list of at most %d numbers", c->path, c->n_lines, c->name[COL_INITS],
+                           MAX_INITS);
+        init[(*n)++] = v;
+    }
+    return 0;
+}
+
 static uint64_t count_of(double v) { return v > 0 && v < 1e18 ? (uint64_t)v : 0; }
 
 static int read_row(struct csv *c, struct records *r, char **field, int n, struct errbuf *e)
@@ -192,13 +221,17 @@ static int read_row(struct csv *c, struct records *r, char **field, int n, struc
         if (c->at[k] >= n)
             return err_set(e, ERR_INPUT, "%.200s: line %lu has %d fields; '%.60s' is the %dth", c->path, c->n_lines, n, c->name[k],
                            c->at[k] + 1);
-        int rc = k == COL_ARCH ? 0 : read_number(c, field, k, &v[k], e);
+        int rc = k == COL_ARCH || k == COL_INITS ? 0 : read_number(c, field, k, &v[k], e);
         if (rc < 0)
             return rc;
     }
+    double init[MAX_INITS];
+    int n_inits, rc = read_inits(c, field, init, &n_inits, e);
+    if (rc < 0)
+        return rc;
     const struct record row = { .score = v[COL_SCORE], .truth = v[COL_TRUTH], .cheap = v[COL_CHEAP], .params = count_of(v[COL_PARAMS]),
-                                .macs = count_of(v[COL_MACS]) };
-    int rc = records_add(r, field[c->at[COL_ARCH]], &row, e);
+                                .macs = count_of(v[COL_MACS]), .init = init, .n_inits = n_inits };
+    rc = records_add(r, field[c->at[COL_ARCH]], &row, e);
     return rc < 0 ? err_wrap(e, rc, "%.200s: line %lu", c->path, c->n_lines) : 0;
 }
 

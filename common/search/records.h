@@ -20,6 +20,8 @@ struct record {
     double   cheap;        /* for a warm-up; NaN: none */
     uint64_t params, macs;
     uint32_t n_rows;
+    double  *init;         /* owned [n_inits]; scores under single initialisations, for races: of the row that has the most */
+    int      n_inits;      /* at most MAX_INITS; 0: none */
 };
 
 struct records {
@@ -32,15 +34,16 @@ struct records {
     double    best_truth;  /* after records_finish */
 };
 
-/* Names of columns; NULL: "arch", "score", the same as score, "params", "macs", none. */
-struct record_columns { const char *arch, *score, *truth, *params, *macs, *cheap; };
+/* Names of columns; NULL: "arch", "score", the same as score, "params", "macs", none, "init_scores" (numbers with spaces between). */
+struct record_columns { const char *arch, *score, *truth, *params, *macs, *cheap, *inits; };
 
 void records_init(struct records *r, const struct space *space);
 void records_fini(struct records *r);
-/* Add one row (its n_rows is not read); arch is put into canonical form. A score or truth that is not finite: the row is counted as skipped.
+/* Add one row (its n_rows is not read, its init copied); arch is put into canonical form. A score or truth that is not finite: the row is counted as skipped.
  * -ERR_INPUT: no architecture of the space. */
 int  records_add(struct records *r, const char *arch, const struct record *row, struct errbuf *e);
-/* Read a file into an empty table. Errors name file, line and column. Absent params or macs columns, unless named, leave 0. */
+/* Read a file into an empty table. Errors name file, line and column. Absent params, macs or init_scores columns, unless
+ * named, leave 0. */
 int  records_read(struct records *r, const char *path, const struct record_columns *cols, struct errbuf *e);
 /* After the last row: means, the best. -ERR_INPUT when there is no row. */
 int  records_finish(struct records *r, struct errbuf *e);

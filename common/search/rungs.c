@@ -4,19 +4,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-void rungs_init(struct rungs *r, const struct job_spec *spec)
+int rungs_init(struct rungs *r, const struct job_spec *spec, struct errbuf *e)
 {
-    *r = (struct rungs){ .n = spec->halving.n_steps, .reduction = spec->halving.reduction };
+    *r = (struct rungs){ .n_halving = spec->halving.n_steps, .reduction = spec->halving.reduction, .racing = spec->racing };
+    r->n = r->n_halving + r->racing.n_inits;
+    for (int k = 0; k < r->racing.n_inits; k++)
+        r->inits[k] = k ? r->racing.inits[k - 1] : spec->fidelity.inits;
+    r->rung = r->n ? calloc((size_t)r->n, sizeof *r->rung) : NULL;
+    if (r->n && !r->rung) {
+        *r = (struct rungs){ .n = 0 };
+        return err_set(e, ERR_NOMEM, "search");
+    }
+    return 0;
 }
 
 void rungs_fini(struct rungs *r)
 {
-    for (int k = 0; k < MAX_RUNGS; k++) {
+    for (int k = 0; k < r->n; k++) {
         for (size_t i = 0; i < r->rung[k].n_heap; i++)
             free(r->rung[k].heap[i].arch);
         free(r->rung[k].heap);
         free(r->rung[k].promoted);
     }
+    free(r->rung);
     *r = (struct rungs){ 0 };
 }
 
@@ -46,6 +56,22 @@ static void swap(struct rung_entry *a, struct rung_entry *b)
     *b = t;
 }
 
+/* What a race must know of a rung's scores. */
+static void take_into_account(struct rung *g, const struct search_result *res, int among)
+{
+    const int cap = among + 1;
+    if (g->n_top < cap || res->score > g->top[cap - 1]) {
+        int i = g->n_top < cap ? g->n_top++ : cap - 1;
+        for (; i > 0 && g->top[i - 1] < res->score; i--)
+            g->top[i] = g->top[i - 1];
+        g->top[i] = res->score;
+    }
+    if (res->n_inits > 1) {
+        g->squares += res->score_se * res->score_se * res->n_inits * (res->n_inits - 1);
+        g->df += (uint64_t)res->n_inits - 1;
+    }
+}
+
 int rungs_observe(struct rungs *r, int rung, const struct search_result *res, struct errbuf *e)
 {
     if (rung >= r->n)
@@ -54,6 +80,8 @@ int rungs_observe(struct rungs *r, int rung, const struct search_result *res, st
     g->n++;
     if (!isfinite(res->score))
         return 0;
+    if (rung >= r->n_halving)
+        take_into_account(g, res, r->racing.among);
     struct rung_entry new = { res->score, res->idx, strdup(res->arch) };
     if (!new.arch || !room((void **)&g->heap, g->n_heap, &g->cap_heap, sizeof *g->heap)) {
         free(new.arch);
@@ -80,9 +108,28 @@ static size_t ahead(const struct rung *g, double score)
     return g->n_promoted - low;
 }
 
+/* Whether the best that was not promoted takes part in the round that goes on from rung n_halving + k. */
+static bool races(const struct rungs *r, int k)
+{
+    const struct racing_cfg *c = &r->racing;
+    const struct rung *g = &r->rung[r->n_halving + k];
+    bool complete = k > 0 && g->n == r->rung[r->n_halving + k - 1].n_promoted;
+    if (g->n_heap == 0 || g->n_top <= c->among || g->df == 0 || (k > 0 && !complete))
+        return false;
+    if (k == 0 && (g->n < (uint64_t)c->after || (double)(g->n_promoted + 1) > c->share * (double)g->n))
+        return false;
+    double last = g->top[c->among - 1], noise = c->z * sqrt(g->squares / (double)g->df * 2 / r->inits[k]);
+    return last - g->top[c->among] <= noise && last - g->heap[0].score <= noise;
+}
+
 const struct rung_entry *rungs_next(const struct rungs *r, int *rung)
 {
-    for (int k = r->n - 1; k >= 0; k--) {
+    for (int k = 0; k < r->racing.n_inits; k++)
+        if (races(r, k)) {
+            *rung = r->n_halving + k + 1;
+            return &r->rung[*rung - 1].heap[0];
+        }
+    for (int k = r->n_halving - 1; k >= 0; k--) {
         const struct rung *g = &r->rung[k];
         if (g->n_heap && ahead(g, g->heap[0].score) < g->n / (uint64_t)r->reduction) {
             *rung = k + 1;

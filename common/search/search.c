@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct searcher *const table[] = { &searcher_random, &searcher_evolution, &searcher_local, &searcher_nsga2 };
+static const struct searcher *const table[] = { &searcher_random, &searcher_evolution, &searcher_local, &searcher_nsga2,
+                                              &searcher_external };
 
 const struct searcher *searcher_at(int i)
 {
@@ -40,6 +41,7 @@ struct search {
     const struct searcher *ops;
     void                  *st;
     uint64_t               next, observed; /* trials [0, observed) were told to the searcher */
+    uint64_t               told;           /* trials [0, told) have ended: observed <= told <= next */
     uint64_t               window;
     struct early          *ring;           /* [window]: trial i at i % window, observed <= i < next */
     struct seen            seen;
@@ -152,13 +154,13 @@ int search_open_in(struct search **out, const struct job_spec *spec, const struc
         return err_set(e, ERR_NOMEM, "search");
     s->spec = *spec;
     s->world = *world;
-    rungs_init(&s->rungs, spec);
+    rc = rungs_init(&s->rungs, spec, e);
     s->space = sp;
     s->ops = ops;
     s->window = spec->window > 0 ? (uint64_t)spec->window : 1;
     s->ring = calloc(s->window, sizeof *s->ring);
     s->st = ops->open(&s->spec, sp, s);
-    if (!s->ring || !s->st) {
+    if (rc < 0 || !s->ring || !s->st) {
         search_close(s);
         return err_set(e, ERR_NOMEM, "search");
     }
@@ -182,6 +184,12 @@ void search_close(struct search *s)
 }
 
 uint64_t search_next_index(const struct search *s) { return s->next; }
+uint64_t search_told(const struct search *s)       { return s->told; }
+bool search_is_external(const struct search *s)    { return s->ops->draw == NULL; }
+
+bool search_had(const struct search *s, const char *hash) { return seen_has(&s->seen, hash_key(hash)); }
+
+bool search_ready_for(const struct search *s, uint64_t idx) { return s->told + s->window > idx; }
 
 static bool sees(const struct search *s) /* whether proposal `next` is allowed to see trial `observed` */
 {
@@ -250,6 +258,8 @@ int search_propose(struct search *s, struct proposal *out, struct errbuf *e)
     if (!search_ready(s))
         return err_set(e, ERR_STATE, "proposal %llu waits for trial %llu", (unsigned long long)s->next,
                        (unsigned long long)s->observed);
+    if (search_is_external(s))
+        return err_set(e, ERR_STATE, "its proposals come from outside");
     observe_due(s);
     int rc = s->spec.warmup.candidates > 0 && !s->warmup.made ? warmup_make(&s->warmup, &s->spec, s->space, &s->world, e) : 0;
     if (rc < 0)
@@ -277,6 +287,36 @@ int search_propose(struct search *s, struct proposal *out, struct errbuf *e)
                    SEARCH_MAX_DRAWS, (unsigned long long)s->next);
 }
 
+/* Which constraint does not hold, in words. */
+static int outside(const struct constraints *c, uint64_t params, uint64_t macs, struct errbuf *e)
+{
+    const struct { const char *key; uint64_t limit, value; bool least; } row[] = {
+        { "min_params", c->min_params, params, true }, { "max_params", c->max_params, params, false },
+        { "min_macs", c->min_macs, macs, true },       { "max_macs", c->max_macs, macs, false },
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        if (row[i].limit && (row[i].least ? row[i].value < row[i].limit : row[i].value > row[i].limit))
+            return err_set(e, ERR_INPUT, "it has %llu %s, and constraints.%s is %llu", (unsigned long long)row[i].value,
+                           i < 2 ? "parameters" : "multiply-adds", row[i].key, (unsigned long long)row[i].limit);
+    return 0;
+}
+
+int search_offer(const struct search *s, uint64_t idx, const char *text, struct proposal *out, struct errbuf *e)
+{
+    memset(out, 0, sizeof *out);
+    out->idx = idx;
+    out->parent = -1;
+    int rc = s->space->canon(s->space, text, out->arch, e);
+    if (rc < 0)
+        return rc;
+    rc = search_fits(s->space, out->arch, &s->img, &s->spec.fidelity.proxy, &s->spec.constraints, &out->params, &out->macs, e);
+    if (rc < 0)
+        return rc;
+    arch_hash(s->space->name, out->arch, out->hash);
+    out->seed = trial_seed(s->spec.seed, out->hash);
+    return rc == 1 ? 0 : outside(&s->spec.constraints, out->params, out->macs, e);
+}
+
 int search_recall(struct search *s, const struct proposal *p, struct errbuf *e)
 {
     if (p->idx != s->next || !search_ready(s))
@@ -299,5 +339,7 @@ int search_finish(struct search *s, const struct search_result *r, struct errbuf
     to->r.arch = copy;
     if (!isfinite(r->score))
         to->r.score = -INFINITY;
+    while (s->told < s->next && s->ring[s->told % s->window].done)
+        s->told++;
     return 0;
 }

@@ -29,6 +29,8 @@ struct search_result {
     int      rung;
     uint64_t params, macs; /* as recorded; 0 may stand for a failed one */
     const char *arch;
+    int      n_inits;      /* of the score, and its standard error over them; 0: not known */
+    double   score_se;
 };
 
 struct search;
@@ -42,19 +44,19 @@ struct searcher {
     void *(*open)(const struct job_spec *spec, const struct space *space, struct search *s); /* all three outlive the state */
     void (*close)(void *st);
     void (*observe)(void *st, const struct search_result *r);
-    /* One draw for proposal i: canonical text, and the index of its parent or -1. */
+    /* One draw for proposal i: canonical text, and the index of its parent or -1. NULL: proposals come from outside (search_offer). */
     void (*draw)(void *st, struct rng *rng, uint64_t i, char *text, int64_t *parent);
     /* A draw was taken, now or in an earlier life: whatever draws change beyond one proposal changes here. May be NULL. */
     void (*proposed)(void *st, uint64_t i, int64_t parent);
 };
 const struct searcher *searcher_find(const char *name); /* NULL: none */
 const struct searcher *searcher_at(int i);              /* the table; NULL past its end */
-extern const struct searcher searcher_random, searcher_evolution, searcher_local, searcher_nsga2;
+extern const struct searcher searcher_random, searcher_evolution, searcher_local, searcher_nsga2, searcher_external;
 
 struct proposal {
     uint64_t idx, seed, params, macs;
     int64_t  parent;  /* a promotion (rung > 0): the trial it goes on from */
-    int      rung;    /* of successive halving (rungs.h); job_fidelity says what it means */
+    int      rung;    /* of successive halving or racing (rungs.h); job_fidelity says what it means */
     char     arch[ARCH_TEXT_MAX], hash[ARCH_HASH_LEN + 1];
 };
 
@@ -82,6 +84,16 @@ int  search_propose(struct search *s, struct proposal *out, struct errbuf *e);
 int  search_recall(struct search *s, const struct proposal *p, struct errbuf *e);
 /* A proposed trial has ended. Any order. A score that is not finite is a failure. */
 int  search_finish(struct search *s, const struct search_result *r, struct errbuf *e);
+
+/* ---- proposals from outside ---- */
+bool search_is_external(const struct search *s); /* then search_propose is -ERR_STATE, and search_recall takes up what search_offer made */
+/* What `text` is as proposal `idx` (next or later): canonical, with its hash, seed and costs. -ERR_INPUT names the part of the text, or the
+ * constraint, that is wrong. Changes nothing. */
+int  search_offer(const struct search *s, uint64_t idx, const char *text, struct proposal *out, struct errbuf *e);
+bool search_ready_for(const struct search *s, uint64_t idx); /* all results that proposal idx >= next may see are in */
+bool search_had(const struct search *s, const char *hash);   /* proposed before, on rung 0 */
+/* Of trials 0, 1, 2, … so many have ended, without a gap. */
+uint64_t search_told(const struct search *s);
 
 bool search_within(const struct constraints *c, uint64_t params, uint64_t macs);
 /* Does `text`, built at this proxy, hold the constraints? 1, 0, or an error (it cannot be built on these images). params, macs may be NULL. */

@@ -1,6 +1,7 @@
 /* simulate.h - a searcher run on recorded scores, over many seeds: what would it have found, after how many evaluations?
  * The searcher, its window, repeats and constraints are search.h's own. Only listed architectures exist: what is not listed is
  * drawn again, and the optimum is the best listed. Results come as late as the window allows.
+ * Racing: a trial's score is the mean of the first so many recorded initialisations of its network; the choice is among the highest rung.
  * Regret after n evaluations: the best truth of the list less the truth of the architecture whose score is the best of the
  * n (the first of equals): what a person who trusts the score would take.
  * Seeds run on several threads; the outcome does not depend on how many. */
@@ -37,7 +38,7 @@ struct sim_result {
     uint64_t evaluations;           /* over all seeds */
 };
 
-/* -ERR_INPUT as search_open, and when constraints leave nothing that is listed. */
+/* -ERR_INPUT as search_open, when constraints leave nothing that is listed, and for races where a network has too few initialisations. */
 int sim_run(const struct sim_cfg *cfg, struct sim_result *out, struct errbuf *e);
 
 #endif

@@ -10,7 +10,8 @@
                  "f_crash,f_input,best_trial,spec,idle_ms"
 #define TRIAL_COLS "job,idx,state,arch,arch_hash,parent,seed,attempt,deaths,worker,worker_pid,grp,proxy,created_ms,ended_ms,"    \
                    "checkpoint,reason,detail,score,score_se,init_scores,checkpoint_steps,checkpoint_scores,loss_sum,lr_scale,"   \
-                   "valid_score,params,macs,meta_steps,artifact,result_checkpoint,seconds,mem_bytes,told_failed,zero_cost,from_book,rung"
+                   "valid_score,params,macs,meta_steps,artifact,result_checkpoint,seconds,mem_bytes,told_failed,zero_cost,from_book,rung," \
+                   "tag,request"
 
 #define STMTS(X)                                                                                                             \
     X(LAST_JOB, "SELECT max(id) FROM job")                                                                                   \
@@ -32,6 +33,8 @@
     X(TRIALS_BEST, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state='scored' AND +" DB_CANDIDATE                     \
                    " ORDER BY rung DESC, score DESC, idx LIMIT ?3 OFFSET ?4")                                                \
     X(TRIALS_AUDIT, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND " DB_AUDITS " ORDER BY idx LIMIT ?3 OFFSET ?4")          \
+    X(TRIALS_FROM, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND idx>=?2 AND " DB_CANDIDATE " ORDER BY idx LIMIT ?3")    \
+    X(REQUEST, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND request=?2 AND request<>'' ORDER BY idx")                  \
     X(TEACH, "SELECT job,meta_step,seconds,meta_loss,accuracy,held_out FROM (SELECT * FROM teach_history WHERE job=?1"       \
              " ORDER BY meta_step DESC LIMIT ?2) ORDER BY meta_step")                                                        \
     X(EVENTS, "SELECT at_ms,trial,kind,text FROM job_event WHERE job=?1 ORDER BY id DESC LIMIT ?3")                          \
@@ -194,6 +197,8 @@ static void trial_from(sqlite3_stmt *s, struct trial_row *t)
     result_from(s, t);
     t->told_failed = sqlite3_column_int(s, 33) != 0;
     t->from_book = sqlite3_column_int(s, 35);
+    db_text(s, 37, t->tag, sizeof t->tag);
+    db_text(s, 38, t->request, sizeof t->request);
 }
 
 void db_book_row(sqlite3_stmt *s, struct book_row *out)
@@ -329,6 +334,21 @@ static enum stmt trials_stmt(int state, enum trial_sort sort)
     }
 }
 
+static int each_trial(struct reader *r, sqlite3_stmt *s, bool (*on)(void *arg, const struct trial_row *row), void *arg)
+{
+    int rc = -ERR_NOMEM, n = 0;
+    struct trial_row *t = malloc(sizeof *t);
+    while (t && (rc = next(r, s)) == 1) {
+        trial_from(s, t);
+        n++;
+        if (!on(arg, t))
+            break;
+    }
+    sqlite3_reset(s);
+    free(t);
+    return rc < 0 ? rc : n;
+}
+
 int reader_trials(struct reader *r, uint64_t job, int state, enum trial_sort sort, uint64_t offset, int64_t limit,
                   bool (*on)(void *arg, const struct trial_row *row), void *arg)
 {
@@ -338,19 +358,24 @@ int reader_trials(struct reader *r, uint64_t job, int state, enum trial_sort sor
         sqlite3_bind_text(s, 2, trial_state_name((enum trial_state)state), -1, SQLITE_STATIC);
     sqlite3_bind_int64(s, 3, limit > 0 ? limit : -1);
     sqlite3_bind_int64(s, 4, (int64_t)offset);
-    int rc, n = 0;
-    struct trial_row *t = malloc(sizeof *t);
-    if (!t)
-        return -ERR_NOMEM;
-    while ((rc = next(r, s)) == 1) {
-        trial_from(s, t);
-        n++;
-        if (!on(arg, t))
-            break;
-    }
-    sqlite3_reset(s);
-    free(t);
-    return rc < 0 ? rc : n;
+    return each_trial(r, s, on, arg);
+}
+
+int reader_trials_from(struct reader *r, uint64_t job, uint64_t from, int limit, bool (*on)(void *arg, const struct trial_row *row), void *arg)
+{
+    sqlite3_stmt *s = start(r, R_TRIALS_FROM);
+    sqlite3_bind_int64(s, 1, (int64_t)job);
+    sqlite3_bind_int64(s, 2, (int64_t)from);
+    sqlite3_bind_int(s, 3, limit);
+    return each_trial(r, s, on, arg);
+}
+
+int reader_request(struct reader *r, uint64_t job, const char *request, bool (*on)(void *arg, const struct trial_row *row), void *arg)
+{
+    sqlite3_stmt *s = start(r, R_REQUEST);
+    sqlite3_bind_int64(s, 1, (int64_t)job);
+    sqlite3_bind_text(s, 2, request, -1, SQLITE_TRANSIENT);
+    return each_trial(r, s, on, arg);
 }
 
 int reader_events(struct reader *r, uint64_t job, int64_t trial, int limit, bool (*on)(void *arg, const struct event_row *ev), void *arg)

@@ -59,4 +59,8 @@ const char *const db_migration[STORE_VERSION] = {
     " text TEXT NOT NULL) STRICT;"
     "CREATE INDEX job_event_by_job ON job_event(job, id);"
     "CREATE INDEX job_event_by_trial ON job_event(job, trial, id) WHERE trial IS NOT NULL;",
+    /* 5 -> 6: proposals of an outside searcher: its own word for each, and the key under which a request may come twice */
+    "ALTER TABLE trial ADD COLUMN tag TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE trial ADD COLUMN request TEXT NOT NULL DEFAULT '';"
+    "CREATE INDEX trial_by_request ON trial(job, request, idx) WHERE request<>'';",
 };

@@ -19,7 +19,7 @@
 
 #include <stdint.h>
 
-#define STORE_VERSION 5 /* of the schema; PRAGMA user_version */
+#define STORE_VERSION 6 /* of the schema; PRAGMA user_version */
 
 enum trial_group { GROUP_NONE, GROUP_TOP, GROUP_RANDOM, GROUP_LIST, GROUP_AUDIT, GROUP_CONTROL, GROUP_COUNT };
 const char *trial_group_name(enum trial_group g); /* "" "top" "random" "list" "audit" "control" */
@@ -63,6 +63,7 @@ struct trial_row {
     double              proxy;      /* of these: the score that the search gave; NaN: none */
     int64_t             created_ms, ended_ms;
     bool                from_book;  /* answered by the score book, without a worker */
+    name_str            tag, request; /* proposed from outside: the proposer's own word, and the key of its request ("": none) */
     hash_str            checkpoint; /* teach: the newest checkpoint that a worker has uploaded */
     bool                told_failed; /* the searcher knows it as failed: it did, before it was tried again */
     struct trial_result r;          /* valid in the states scored and failed; a trial that waits to be tried again keeps its reason */
@@ -70,7 +71,7 @@ struct trial_row {
 
 struct event_row { /* something that was done to a job, or to a trial of it */
     int64_t  at_ms, trial; /* -1: the job as a whole */
-    name_str kind;         /* "set" "extend" "retry" */
+    name_str kind;         /* "set" "extend" "retry" "finish" */
     char     text[400];
 };
 
@@ -88,11 +89,12 @@ enum store_kind {
     OP_JOB_END,          /* the same, with counts, best and ended_ms; its unfinished trials become cancelled */
     OP_JOB_SPEC,         /* job.id, spec_json; `event` */
     OP_JOB_REOPEN,       /* job.id, state, spec_json, idle_ms; `event`, `retry`: an ended job lives again. -ERR_STATE: it has not ended */
+    OP_TRIAL_PROPOSE,    /* job.id, with `trials`: new ones that wait, proposed from outside; all or none */
     OP_TRIAL_RETRY,      /* job.id, event.at_ms: its failed trials that may be tried again (RETRY_REASONS) wait; `n_retried` */
     OP_TRIAL_LEASE,      /* trial: inserts or updates; state running */
     OP_TRIAL_REWAIT,     /* trial: waiting again, deaths */
     OP_TRIAL_RESULT,     /* trial.job, idx, attempt, r, ended_ms; `outcome` says what came of it */
-    OP_TRIAL_BOOKED,     /* trial: a new one that the score book answers, with r and ended_ms */
+    OP_TRIAL_BOOKED,     /* trial: a new one, or one that waits for its first lease, that the score book answers, with r and ended_ms */
     OP_BOOK_ADD,         /* book: rows of another book, all or none; a row of the same key with other numbers is -ERR_STATE and named */
     OP_TRIAL_CHECKPOINT, /* trial.job, idx, attempt, checkpoint */
     OP_TEACH_POINT,
@@ -163,6 +165,10 @@ int reader_trial(struct reader *r, uint64_t job, uint64_t idx, struct trial_row 
  * (state: -1), by index. limit <= 0: all. */
 int reader_trials(struct reader *r, uint64_t job, int state, enum trial_sort sort, uint64_t offset, int64_t limit,
                   bool (*on)(void *arg, const struct trial_row *row), void *arg);
+/* Trials from index `from` on, in their order. */
+int reader_trials_from(struct reader *r, uint64_t job, uint64_t from, int limit, bool (*on)(void *arg, const struct trial_row *row), void *arg);
+/* What the request of this key proposed, in order. */
+int reader_request(struct reader *r, uint64_t job, const char *request, bool (*on)(void *arg, const struct trial_row *row), void *arg);
 /* What was done, newest first; of one trial, or (-1) of the job and all of its trials. */
 int reader_events(struct reader *r, uint64_t job, int64_t trial, int limit, bool (*on)(void *arg, const struct event_row *ev), void *arg);
 int reader_teach_points(struct reader *r, uint64_t job, int limit, bool (*on)(void *arg, const struct teach_point *p), void *arg);

@@ -32,8 +32,8 @@
     X(EVENT, "INSERT INTO job_event(job,trial,at_ms,kind,text) VALUES(?1,?2,?3,?4,?5)")                                     \
     X(JOB_CANCEL_OPEN, "UPDATE trial SET state='cancelled', ended_ms=?2 WHERE job=?1 AND state IN ('waiting','running') AND " DB_CANDIDATE) \
     X(JOB_CANCEL_AUDITS, "UPDATE trial SET state='cancelled', ended_ms=?2 WHERE job=?1 AND state IN ('waiting','running') AND " DB_AUDITS) \
-    X(TRIAL_INSERT, "INSERT INTO trial(job,idx,state,arch,arch_hash,parent,seed,attempt,deaths,grp,proxy,created_ms,rung)"  \
-                    " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)")                                                  \
+    X(TRIAL_INSERT, "INSERT INTO trial(job,idx,state,arch,arch_hash,parent,seed,attempt,deaths,grp,proxy,created_ms,rung,tag,request)"  \
+                    " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)")                                          \
     /* Touches no row that has a result: a trial ends once. */                                                             \
     X(TRIAL_LEASE, "INSERT INTO trial(job,idx,state,arch,arch_hash,parent,seed,attempt,deaths,grp,proxy,created_ms,worker,worker_pid,rung)" \
                    " VALUES(?1,?2,'running',?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15) ON CONFLICT(job,idx) DO UPDATE SET"      \
@@ -44,6 +44,7 @@
                     " checkpoint_steps=?10, checkpoint_scores=?11, loss_sum=?12, lr_scale=?13, valid_score=?14, params=?15," \
                     " macs=?16, meta_steps=?17, artifact=?18, result_checkpoint=?19, seconds=?20, mem_bytes=?21, ended_ms=?22," \
                     " deaths=max(deaths,?23), zero_cost=?24 WHERE job=?1 AND idx=?2 AND attempt=?3 AND state='running'")                   \
+    X(TRIAL_TAKE, "UPDATE trial SET state='running' WHERE job=?1 AND idx=?2 AND attempt=?3 AND state='waiting'")            \
     X(TRIAL_FROM_BOOK, "UPDATE trial SET from_book=1 WHERE job=?1 AND idx=?2")                                              \
     /* From ?4 on the numbers are those of TRIAL_RESULT. */                                                                \
     X(BOOK_INSERT, "INSERT INTO book(key,state,reason,detail,score,score_se,init_scores,checkpoint_steps,checkpoint_scores,loss_sum," \
@@ -140,6 +141,8 @@ static int trial_insert(struct writer *w, const struct trial_row *t, struct errb
     bind_trial(s, t);
     bind_text(s, 3, trial_state_name(t->state));
     bind_int(s, 13, t->rung);
+    bind_text(s, 14, t->tag);
+    bind_text(s, 15, t->request);
     return run(w, S_TRIAL_INSERT, e);
 }
 
@@ -259,6 +262,14 @@ static int job_reopen(struct writer *w, struct store_op *op)
     if (rc == 0 && op->retry)
         rc = trial_retry(w, op);
     return rc < 0 ? rc : add_event(w, op);
+}
+
+static int trial_propose(struct writer *w, struct store_op *op)
+{
+    int rc = 0;
+    for (size_t i = 0; i < op->job.n_trials && rc == 0; i++)
+        rc = trial_insert(w, &op->job.trials[i], &op->err);
+    return rc;
 }
 
 static int trial_lease(struct writer *w, struct store_op *op)
@@ -405,7 +416,10 @@ static int trial_result(struct writer *w, struct store_op *op)
 static int trial_booked(struct writer *w, struct store_op *op)
 {
     sqlite3_stmt *s = w->st[S_TRIAL_FROM_BOOK];
-    int rc = trial_insert(w, &op->trial, &op->err);
+    bind_ref(w->st[S_TRIAL_TAKE], &op->trial);
+    int rc = run(w, S_TRIAL_TAKE, &op->err);
+    if (rc == 0 && sqlite3_changes(w->db) == 0)
+        rc = trial_insert(w, &op->trial, &op->err);
     if (rc == 0 && (rc = trial_result(w, op)) == 0) {
         bind_int(s, 1, (int64_t)op->trial.job);
         bind_int(s, 2, (int64_t)op->trial.idx);
@@ -473,7 +487,7 @@ int writer_apply(struct writer *w, struct store_op *op)
     static const struct { int (*fn)(struct writer *, struct store_op *); bool many; } table[OP_KIND_COUNT] = {
         [OP_JOB_INSERT] = { job_insert, true },        [OP_JOB_STATE] = { job_state, false },
         [OP_JOB_END] = { job_end, true },              [OP_TRIAL_LEASE] = { trial_lease, false },
-        [OP_JOB_SPEC] = { job_spec, true },
+        [OP_JOB_SPEC] = { job_spec, true },            [OP_TRIAL_PROPOSE] = { trial_propose, true },
         [OP_JOB_REOPEN] = { job_reopen, true },        [OP_TRIAL_RETRY] = { trial_retry, true },
         [OP_TRIAL_REWAIT] = { trial_rewait, false },   [OP_TRIAL_RESULT] = { trial_result, false },
         [OP_TRIAL_BOOKED] = { trial_booked, true },    [OP_BOOK_ADD] = { book_add, true },

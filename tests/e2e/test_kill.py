@@ -193,6 +193,7 @@ SEARCHERS = {
     "nsga2": {"searcher": {"name": "nsga2", "population": 6}},
     "halving": {"searcher": {"name": "evolution", "population": 6, "sample": 3}, "halving": {"steps": [2, 4], "inits": [1, 1]},
                 "warmup": {"candidates": 100}},
+    "racing": {"racing": {"inits": [3, 5], "among": 2, "after": 15, "share": 0.5}, "fidelity": {"steps": 6, "inits": 2, "valid_images": 60}},
 }
 
 

@@ -147,6 +147,47 @@ def test_halving_spends_more_on_the_better(box, load, submit, searcher):
     assert d.job(job)["best"]["score"] == max(t["score"] for t in top) and d.get(f"jobs/{job}/replay")["ok"] is True
 
 
+@pytest.mark.parametrize("searcher", ["random", "evolution", "local", "nsga2"])
+def test_a_race_scores_again_what_cannot_be_told_apart(box, load, submit, searcher):
+    d = load(box.coordinator())
+    box.worker(d, slots=2)
+    job = submit(d, searcher={"name": searcher, "population": 6, "sample": 3}, racing={"inits": [4, 7], "among": 2, "after": 16, "share": 0.4}, window=4,
+                 fidelity={"steps": 4, "inits": 2, "valid_images": 48, "checkpoints": [2]}, budget={"trials": 50}, scores={"zero_cost": ["naswot"]})
+    assert d.wait_end(job)["state"] == "succeeded"
+    trials = sorted(d.trials(job), key=lambda t: t["trial"])
+    raced = [t for t in trials if t["rung"]]
+    assert raced and max(t["rung"] for t in raced) <= 2
+    for t in raced:
+        below = trials[t["parent"]]
+        assert t["arch"] == below["arch"] and t["rung"] == below["rung"] + 1 and t["state"] == "scored"
+        assert len(t["init_scores"]) == [2, 4, 7][t["rung"]] and t["init_scores"][:len(below["init_scores"])] == below["init_scores"]
+        assert t["score"] == pytest.approx(sum(t["init_scores"]) / len(t["init_scores"]), abs=1e-15) and t["zero_cost"] == below["zero_cost"]
+    # The same network with as many initialisations from the start: the same score, to the bit.
+    whole = submit(d, name="whole", searcher={"name": "random"}, budget={"trials": 50}, scores={"book": False},
+                   fidelity={"steps": 4, "inits": 4, "valid_images": 48})
+    d.wait_end(whole)
+    scores = {t["arch"]: (t["score"], t["score_se"], t["init_scores"]) for t in d.trials(whole)}
+    first = [t for t in raced if t["rung"] == 1 and t["arch"] in scores]
+    assert searcher != "random" or first
+    assert all(scores[t["arch"]] == (t["score"], t["score_se"], t["init_scores"]) for t in first)
+    best = d.get(f"jobs/{job}/results?top=50")
+    hashes = [t["arch_hash"] for t in best["best"]]
+    assert len(hashes) == len(set(hashes)) and [t["rung"] for t in best["best"]] == sorted((t["rung"] for t in best["best"]), reverse=True)
+    highest = {t["arch"]: max(u["rung"] for u in trials if u["arch"] == t["arch"] and u["state"] == "scored") for t in trials}
+    assert all(trials[f["trial"]]["rung"] == highest[f["arch"]] for f in best["front"])
+    front = cli_json(d, "best", job, "--pareto", "score,params")["front"]
+    assert front and all(f["rung"] == highest[f["arch"]] for f in front)
+    assert d.get(f"jobs/{job}/replay")["ok"] is True
+    history = d.history(job)
+    again = submit(d, name="again", searcher={"name": searcher, "population": 6, "sample": 3}, racing={"inits": [4, 7], "among": 2, "after": 16, "share": 0.4},
+                   window=4, fidelity={"steps": 4, "inits": 2, "valid_images": 48, "checkpoints": [2]}, budget={"trials": 50}, scores={"zero_cost": ["naswot"]})
+    assert d.wait_end(again)["state"] == "succeeded" and d.history(again) == history
+    assert all(t["from_book"] for t in d.trials(again)), "rounds are in the book, too"
+    assert d.stop() == 0
+    d.start()
+    assert d.history(job) == history and d.get(f"jobs/{job}/replay")["ok"] is True
+
+
 def test_the_front_is_what_no_trial_beats(box, load, submit):
     d = load(box.coordinator())
     box.worker(d, slots=2)

@@ -152,9 +152,13 @@ static void a_path_is_taken_apart(void **state)
     assert_int_equal(query_parse("jobs?colour=red", &q, &e), -ERR_INPUT);
     assert_non_null(strstr(e.text, "colour"));
     assert_int_equal(query_parse("a/b/c/d", &q, &e), -ERR_NOTFOUND);
-    assert_true(docs_is_slow("jobs/3/replay"));
-    assert_true(docs_is_slow("jobs/3/audit"));
-    assert_false(docs_is_slow("jobs/replay"));
+    assert_int_equal(query_parse("jobs/3/told?wait=61", &q, &e), -ERR_INPUT);
+    assert_int_equal(query_parse("spaces/nasbench201/mutate?arch=|a~0|+|b~0|c~1|&n=3&seed=9", &q, &e), 0);
+    assert_string_equal(q.arch, "|a~0|+|b~0|c~1|");
+    assert_true(q.n == 3 && q.seed == 9);
+    assert_true(docs_is_slow(NULL, "jobs/3/replay"));
+    assert_true(docs_is_slow(NULL, "jobs/3/audit"));
+    assert_false(docs_is_slow(NULL, "jobs/replay"));
 }
 
 static void every_list_says_its_total_and_is_cut(void **state)
@@ -363,6 +367,34 @@ static void status_and_metrics_count_the_same(void **state)
     free(text);
 }
 
+static size_t told(struct fixture *f, const char *path, int64_t next)
+{
+    json_t *d = get(f, path), *list = json_object_get(d, "told");
+    size_t n = json_array_size(list);
+    assert_int_equal(json_integer_value(json_object_get(d, "next")), next);
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(json_integer_value(json_object_get(json_array_get(list, i), "trial")), next - (int64_t)n + (int64_t)i);
+    json_decref(d);
+    return n;
+}
+
+static void results_are_told_in_order_and_without_a_gap(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t job = add_job(f, JOB_SEARCH, "s", 0, NULL, NULL);
+    assert_int_equal(told(f, "jobs/s/told", 0), 0);
+    score(f, job, 1, 0.5);
+    score(f, job, 2, 0.5);
+    assert_int_equal(told(f, "jobs/s/told", 0), 0); /* trial 0 may still come */
+    score(f, job, 0, 0.5);
+    assert_int_equal(told(f, "jobs/s/told", 3), 3);
+    assert_int_equal(told(f, "jobs/s/told?limit=2", 2), 2);
+    assert_int_equal(told(f, "jobs/s/told?after=2", 3), 1);
+    assert_int_equal(told(f, "jobs/s/told?after=7", 7), 0);
+    assert_int_equal(refused(f, "jobs/s/told?after=x"), -ERR_INPUT);
+    assert_int_equal(refused(f, "jobs/s/told?after=-1"), -ERR_INPUT);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void)
 {
@@ -370,7 +402,7 @@ int main(void)
         cmocka_unit_test(a_path_is_taken_apart), T(every_list_says_its_total_and_is_cut), T(a_job_has_every_field_of_the_documentation),
         T(a_trial_has_every_field_of_the_documentation), T(verify_says_how_far_the_score_can_be_trusted),
         T(an_audit_compares_every_column_with_real_training), T(a_teacher_has_a_history),
-        T(status_and_metrics_count_the_same),
+        T(status_and_metrics_count_the_same), T(results_are_told_in_order_and_without_a_gap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

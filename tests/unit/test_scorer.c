@@ -77,6 +77,32 @@ static void a_score_has_the_same_bits_again_and_with_two_threads(void **state)
     assert_memory_equal(&first, &again, sizeof first);
 }
 
+/* Initialisation i is the same whoever else is computed with it; and where others stand, all that diverge are no failure. */
+static void further_initialisations_are_those_of_a_larger_whole(void **state)
+{
+    struct bench b;
+    prepare(state, &b, 0.1, 1);
+    struct fidelity *f = &b.task.score.fidelity;
+    f->n_lr_scales = 1;
+    f->inits = 5;
+    struct trial_result whole = score(&b);
+    f->inits = 3;
+    f->first_init = 2;
+    struct trial_result rest = score(&b);
+    assert_int_equal(rest.n_inits, 3);
+    assert_memory_equal(rest.init_score, whole.init_score + 2, 3 * sizeof(double));
+    f->first_init = 0;
+    assert_true(score(&b).loss_sum != rest.loss_sum);
+    f->first_init = MAX_INITS - 2;
+    struct trial_result r = { 0 };
+    struct errbuf e = { 0 };
+    assert_int_equal(task_score(&b.task, &b.desk.env, &r, &e), -ERR_INPUT);
+    prepare(state, &b, 1e30, 1);
+    b.task.score.fidelity.first_init = 1;
+    r = score(&b);
+    assert_true(r.state == TRIAL_SCORED && r.score == 0.25 && r.n_inits == 2);
+}
+
 static void zero_cost_scores_come_beside_the_score_and_change_nothing_in_it(void **state)
 {
     struct bench b;
@@ -168,6 +194,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_learner_taught_with_real_images_scores_above_chance),
         TEST(a_score_has_the_same_bits_again_and_with_two_threads),
+        TEST(further_initialisations_are_those_of_a_larger_whole),
         TEST(zero_cost_scores_come_beside_the_score_and_change_nothing_in_it),
         TEST(another_seed_gives_another_score),
         TEST(divergence_of_every_learner_is_a_failed_trial_that_names_the_step),

@@ -43,9 +43,26 @@ static double score_of(const char *hash)
     return (double)(strtoul(head, NULL, 16) % 1000) / 1000;
 }
 
+
+/* Of a race: what is known of a network comes closer to its score with every rung, and says how far off it may be. */
+static const struct racing_cfg *race; /* NULL: scores without noise */
+
+static int hex(char c) { return c <= '9' ? c - '0' : c - 'a' + 10; }
+
+static struct search_result raced(const struct proposal *p)
+{
+    struct search_result r = { p->idx, fails(p->hash) ? NAN : score_of(p->hash), p->rung, p->params, p->macs, p->arch, 0, 0 };
+    if (!race)
+        return r;
+    r.n_inits = p->rung ? race->inits[p->rung - 1] : 2;
+    r.score_se = (0.01 + 0.002 * hex(p->hash[20])) / sqrt(r.n_inits);
+    r.score += (hex(p->hash[21 + p->rung]) - 7.5) / 7.5 * 2 * r.score_se;
+    return r;
+}
+
 static void finish(struct search *s, const struct proposal *p)
 {
-    const struct search_result r = { p->idx, fails(p->hash) ? NAN : score_of(p->hash), p->rung, p->params, p->macs, p->arch };
+    const struct search_result r = raced(p);
     assert_int_equal(search_finish(s, &r, NULL), 0);
 }
 
@@ -74,6 +91,9 @@ static void simulate(const struct job_spec *spec, int n, uint64_t order, struct 
     search_close(s);
 }
 
+/* The searchers that propose by themselves come first in the table. */
+static bool own_searcher(int k) { return searcher_at(k) && searcher_at(k)->draw; }
+
 static void assert_same(const struct run *a, const struct run *b)
 {
     assert_int_equal(a->n, b->n);
@@ -89,7 +109,7 @@ static void any_order_of_completion_gives_the_same_history(void **state)
     (void)state;
     static const int windows[] = { 1, 5, 32 };
     struct run *a = malloc(sizeof *a), *b = malloc(sizeof *b);
-    for (int k = 0; searcher_at(k); k++)
+    for (int k = 0; own_searcher(k); k++)
         for (int w = 0; w < 3; w++) {
             struct job_spec s = spec_of(searcher_at(k)->name, windows[w], 11);
             simulate(&s, 120, 1, a);
@@ -211,7 +231,7 @@ static void a_recalled_search_goes_on_as_if_nothing_had_happened(void **state)
 {
     (void)state;
     struct run *whole = malloc(sizeof *whole);
-    for (int k = 0; searcher_at(k); k++) {
+    for (int k = 0; own_searcher(k); k++) {
         struct job_spec spec = spec_of(searcher_at(k)->name, 6, 5);
         snprintf(spec.space, sizeof spec.space, "nasbench201"); /* small neighbourhoods: local search restarts */
         simulate(&spec, 150, 1, whole);
@@ -320,7 +340,7 @@ static void nsga2_covers_more_than_random_search(void **state)
             for (a->n = 0; a->n < 200; a->n++) {
                 struct proposal *p = &a->p[a->n];
                 assert_int_equal(search_propose(s, p, NULL), 0);
-                assert_int_equal(search_finish(s, &(struct search_result){ p->idx, convolutions(p->arch), 0, p->params, p->macs, p->arch }, NULL), 0);
+                assert_int_equal(search_finish(s, &(struct search_result){ p->idx, convolutions(p->arch), 0, p->params, p->macs, p->arch, 0, 0 }, NULL), 0);
             }
             search_close(s);
             sum[k] += area(a, convolutions);
@@ -363,7 +383,7 @@ static void halving_promotes_as_soon_as_it_may(void **state)
 {
     (void)state;
     struct run *a = malloc(sizeof *a), *b = malloc(sizeof *b);
-    for (int k = 0; searcher_at(k); k++)
+    for (int k = 0; own_searcher(k); k++)
         for (int window = 1; window <= 9; window += 4) {
             struct job_spec spec = spec_of(searcher_at(k)->name, window, 8);
             spec.halving = (struct halving_cfg){ .n_steps = 2, .steps = { 2, 4 }, .reduction = 3 };
@@ -388,6 +408,157 @@ static void halving_promotes_as_soon_as_it_may(void **state)
         }
     free(a);
     free(b);
+}
+
+/* Racing the slow way: sorted anew for each proposal. */
+static int falling(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x < y) - (x > y);
+}
+
+static int race_by_definition(const struct run *a, int i, int window, int *rung)
+{
+    static double score[MAX_TRIALS];
+    for (int k = 0; k < race->n_inits; k++) {
+        int visible = 0, known = 0, into = 0, gone = 0, best = -1;
+        double squares = 0, df = 0;
+        for (int j = 0; j < i; j++) {
+            into += a->p[j].rung == k;
+            gone += a->p[j].rung == k + 1;
+            if (a->p[j].rung != k || j + window > i)
+                continue;
+            struct search_result r = raced(&a->p[j]);
+            visible++;
+            if (!isfinite(r.score))
+                continue;
+            score[known++] = r.score;
+            squares += r.score_se * r.score_se * r.n_inits * (r.n_inits - 1);
+            df += r.n_inits - 1;
+            if (!went_on(a, i, j) && (best < 0 || r.score > raced(&a->p[best]).score))
+                best = j;
+        }
+        if (best < 0 || known <= race->among || (k == 0 && (visible < race->after || gone + 1 > race->share * visible)) || (k > 0 && into != visible))
+            continue;
+        qsort(score, (size_t)known, sizeof *score, falling);
+        double noise = race->z * sqrt(squares / df * 2 / raced(&a->p[best]).n_inits), last = score[race->among - 1];
+        if (last - score[race->among] > noise || last - raced(&a->p[best]).score > noise)
+            continue;
+        *rung = k + 1;
+        return best;
+    }
+    return -1;
+}
+
+static void a_race_goes_on_with_what_cannot_be_told_apart(void **state)
+{
+    (void)state;
+    struct run *a = malloc(sizeof *a), *b = malloc(sizeof *b);
+    for (int k = 0; own_searcher(k); k++)
+        for (int among = 1; among <= 7; among += 3) {
+            struct job_spec spec = spec_of(searcher_at(k)->name, 4, 3);
+            int rung, from, rounds[4] = { 0 };
+            spec.racing = (struct racing_cfg){ .n_inits = 3, .inits = { 4, 8, 16 }, .among = among, .z = 2, .after = 40, .share = 0.3 };
+            race = &spec.racing;
+            simulate(&spec, 300, 1, a);
+            for (int i = 0; i < a->n; i++) {
+                from = race_by_definition(a, i, spec.window, &rung);
+                assert_int_equal(a->p[i].rung, from < 0 ? 0 : rung);
+                rounds[a->p[i].rung]++;
+                if (from < 0)
+                    continue;
+                assert_int_equal(a->p[i].parent, from);
+                assert_string_equal(a->p[i].arch, a->p[from].arch);
+                assert_int_equal(a->p[i].seed, a->p[from].seed);
+            }
+            assert_true(rounds[1] > 2 && rounds[0] > 150 && rounds[1] >= rounds[2] && rounds[2] >= rounds[3]);
+            simulate(&spec, 300, 2, b);
+            assert_same(a, b);
+            for (int cut = 5; cut < 300; cut += 59)
+                cut_and_go_on(&spec, a, cut);
+        }
+    race = NULL;
+    free(a);
+    free(b);
+}
+
+/* One candidate far ahead of all others: there is nothing to race about. */
+static void what_is_told_apart_is_not_raced(void **state)
+{
+    (void)state;
+    struct job_spec spec = spec_of("random", 2, 3);
+    struct search *s;
+    struct proposal p;
+    spec.racing = (struct racing_cfg){ .n_inits = 1, .inits = { 4 }, .among = 1, .z = 2, .after = 5, .share = 1 };
+    assert_int_equal(search_open(&s, &spec, &IMG, NULL), 0);
+    for (int i = 0; i < 40; i++) {
+        assert_int_equal(search_propose(s, &p, NULL), 0);
+        assert_int_equal(p.rung, 0);
+        assert_int_equal(search_finish(s, &(struct search_result){ p.idx, i == 3 ? 0.9 : 0.5, 0, 1, 1, p.arch, 2, 0.01 }, NULL), 0);
+    }
+    search_close(s);
+}
+
+/* What it is for: the pick of 120 noisy candidates, against as many initialisations spent evenly. Regret in true score. */
+static double truth(const char *hash) { return score_of(hash); }
+
+static double noisy(const char *hash, uint64_t seed, int n, double *se)
+{
+    double v[MAX_INITS], mean = 0, squares = 0;
+    struct rng r;
+    rng_init(&r, trial_seed(seed, hash), RNG_TEST, 1);
+    for (int i = 0; i < n; i++)
+        mean += (v[i] = truth(hash) + 0.05 * rng_normal(&r)) / n;
+    for (int i = 0; i < n; i++)
+        squares += (v[i] - mean) * (v[i] - mean);
+    *se = sqrt(squares / (n - 1) / n);
+    return mean;
+}
+
+static void a_race_picks_better_for_the_same_cost(void **state)
+{
+    (void)state;
+    enum { N = 120, SEEDS = 60 };
+    double raced_regret = 0, even_regret = 0, se;
+    struct proposal *p = malloc(MAX_TRIALS * sizeof *p);
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        struct job_spec spec = spec_of("random", 8, seed);
+        struct search *s;
+        int cost = 0, pick = -1, n = 0;
+        double best = 0, at = -INFINITY, even = -INFINITY, even_truth = 0;
+        spec.racing = (struct racing_cfg){ .n_inits = 4, .inits = { 4, 8, 16, 32 }, .among = 1, .z = 2, .after = N, .share = 0.3 };
+        assert_int_equal(search_open(&s, &spec, &IMG, NULL), 0);
+        for (; n < MAX_TRIALS; n++) {
+            assert_int_equal(search_propose(s, &p[n], NULL), 0);
+            int inits = p[n].rung ? spec.racing.inits[p[n].rung - 1] : 2;
+            double score = noisy(p[n].hash, seed, inits, &se);
+            if (p[n].rung == 0 && n >= N + 40) /* the race is over; candidates beyond N only filled its pauses */
+                break;
+            cost += p[n].rung > 1 ? inits - spec.racing.inits[p[n].rung - 2] : 2;
+            best = truth(p[n].hash) > best ? truth(p[n].hash) : best;
+            if (pick < 0 || p[n].rung > p[pick].rung || (p[n].rung == p[pick].rung && score > at)) {
+                pick = n;
+                at = score;
+            }
+            assert_int_equal(search_finish(s, &(struct search_result){ p[n].idx, score, p[n].rung, 1, 1, p[n].arch, inits, se }, NULL), 0);
+        }
+        search_close(s);
+        int candidates = 0;
+        for (int i = 0; i < n; i++)
+            candidates += p[i].rung == 0;
+        for (int i = 0; i < n; i++) {
+            double v = p[i].rung ? -INFINITY : noisy(p[i].hash, seed, (cost + candidates - 1) / candidates, &se);
+            if (v > even) {
+                even = v;
+                even_truth = truth(p[i].hash);
+            }
+        }
+        raced_regret += best - truth(p[pick].hash);
+        even_regret += best - even_truth;
+    }
+    if (raced_regret > 0.7 * even_regret)
+        fail_msg("regret %g raced, %g spent evenly", raced_regret / SEEDS, even_regret / SEEDS);
+    free(p);
 }
 
 /* The pool is proposed first, best first; and no candidate beats what was kept. */
@@ -469,6 +640,50 @@ static void no_architecture_is_proposed_twice_while_there_are_others(void **stat
     free(a);
 }
 
+/* What comes from outside is looked at, and taken up in order; told is the prefix of what has ended. */
+static void proposals_from_outside_are_checked_and_taken_in_order(void **state)
+{
+    (void)state;
+    struct job_spec spec = spec_of("external", 3, 4);
+    struct search *s;
+    struct proposal p[4];
+    struct errbuf e = { 0 };
+    char text[ARCH_TEXT_MAX];
+    struct rng r;
+    rng_init(&r, 1, RNG_TEST, 0);
+    spec.constraints.max_params = 30000;
+    assert_int_equal(search_open(&s, &spec, &IMG, &e), 0);
+    assert_true(search_is_external(s));
+    assert_int_equal(search_propose(s, &p[0], &e), -ERR_STATE);
+    assert_int_equal(search_offer(s, 0, "bn relu | c16k99 | flat | fc", &p[0], &e), -ERR_INPUT);
+    assert_non_null(strstr(e.text, "c16k99"));
+    do
+        space_chain.random(&space_chain, &r, text);
+    while (search_offer(s, 0, text, &p[0], &e) == 0);
+    assert_true(p[0].params > 30000);
+    assert_non_null(strstr(e.text, "constraints.max_params is 30000"));
+    for (int i = 0; i < 4;) {
+        space_chain.random(&space_chain, &r, text);
+        i += search_offer(s, (uint64_t)i, text, &p[i], NULL) == 0;
+    }
+    assert_int_equal(search_next_index(s), 0); /* looking takes nothing up */
+    assert_true(search_ready_for(s, 2) && !search_ready_for(s, 3) && !search_had(s, p[1].hash));
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(search_recall(s, &p[i], &e), 0);
+    assert_true(search_had(s, p[1].hash) && search_told(s) == 0);
+    assert_int_equal(search_recall(s, &p[3], &e), -ERR_CORRUPT);
+    finish(s, &p[1]);
+    assert_true(search_told(s) == 0 && !search_ready_for(s, 3));
+    finish(s, &p[0]);
+    assert_true(search_told(s) == 2 && search_ready_for(s, 4) && !search_ready_for(s, 5));
+    assert_int_equal(search_recall(s, &p[3], &e), 0);
+    finish(s, &p[3]);
+    finish(s, &p[2]);
+    assert_int_equal(search_told(s), 4);
+    assert_int_equal(p[2].seed, trial_seed(4, p[2].hash));
+    search_close(s);
+}
+
 static void wrong_settings_are_refused(void **state)
 {
     (void)state;
@@ -504,10 +719,14 @@ int main(void)
         cmocka_unit_test(fronts_and_crowding_are_those_of_the_definition),
         cmocka_unit_test(nsga2_covers_more_than_random_search),
         cmocka_unit_test(halving_promotes_as_soon_as_it_may),
+        cmocka_unit_test(a_race_goes_on_with_what_cannot_be_told_apart),
+        cmocka_unit_test(what_is_told_apart_is_not_raced),
+        cmocka_unit_test(a_race_picks_better_for_the_same_cost),
         cmocka_unit_test(a_warm_up_starts_from_the_best_of_its_candidates),
         cmocka_unit_test(constraints_hold_for_every_proposal),
         cmocka_unit_test(impossible_constraints_say_so),
         cmocka_unit_test(no_architecture_is_proposed_twice_while_there_are_others),
+        cmocka_unit_test(proposals_from_outside_are_checked_and_taken_in_order),
         cmocka_unit_test(wrong_settings_are_refused),
         cmocka_unit_test(the_seed_of_a_trial_depends_on_job_and_architecture_alone),
     };

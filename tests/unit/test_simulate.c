@@ -180,7 +180,71 @@ static void constraints_and_short_lists_are_told_apart_from_success(void **state
     spec->constraints.max_params = 9; /* the list starts at 10 */
     assert_int_equal(sim_run(&cfg, &out, &e), -ERR_INPUT);
     assert_non_null(strstr(e.text, "the list of 400 covers too little"));
+    spec->racing = (struct racing_cfg){ .n_inits = 1, .inits = { 4 } };
+    assert_int_equal(sim_run(&cfg, &out, &e), -ERR_INPUT);
+    assert_non_null(strstr(e.text, "400 of 400 recorded networks have fewer than 4 initialisations"));
+    spec->racing.n_inits = 0;
+    snprintf(spec->searcher.name, sizeof spec->searcher.name, "external");
+    assert_int_equal(sim_run(&cfg, &out, &e), -ERR_INPUT);
+    assert_non_null(strstr(e.text, "external is a program of yours"));
     free(spec);
+    records_fini(&r);
+}
+
+/* Noisy initialisations, the truth in between: with a race the same number of candidates ends nearer to the best. */
+static void a_race_on_recorded_initialisations_picks_better(void **state)
+{
+    (void)state;
+    struct records r;
+    struct sim_result even, raced;
+    struct errbuf e = { 0 };
+    struct rng rng;
+    char text[ARCH_TEXT_MAX];
+    records_init(&r, &space_nasbench201);
+    rng_init(&rng, 5, RNG_TEST, 0);
+    for (int i = 0; i < 6000; i++) {
+        double init[16], truth = rng_uniform(&rng);
+        struct record row = { .truth = truth, .cheap = NAN, .params = 10, .macs = 10, .init = init, .n_inits = 16 };
+        for (int k = 0; k < 16; k++)
+            init[k] = truth + 0.1 * rng_normal(&rng);
+        row.score = (init[0] + init[1]) / 2;
+        space_nasbench201.random(&space_nasbench201, &rng, text);
+        if (!records_find(&r, text))
+            assert_int_equal(records_add(&r, text, &row, &e), 0);
+    }
+    assert_int_equal(records_finish(&r, &e), 0);
+    assert_int_equal(r.v[7].n_inits, 16);
+    struct job_spec *spec = spec_of("random", 150);
+    struct sim_cfg cfg = { &r, spec, 100, 2, false, 0 };
+    spec->fidelity.inits = 2;
+    assert_int_equal(sim_run(&cfg, &even, &e), 0);
+    spec->racing = (struct racing_cfg){ .n_inits = 3, .inits = { 4, 8, 16 }, .among = 1, .z = 2, .after = 100, .share = 0.3 };
+    assert_int_equal(sim_run(&cfg, &raced, &e), 0);
+    if (raced.point[raced.n_points - 1].high > even.point[even.n_points - 1].low)
+        fail_msg("regret %g raced, %g not", raced.point[raced.n_points - 1].mean, even.point[even.n_points - 1].mean);
+    cfg.n_threads = 1;
+    assert_int_equal(sim_run(&cfg, &even, &e), 0);
+    assert_memory_equal(even.point, raced.point, sizeof even.point);
+    free(spec);
+    records_fini(&r);
+}
+
+static void initialisations_are_read_from_their_column(void **state)
+{
+    struct records r;
+    struct errbuf e = { 0 };
+    if (read_text(*state, &r, "arch,score,init_scores\n" CELL("skip_connect") ",0.5,0.25 0.75\n" CELL("nor_conv_3x3") ",0.5,\n" SAME_A ",1,1 2 3\n" SAME_B ",1,7\n",
+                  false, &(struct record_columns){ .arch = NULL }, &e) < 0)
+        fail_msg("%s", e.text);
+    const struct record *v = find(&r, CELL("skip_connect"));
+    assert_true(v->n_inits == 2 && v->init[0] == 0.25 && v->init[1] == 0.75);
+    assert_int_equal(find(&r, CELL("nor_conv_3x3"))->n_inits, 0);
+    v = find(&r, SAME_B);
+    assert_true(v->n_inits == 3 && v->init[2] == 3);
+    records_fini(&r);
+    assert_int_equal(read_text(*state, &r, "arch,score,init_scores\n" CELL("skip_connect") ",0.5,0.25;0.75\n", false, &(struct record_columns){ .arch = NULL }, &e),
+                     -ERR_INPUT);
+    assert_non_null(strstr(e.text, "line 2: column 'init_scores'"));
     records_fini(&r);
 }
 
@@ -193,6 +257,8 @@ int main(void)
         cmocka_unit_test(every_seed_ends_at_the_optimum_when_all_is_evaluated),
         cmocka_unit_test(the_outcome_does_not_depend_on_the_number_of_threads),
         cmocka_unit_test(constraints_and_short_lists_are_told_apart_from_success),
+        cmocka_unit_test(a_race_on_recorded_initialisations_picks_better),
+        cmocka_unit_test(initialisations_are_read_from_their_column),
     };
     return cmocka_run_group_tests(tests, tmp_setup, tmp_teardown);
 }

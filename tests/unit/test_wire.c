@@ -24,14 +24,14 @@ static struct task_progress progress[2] = {
       .checkpoint_blob = H1 },
     { .job = 1, .trial = 5, .attempt = 2, .done = 1, .total = 10 },
 };
-static struct task         tasks[3];
+static struct task         tasks[4];
 static struct trial_result scored, failed;
 static uint8_t             bytes[1000];
 static char                yaml[] = "kind: search\nname: \xc3\xa9t\xc3\xa9\n", text[] = "fine\n", json[] = "{\"a\":1}", path[] = "jobs?limit=2", csv[] = "space,arch\nchain,x\n";
 static char                set1[] = "budget.trials=3", set2[] = "seed=4";
 static char               *set[2] = { set1, set2 };
 
-#define N_SAMPLES 25
+#define N_SAMPLES 27
 static struct wire_msg sample[N_SAMPLES];
 
 static void fill_tasks(void)
@@ -50,6 +50,9 @@ static void fill_tasks(void)
     tasks[2] = (struct task){ .job = 5, .trial = 0, .attempt = 1, .timeout_s = 3600, .kind = TASK_TEACH };
     tasks[2].teach = (struct teach_task){ .dataset = H1, .resume = H2, .cfg = s->teach, .seed = 12 };
     tasks[2].teach.cfg.meta_steps = 77;
+    tasks[3] = tasks[0];
+    tasks[3].score.fidelity.first_init = 4;
+    tasks[3].score.fidelity.inits = 60; /* as many as there may be */
     tasks[2].teach.cfg.outer_lr = 0.0123456789012345;
     free(s);
 }
@@ -91,9 +94,11 @@ static int setup(void **state)
         { .kind = WIRE_SUBMIT, .seq = 7, .submit = { yaml, "job.yaml", 2, set, true } },
         { .kind = WIRE_JOB_ACTION, .seq = 8, .job_action = { "12", "extend", "budget.trials=300\nbudget.time=2h" } },
         { .kind = WIRE_BOOK_ADD, .seq = 8, .book_add = { csv, 4001, true } },
+        { .kind = WIRE_PROPOSE, .seq = 8, .propose = { "12", json } },
         { .kind = WIRE_QUERY, .seq = 8, .query = { path } },
         { .kind = WIRE_REPLY, .seq = 8, .reply = { 0, text, json } },
         { .kind = WIRE_ERROR, .seq = 8, .reply = { ERR_STATE, text, NULL } },
+        { .kind = WIRE_LEASE, .lease = &tasks[3] },
     };
     for (; n < (int)(sizeof all / sizeof all[0]); n++)
         sample[n] = all[n];
@@ -151,6 +156,10 @@ static void same_content(const struct wire_msg *a, const struct wire_msg *b)
     case WIRE_BOOK_ADD:
         assert_string_equal(a->book_add.csv, b->book_add.csv);
         assert_true(b->book_add.first_row == 4001 && b->book_add.check_only);
+        break;
+    case WIRE_PROPOSE:
+        assert_string_equal(a->propose.job, b->propose.job);
+        assert_string_equal(a->propose.json, b->propose.json);
         break;
     case WIRE_REPLY: assert_string_equal(a->reply.json, b->reply.json); break;
     default: break;
