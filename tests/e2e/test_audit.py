@@ -64,13 +64,17 @@ def test_an_audit_after_the_fact(box, load, submit):
     first = submit(d, kind="verify", name="a", **NOTHING, verify=dict(recipe, of=str(search), top=3, random=7))
     second = submit(d, kind="verify", name="b", seed=9, **NOTHING, verify=dict(recipe, of="small", top=0, random=4))
     longer = submit(d, kind="verify", name="c", **NOTHING, verify=dict(recipe, of=str(search), top=1, random=1, epochs=2))
-    elsewhere = submit(d, kind="verify", name="d", **NOTHING, verify=dict(recipe, of=str(other), top=2, random=0))
+    elsewhere = submit(d, kind="verify", name="d", seed=8, **NOTHING, verify=dict(recipe, of=str(other), top=2, random=4))
     for job in (first, second, longer, elsewhere):
         assert d.wait_end(job)["state"] == "succeeded"
     doc = cli_json(d, "audit", search)
     one, = [s for s in doc["samples"] if s["training"]["epochs"] == 1]
     two, = [s for s in doc["samples"] if s["training"]["epochs"] == 2]
     assert len(doc["samples"]) == 2 and sorted(one["jobs"]) == [first, second] and two["jobs"] == [longer]
+
+    (alone,) = cli_json(d, "audit", other)["samples"]
+    audited, told = alone["predictors"][0]["all"]["spearman"], d.get(f"jobs/{elsewhere}/results")["verify"]
+    assert alone["n"] == told["n"] == 6 and (audited["value"], audited["low"], audited["high"]) == (told["spearman"], told["ci_low"], told["ci_high"])
 
     trials = {t["arch"]: t for t in reversed(d.trials(search)) if t["state"] == "scored"}
     real = {}
