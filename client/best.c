@@ -167,18 +167,26 @@ static void front_print_json(const struct front *f)
     json_decref(doc);
 }
 
-struct adding { struct front *f; struct errbuf *e; };
+/* Scores of successive halving's rungs do not compare: the highest rung, which comes first, makes the front. */
+struct adding { struct front *f; double rung, lower; struct errbuf *e; };
 
 static int on_trial(void *arg, const json_t *trial)
 {
     struct adding *a = arg;
+    const double rung = doc_num(trial, "rung");
+    if (isnan(a->rung))
+        a->rung = rung;
+    if (rung < a->rung) {
+        a->lower++;
+        return 0;
+    }
     return front_add(a->f, trial, a->e);
 }
 
 static int best_pareto(struct cli *c, struct conn *conn, const char *list)
 {
     struct front f;
-    struct adding a = { &f, c->e };
+    struct adding a = { &f, NAN, 0, c->e };
     int rc = front_init(&f, list, c->e);
     if (rc == 0)
         rc = each_trial(conn, c->arg[0], "score", on_trial, &a, c->e);
@@ -190,6 +198,8 @@ static int best_pareto(struct cli *c, struct conn *conn, const char *list)
             front_print_json(&f);
         else
             front_print(&f);
+        if (a.lower > 0)
+            fprintf(stderr, "of rung %.0f, the highest; %.0f scored on lower rungs do not compare with them\n", a.rung, a.lower);
     }
     front_fini(&f);
     return rc;

@@ -197,7 +197,7 @@ static void trials_table(const json_t *list)
             table_cell(&t, "%.2f", doc_num(r, "seconds"));
         else
             table_cell(&t, "%s", "");
-        table_cell(&t, "%s", doc_str(r, "worker"));
+        table_cell(&t, "%s", *doc_str(r, "worker_name") ? doc_str(r, "worker_name") : doc_str(r, "worker"));
         table_cell(&t, "%.0f", or_zero(doc_num(r, "attempt")));
         table_cell(&t, "%s", doc_str(r, "arch"));
     }
@@ -238,17 +238,13 @@ static int act_with(struct cli *c, const char *action, const char *arg, bool aga
 {
     struct conn *conn;
     json_t *doc;
-    char *said = NULL;
     int rc = cli_conn(c, &conn);
-    if (rc < 0 || (rc = conn_action(conn, c->arg[0], action, arg, again, &doc, &said, c->e)) < 0)
+    if (rc < 0 || (rc = conn_action(conn, c->arg[0], action, arg, again, &doc, c->e)) < 0)
         return rc;
     if (c->json)
         print_json(stdout, doc);
-    else if (said && *said && strcmp(said, "ok") != 0)
-        printf("%s\n", said);
     else
         printf("job %s: %s\n", c->arg[0], *doc_str(doc, "state") ? doc_str(doc, "state") : action);
-    free(said);
     json_decref(doc);
     return 0;
 }

@@ -55,24 +55,43 @@ static void tie_sentence(const json_t *best, FILE *f)
         fprintf(f, "One initialisation each: nothing is known of the scores' spread (fidelity.inits).\n");
 }
 
+/* Rows of different rungs of successive halving stand in one list. */
+static bool several_rungs(const json_t *best)
+{
+    size_t i;
+    json_t *r;
+    json_array_foreach((json_t *)best, i, r)
+        if (doc_num(r, "rung") != doc_num(json_array_get(best, 0), "rung"))
+            return true;
+    return false;
+}
+
 static int search_table(const json_t *best, const struct shown *shown, FILE *f, struct errbuf *e)
 {
-    struct table_col cols[TABLE_MAX_COLS] = { { "RANK", true, false }, { "TRIAL", true, false }, { "SCORE", false, false },
-        { "PARAMS", true, false }, { "MACS", true, false }, { "FLOPS", true, false }, { "SECONDS", true, false } };
-    enum { USUAL = 7 };
+    static const struct table_col usual[] = { { "RANK", true, false }, { "TRIAL", true, false }, { "RUNG", true, false },
+        { "SCORE", false, false }, { "PARAMS", true, false }, { "MACS", true, false }, { "FLOPS", true, false }, { "SECONDS", true, false } };
+    enum { USUAL = sizeof usual / sizeof usual[0], RUNG = 2 };
+    struct table_col cols[TABLE_MAX_COLS];
     const char *key[SCORE_COLUMNS + 1];
-    int n = extra_columns(shown->columns, shown->by, cols + USUAL, key, 0, e);
+    const bool rungs = several_rungs(best);
+    int at = 0;
+    for (int i = 0; i < USUAL; i++)
+        if (i != RUNG || rungs)
+            cols[at++] = usual[i];
+    int n = extra_columns(shown->columns, shown->by, cols + at, key, 0, e);
     struct table t;
     size_t i;
     json_t *r;
     if (n < 0)
         return n;
-    cols[USUAL + n] = (struct table_col){ "ARCHITECTURE", false, true };
-    table_init(&t, USUAL + n + 1, cols);
+    cols[at + n] = (struct table_col){ "ARCHITECTURE", false, true };
+    table_init(&t, at + n + 1, cols);
     json_array_foreach(best, i, r) {
         short_str s;
         table_cell(&t, "%zu", i + 1);
         table_cell(&t, "%.0f", or_zero(doc_num(r, "trial")));
+        if (rungs)
+            table_cell(&t, "%.0f", or_zero(doc_num(r, "rung")));
         table_cell(&t, "%s", fmt_score(s, doc_num(r, "score"), doc_num(r, "score_se")));
         table_cell(&t, "%s", fmt_count(s, doc_num(r, "params")));
         table_cell(&t, "%s", fmt_count(s, doc_num(r, "macs")));

@@ -128,7 +128,7 @@ static void id_of(const json_t *doc, name_str id)
 int submit_text(struct conn *conn, const char *yaml, const char *file, name_str id, struct errbuf *e)
 {
     json_t *doc;
-    int rc = conn_submit(conn, yaml, file, 0, NULL, false, &doc, NULL, e);
+    int rc = conn_submit(conn, yaml, file, 0, NULL, false, &doc, e);
     if (rc < 0)
         return rc;
     id_of(doc, id);
@@ -218,7 +218,7 @@ static int hand_in(struct cli *c, const char *yaml, const char *file)
     for (int i = 0; i < c->n_given; i++)
         if (strcmp(c->given[i].flag->name, "set") == 0)
             set[n_set++] = c->given[i].value;
-    if (rc < 0 || (rc = conn_submit(conn, yaml, file, n_set, set, dry, &doc, NULL, c->e)) < 0)
+    if (rc < 0 || (rc = conn_submit(conn, yaml, file, n_set, set, dry, &doc, c->e)) < 0)
         return rc;
     id_of(doc, id);
     if (c->json && !cli_has(c, "follow")) {

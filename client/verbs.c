@@ -124,7 +124,7 @@ const struct verb cli_verbs[] = {
       "didact simulate scores.csv --within 0.002                       a table with the columns arch and score\n"
       "didact simulate nasbench201.csv.gz --score c10_valid_12 --truth c10_test_200 --within 0.2 --searcher random --searcher evolution\n"
       "didact simulate 3 --seeds 1000 --set searcher.population=16     the scores of job 3",
-      F({ "searcher", 0, "NAME", "which (default: evolution, or the job's); may be repeated", true },
+      F({ "searcher", 0, "NAME", "which (default: evolution, or the job's)", true },
         { "trials", 0, "N", "evaluations of a run (default 300, or the job's)", false },
         { "seeds", 0, "N", "runs (default 200)", false }, { "seed", 0, "N", "the first of their seeds (default 1, or the job's)", false },
         { "window", 0, "W", "results are seen W proposals later (default 1, or the job's)", false },
@@ -163,10 +163,11 @@ const struct verb cli_verbs[] = {
         { "output", 'o', "FILE", "write the job file and submit nothing; - is standard output", false },
         { "print", 0, NULL, "the same, to standard output", false }), verb_clone },
 
-    { "dataset import", THINGS, "SOURCE [NAME]", 1, 2, "Import images: IDX files, CIFAR binary, or folders of PNG and JPEG",
+    { "dataset import", THINGS, "SOURCE [NAME]", 1, 2, "Import images: IDX files, CIFAR binary, folders of PNG and JPEG, or a file that dataset export wrote",
       "didact dataset import /usr/share/datasets/fashion-mnist fashion-mnist\n"
-      "didact dataset import ./pictures my-pictures       pictures/train/CLASS/*.png",
-      F({ "name", 0, "NAME", "its name (default: that of the folder)", false }), verb_dataset_import },
+      "didact dataset import ./pictures my-pictures       pictures/train/CLASS/*.png\n"
+      "didact dataset import fashion-mnist.safetensors    from another site's dataset export",
+      F({ "name", 0, "NAME", "its name (default: that of the folder or file)", false }), verb_dataset_import },
     { "dataset list", THINGS, "", 0, 0, "List datasets", "didact dataset list", NULL, verb_dataset_list },
     { "dataset show", THINGS, "NAME", 1, 1, "Show a dataset: images, classes, splits", "didact dataset show fashion-mnist", NULL,
       verb_dataset_show },

@@ -87,3 +87,17 @@ struct fidelity job_fidelity(const struct job_spec *s, int rung)
         f.n_checkpoints--;
     return f;
 }
+
+void job_training(const struct job_spec *s, struct train_task *out)
+{
+    const struct verify_cfg *v = &s->verify;
+    const struct audit_cfg *a = &s->audit;
+    if (s->kind == JOB_VERIFY) /* any verified network can be exported: weights are small */
+        *out = (struct train_task){ .epochs = v->epochs, .batch = v->batch, .lr = v->lr, .momentum = v->momentum, .weight_decay = v->weight_decay,
+                                    .flip = v->flip, .shift = v->shift, .proxy = v->proxy, .keep_weights = true };
+    else
+        *out = (struct train_task){ .epochs = a->epochs, .batch = a->batch, .lr = a->lr, .momentum = a->momentum, .weight_decay = a->weight_decay,
+                                    .flip = a->flip, .shift = a->shift, .proxy = job_audit_proxy(s), .no_test = true };
+    memcpy(out->space, s->space, sizeof out->space);
+    memcpy(out->dataset, s->dataset_hash, sizeof out->dataset);
+}

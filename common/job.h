@@ -189,6 +189,11 @@ struct proxy job_audit_proxy(const struct job_spec *s); /* of a search's real tr
 /* Defaults of every field for this kind (docs/job-file.md lists the same values). */
 void job_defaults(struct job_spec *s, enum job_kind kind);
 
+struct train_task;
+/* A real training as this job asks for it: a verify job's, or that of a search's audit, which leaves the test split alone, for its result may
+ * end the search. Architecture and seed are left empty. */
+void job_training(const struct job_spec *s, struct train_task *out);
+
 /* Parse a YAML (hence JSON) job file. Every problem is reported with its line; an unknown key names the nearest
  * known one; values are checked for type and range, and against each other. -ERR_INPUT on any.
  * `file` is only for messages. */

@@ -55,6 +55,7 @@ int problems_result(const struct problems *p, struct errbuf *e)
 
 struct checker {
     struct job_spec *s;
+    const bool      *given;
     const int       *line;
     struct problems *p;
 };
@@ -118,11 +119,11 @@ static void check_halving(const struct checker *c)
 static void check_audit(const struct checker *c)
 {
     const struct audit_cfg *a = &c->s->audit;
-    static const char *const asks[] = { "audit.epochs", "audit.min", "audit.max", "audit.action", "audit.floor", "audit.control", "audit.control_curriculum" };
+    const struct job_key *k;
     bool off = a->share <= 0;
-    for (size_t i = 0; i < sizeof asks / sizeof *asks && off && line_of(c, "audit.share") == 0; i++)
-        if (line_of(c, asks[i]) > 0) {
-            problem(c->p, line_of(c, asks[i]), "'%s' asks for an audit, but 'audit.share' is not given", asks[i]);
+    for (int i = 0; off && !c->given[job_key_index("audit.share")] && (k = job_key_at(i)); i++)
+        if (c->given[i] && strncmp(k->path, "audit.", strlen("audit.")) == 0) {
+            problem(c->p, c->line[i], "'%s' asks for an audit, but 'audit.share' is not given", k->path);
             return;
         }
     if (off)
@@ -237,9 +238,9 @@ static void check_verify(const struct checker *c)
         check_proxy(c, &v->proxy, "verify");
 }
 
-void job_check(struct job_spec *s, const int *line, struct problems *p)
+void job_check(struct job_spec *s, const bool *given, const int *line, struct problems *p)
 {
-    struct checker c = { s, line, p };
+    struct checker c = { s, given, line, p };
     if (s->name[0] && strspn(s->name, "0123456789") == strlen(s->name))
         problem(p, line_of(&c, "name"), "'name' must not be a number: numbers name jobs already");
     if (s->kind == JOB_SEARCH)

@@ -100,6 +100,8 @@ json_t *doc_trial(struct coord *c, const struct trial_row *t, const char *space)
     json_object_set_new(d, "seconds", ended(t) ? doc_real(r->seconds) : json_null());
     json_object_set_new(d, "mem_bytes", ended(t) ? doc_int(r->mem_bytes) : json_null());
     json_object_set_new(d, "worker", doc_text(t->worker));
+    const struct worker *w = t->worker[0] ? worker_find(c->sched, t->worker) : NULL; /* one that is remembered */
+    json_object_set_new(d, "worker_name", doc_text(w ? w->name : NULL));
     json_object_set_new(d, "created_ms", doc_ms(t->created_ms));
     json_object_set_new(d, "ended_ms", doc_ms(t->ended_ms));
     json_object_set_new(d, "group", doc_text(trial_group_name(t->group)));
@@ -157,6 +159,16 @@ static json_t *job_progress(const struct job *j)
     return t ? progress_doc(t) : json_null();
 }
 
+static double slots_online(struct coord *c)
+{
+    uint64_t n = 0;
+    list_each(l, &c->sched->workers) {
+        const struct worker *w = list_entry(l, struct worker, all);
+        n += w->online ? w->slots : 0;
+    }
+    return n ? (double)n : 1;
+}
+
 static double job_eta(struct coord *c, const struct job *j, double rate)
 {
     struct trial *t = j->spec.kind == JOB_TEACH ? job_trial(j, 0) : NULL;
@@ -165,8 +177,12 @@ static double job_eta(struct coord *c, const struct job *j, double rate)
     double eta = INFINITY;
     if (t)
         eta = t->has_progress && t->progress.rate > 0 ? (t->progress.total - t->progress.done) / t->progress.rate : INFINITY;
+    else if (finished >= (double)j->total)
+        eta = 0;
     else if (rate > 0)
         eta = ((double)j->total - finished) / rate;
+    if (j->audit) /* its trainings are no candidates, and may well outlast them */
+        eta += audit_seconds_left(j->audit, j->total) / slots_online(c);
     eta = eta < left_s ? eta : left_s;
     return eta < 0 ? 0 : eta;
 }
@@ -583,6 +599,14 @@ static int job_doc(struct coord *c, const struct query *q, json_t **out, struct 
         }
     job_row_fini(&row);
     return rc == 0 ? 0 : err_set(e, ERR_NOTFOUND, "there is no document jobs/ID/%s", q->part[2]);
+}
+
+void docs_say_namesakes(struct coord *c, const char *path, char *out, size_t cap)
+{
+    struct query q;
+    out[0] = 0;
+    if (query_parse(path, &q, NULL) == 0 && q.n_part >= 2 && strcmp(q.part[0], "jobs") == 0)
+        submit_say_namesakes(c, q.part[1], out, cap);
 }
 
 int docs_get(struct coord *c, const char *path, json_t **out, struct errbuf *e)

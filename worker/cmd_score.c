@@ -8,6 +8,7 @@
 #include "common/blob.h"
 #include "common/book.h"
 #include "common/fsio.h"
+#include "worker/clock.h"
 #include "worker/datacache.h"
 #include "worker/engine/engine.h"
 #include "worker/par.h"
@@ -17,11 +18,9 @@
 #include <errno.h>
 #include <getopt.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static const char USAGE[] =
@@ -76,16 +75,6 @@ struct scoring {
     struct timespec begin, talked;
 };
 
-static volatile sig_atomic_t stop_signal;
-static void on_signal(int s) { stop_signal = s; }
-
-static double since(const struct timespec *t0)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)(now.tv_sec - t0->tv_sec) + 1e-9 * (double)(now.tv_nsec - t0->tv_nsec);
-}
-
 /* ---- one architecture ---- */
 
 static const char *on_blob_path(void *arg, const char *hash)
@@ -94,15 +83,9 @@ static const char *on_blob_path(void *arg, const char *hash)
     return strcmp(hash, s->dataset) == 0 ? s->o->dataset : strcmp(hash, s->curriculum) == 0 ? s->o->curriculum : NULL;
 }
 
-static bool on_cancelled(void *arg)
-{
-    (void)arg;
-    return stop_signal != 0;
-}
-
 static int by_training(struct scoring *s, const struct line *l, struct trial_result *r, struct errbuf *e)
 {
-    struct task_env env = { .arg = s, .blob_path = on_blob_path, .cancelled = on_cancelled, .threads = 1 };
+    struct task_env env = { .arg = s, .blob_path = on_blob_path, .cancelled = cmd_cancelled, .threads = 1 };
     struct task *t = calloc(1, sizeof *t);
     if (!t)
         return err_set(e, ERR_NOMEM, "a task");
@@ -134,7 +117,7 @@ static int without_training(struct scoring *s, const struct line *l, struct tria
     r->params = net.param_count;
     r->macs = net_macs(&net);
     rc = zerocost_scores(&net, s->data, seed, NULL, job_zero_cost(s->spec), &r->zero_cost, e);
-    r->seconds = since(&begin);
+    r->seconds = seconds_since(&begin);
     net_fini(&net);
     return rc;
 }
@@ -155,8 +138,8 @@ static void write_row(struct scoring *s, const struct line *l, const struct tria
 static void talk(struct scoring *s, bool last)
 {
     const int done = s->written - s->kept;
-    const double t = since(&s->begin);
-    if (!last && since(&s->talked) < TALK_EVERY_S)
+    const double t = seconds_since(&s->begin);
+    if (!last && seconds_since(&s->talked) < TALK_EVERY_S)
         return;
     clock_gettime(CLOCK_MONOTONIC, &s->talked);
     fprintf(stderr, "%d of %d rows, %.3g a second", s->written, s->n, t > 0 ? done / t : 0);
@@ -184,7 +167,7 @@ static void score_one(void *arg, int item, int thread)
     struct errbuf e = { 0 };
     (void)thread;
     pthread_mutex_lock(&s->lock);
-    bool go = !stop_signal && s->rc == 0;
+    bool go = !cmd_stopped() && s->rc == 0;
     pthread_mutex_unlock(&s->lock);
     struct trial_result *r = go ? calloc(1, sizeof *r) : NULL;
     if (!go)
@@ -371,6 +354,8 @@ static int read_job(const struct options *o, struct job_spec *s, struct errbuf *
 {
     static const char plain[] = "kind: search\ndataset: here\ncurriculum: here\n";
     const char *given[] = { o->space, o->inits, o->zero_cost };
+    char *set[3 + MAX_SET];
+    int n = 0;
     char *text = NULL;
     size_t len = 0;
     int rc = o->job ? fs_read_all(o->job, JOB_TEXT_MAX, &text, &len, e) : 0;
@@ -378,10 +363,13 @@ static int read_job(const struct options *o, struct job_spec *s, struct errbuf *
         rc = jobfile_parse(text ? text : plain, text ? len : strlen(plain), o->job ? o->job : "defaults", s, e);
     if (rc == 0 && s->kind != JOB_SEARCH)
         rc = err_set(e, ERR_INPUT, "%s is a %s job, not a search", o->job, job_kind_name(s->kind));
-    for (size_t i = 0; rc == 0 && i < sizeof given / sizeof given[0]; i++)
-        rc = *given[i] ? jobfile_set(s, given[i], e) : 0;
-    for (int i = 0; rc == 0 && i < o->n_set; i++)
-        rc = jobfile_set(s, o->set[i], e);
+    for (size_t i = 0; i < sizeof given / sizeof given[0]; i++)
+        if (*given[i])
+            set[n++] = (char *)(uintptr_t)given[i];
+    for (int i = 0; i < o->n_set; i++)
+        set[n++] = (char *)(uintptr_t)o->set[i];
+    if (rc == 0)
+        rc = jobfile_set_all(s, set, n, e);
     if (rc == 0 && !o->curriculum && !s->scores.n_zero_cost)
         rc = err_set(e, ERR_USAGE, "nothing to do: give --curriculum, --zero-cost or both");
     free(text);
@@ -419,10 +407,7 @@ static int run(const struct options *o, struct errbuf *e)
     clock_gettime(CLOCK_MONOTONIC, &s.begin);
     s.talked = s.begin;
     if (rc == 0 && (rc = open_inputs(&s, e)) == 0 && (rc = read_list(&s, e)) == 0 && (rc = open_out(&s, e)) == 0) {
-        struct sigaction a = { .sa_handler = on_signal };
-        sigemptyset(&a.sa_mask);
-        sigaction(SIGTERM, &a, NULL);
-        sigaction(SIGINT, &a, NULL);
+        cmd_catch_signals();
         if (s.kept)
             fprintf(stderr, "%s has %d of %d rows; going on\n", o->out, s.kept, s.n);
         write_ready(&s); /* repeats of kept rows */
@@ -430,7 +415,7 @@ static int run(const struct options *o, struct errbuf *e)
         rc = s.rc;
         *e = s.rc < 0 ? s.e : *e;
         talk(&s, true);
-        if (rc == 0 && stop_signal)
+        if (rc == 0 && cmd_stopped())
             fprintf(stderr, "stopped; the same command goes on from here\n");
     }
     if (s.f && fclose(s.f) != 0 && rc == 0)

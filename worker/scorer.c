@@ -6,6 +6,7 @@
  * The zero-cost scores that the task asks for are taken at the first initialisation's weights.
  * A learner that diverges counts as guessing from there on: accuracy 1/K at later checkpoints and at the end, loss
  * log K for the steps that are missing. When all diverge, the trial has failed(nan). */
+#include "worker/clock.h"
 #include "worker/datacache.h"
 #include "worker/evaluate.h"
 #include "worker/mem.h"
@@ -14,7 +15,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <time.h>
 
 struct scorer {
     const struct score_task *task;
@@ -37,13 +37,6 @@ struct scale_sum { /* what one multiple of the step size gave */
     int    diverged;
     double init[MAX_INITS], checkpoint[MAX_CHECKPOINTS], loss;
 };
-
-static double seconds_since(const struct timespec *t0)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)(now.tv_sec - t0->tv_sec) + 1e-9 * (double)(now.tv_nsec - t0->tv_nsec);
-}
 
 static int check(struct scorer *s, struct errbuf *e)
 {

@@ -15,7 +15,7 @@
 #define STMTS(X)                                                                                                             \
     X(LAST_JOB, "SELECT max(id) FROM job")                                                                                   \
     X(JOB, "SELECT " JOB_COLS " FROM job WHERE id=?1")                                                                       \
-    X(JOB_EXACT, "SELECT id FROM job WHERE name=?1 ORDER BY id DESC LIMIT 1")                                                \
+    X(JOB_EXACT, "SELECT id FROM job WHERE name=?1 ORDER BY id DESC LIMIT ?2")                                                \
     X(JOB_PREFIX, "SELECT id FROM job WHERE name>=?1 AND name<?2 ORDER BY id DESC LIMIT ?3")                                 \
     X(JOBS, "SELECT " JOB_COLS " FROM job ORDER BY id DESC LIMIT ?2 OFFSET ?3")                                              \
     X(JOBS_IN, "SELECT " JOB_COLS " FROM job WHERE state=?1 ORDER BY id DESC LIMIT ?2 OFFSET ?3")                            \
@@ -231,19 +231,26 @@ int reader_job(struct reader *r, uint64_t id, struct job_row *out)
     return rc;
 }
 
-int reader_job_named(struct reader *r, const char *name, uint64_t *ids, int cap)
+int reader_job_bearers(struct reader *r, const char *name, uint64_t *ids, int cap)
 {
     sqlite3_stmt *s = start(r, R_JOB_EXACT);
+    int rc = 0, n = 0;
     sqlite3_bind_text(s, 1, name, -1, SQLITE_TRANSIENT);
-    int rc = next(r, s), n = 0;
-    if (rc == 1)
+    sqlite3_bind_int(s, 2, cap);
+    while (n < cap && (rc = next(r, s)) == 1)
         ids[n++] = (uint64_t)sqlite3_column_int64(s, 0);
     sqlite3_reset(s);
-    if (rc != 0)
-        return rc < 0 ? rc : n;
+    return rc < 0 ? rc : n;
+}
+
+int reader_job_named(struct reader *r, const char *name, uint64_t *ids, int cap)
+{
+    int n = reader_job_bearers(r, name, ids, 1), rc = 0;
+    if (n != 0)
+        return n;
     char end[NAME_MAX_LEN + 8];
     snprintf(end, sizeof end, "%.*s\xF4\x8F\xBF\xBF", NAME_MAX_LEN, name); /* the last code point: ends the range */
-    s = start(r, R_JOB_PREFIX);
+    sqlite3_stmt *s = start(r, R_JOB_PREFIX);
     sqlite3_bind_text(s, 1, name, -1, SQLITE_TRANSIENT);
     sqlite3_bind_text(s, 2, end, -1, SQLITE_TRANSIENT);
     sqlite3_bind_int(s, 3, cap);

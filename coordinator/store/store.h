@@ -152,6 +152,7 @@ uint64_t reader_last_job(struct reader *r);
 /* Functions of type int(...) return rows seen, 0 or more, or a negative error. Callbacks return false to stop. */
 int reader_job(struct reader *r, uint64_t id, struct job_row *out); /* 1 found, 0 not */
 /* The newest job of exactly this name, else the jobs whose name begins so: up to `cap` ids, newest first; returns how many. */
+int reader_job_bearers(struct reader *r, const char *name, uint64_t *ids, int cap); /* of exactly this name, newest first */
 int reader_job_named(struct reader *r, const char *name, uint64_t *ids, int cap);
 int reader_jobs(struct reader *r, int state, uint64_t offset, int limit, bool (*on)(void *arg, struct job_row *row), void *arg);
 int reader_active_jobs(struct reader *r, bool (*on)(void *arg, struct job_row *row), void *arg); /* not ended, by id; no limit */

@@ -218,6 +218,26 @@ def test_with_halving_the_lowest_rung_is_audited_and_the_book_knows_candidates_a
     assert not any(d.get(f"jobs/{again}/why?trial={r['trial']}")["trial"]["from_book"] for r in rows)
 
 
+def test_time_is_left_while_an_audit_trains(box, load, submit, messages):
+    """Every candidate is scored, and the trainings are held back."""
+    from fake_worker import FakeWorker
+    d = load(box.coordinator())
+    job = submit(d, **AUDITED)
+    with FakeWorker(messages, d.connect) as w:
+        w.hello()
+        held = []
+        while d.job(job)["trials"]["scored"] < TRIALS:
+            lease = w.lease()
+            held.append(lease) if lease.WhichOneof("task") == "train" else w.deliver(lease)
+            w.heartbeat([h.ref for h in held])
+        doc = d.job(job)
+        assert doc["state"] == "running" and doc["eta_s"] is None, "no training has ended: nobody knows"
+        w.deliver(held.pop(), seconds=10.0)
+        doc = d.job(job)
+        left = doc["audit"]["chosen"] - doc["audit"]["trained"]
+        assert doc["audit"]["trained"] == 1 and left > 0 and doc["eta_s"] == pytest.approx(left * 10 / w.slots)
+
+
 def test_the_sample_does_not_touch_the_search(box, load, submit):
     import json
     d = load(box.coordinator())
@@ -250,7 +270,7 @@ def test_what_an_audit_asks_for_is_checked(box, load, submit):
     from harness import job_yaml
     d = load(box.coordinator())
     file = box.dir / "j.yaml"
-    for audit, words in (({"epochs": 3}, "'audit.share' is not given"), ({"share": 0.1, "min": 9, "max": 8}, "'audit.max' is 8"),
+    for audit, words in (({"epochs": 3}, "'audit.share' is not given"), ({"timeout": "9m"}, "'audit.timeout' asks for an audit"), ({"lr": 0.1}, "'audit.lr' asks"), ({"share": 0.1, "min": 9, "max": 8}, "'audit.max' is 8"),
                          ({"share": 0.1, "min": 50}, "more than the 40"), ({"share": 0.1, "control": True}, "needs 'audit.control_curriculum'"),
                          ({"share": 0.1, "control": True, "control_curriculum": "none"}, "no curriculum \"none\""),
                          ({"share": 0.1, "batch": 2000}, "audit.batch is 2000"), ({"share": 0.1, "action": "stopp"}, "stop")):

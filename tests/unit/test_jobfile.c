@@ -327,6 +327,7 @@ static void set_changes_one_key_and_checks_the_whole(void **state)
         { "budget.trials=", "is empty" },
         { "fidelity.steps=12", "has 16, beyond 'fidelity.steps' (12)" },
         { "constraints.min_macs=1M", "nothing can satisfy both" },
+        { "audit.batch=64", "--set: 'audit.batch' asks for an audit, but 'audit.share' is not given" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(jobfile_set(&spec, bad[i].set, &e), -ERR_INPUT);
