@@ -22,9 +22,9 @@ static int extra_columns(const char *list, const char *by, struct table_col *col
     for (char *name = strtok_r(copy, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
         const int c = score_column_from(name);
         const bool fused = strcmp(name, FUSED_NAME) == 0;
-        bool shown = c == COLUMN_SCORE || c == COLUMN_PARAMS || c == COLUMN_MACS;
+        bool shown = c == COLUMN_SCORE || c == COLUMN_PARAMS || c == COLUMN_MACS || c == COLUMN_LATENCY; /* where they are known */
         if (c < 0 && !(fused && strcmp(by, FUSED_NAME) == 0))
-            return err_set(e, ERR_USAGE, "--columns: \"%.40s\" is no column; there are loss_sum, fused (with --by fused), synflow, naswot, jacob_cov,"
+            return err_set(e, ERR_USAGE, "--columns: \"%.40s\" is no column; there are loss_sum, latency, fused (with --by fused), synflow, naswot, jacob_cov,"
                            " zico, snip, grad_norm", name);
         for (int i = 0; i < n; i++)
             shown |= strcmp(key[i], fused ? FUSED_NAME : score_columns[c].name) == 0;
@@ -66,17 +66,28 @@ static bool several_rungs(const json_t *best)
     return false;
 }
 
+static bool any_latency(const json_t *best)
+{
+    size_t i;
+    json_t *r;
+    json_array_foreach((json_t *)best, i, r)
+        if (isfinite(doc_num(r, "latency_ms")))
+            return true;
+    return false;
+}
+
 static int search_table(const json_t *best, const struct shown *shown, FILE *f, struct errbuf *e)
 {
     static const struct table_col usual[] = { { "RANK", true, false }, { "TRIAL", true, false }, { "RUNG", true, false },
-        { "SCORE", false, false }, { "PARAMS", true, false }, { "MACS", true, false }, { "FLOPS", true, false }, { "SECONDS", true, false } };
-    enum { USUAL = sizeof usual / sizeof usual[0], RUNG = 2 };
+        { "SCORE", false, false }, { "PARAMS", true, false }, { "MACS", true, false }, { "FLOPS", true, false }, { "LATENCY MS", true, false },
+        { "SECONDS", true, false } };
+    enum { USUAL = sizeof usual / sizeof usual[0], RUNG = 2, LATENCY = 7 };
     struct table_col cols[TABLE_MAX_COLS];
     const char *key[SCORE_COLUMNS + 1];
-    const bool rungs = several_rungs(best);
+    const bool rungs = several_rungs(best), latency = any_latency(best);
     int at = 0;
     for (int i = 0; i < USUAL; i++)
-        if (i != RUNG || rungs)
+        if ((i != RUNG || rungs) && (i != LATENCY || latency))
             cols[at++] = usual[i];
     int n = extra_columns(shown->columns, shown->by, cols + at, key, 0, e);
     struct table t;
@@ -96,6 +107,8 @@ static int search_table(const json_t *best, const struct shown *shown, FILE *f, 
         table_cell(&t, "%s", fmt_count(s, doc_num(r, "params")));
         table_cell(&t, "%s", fmt_count(s, doc_num(r, "macs")));
         table_cell(&t, "%s", fmt_count(s, 2 * doc_num(r, "macs")));
+        if (latency)
+            isfinite(doc_num(r, "latency_ms")) ? table_cell(&t, "%.4g", doc_num(r, "latency_ms")) : table_cell(&t, "%s", "");
         table_cell(&t, "%.2f", or_zero(doc_num(r, "seconds")));
         for (int k = 0; k < n; k++) {
             const double v = extra_value(r, key[k]);

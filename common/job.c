@@ -8,7 +8,7 @@ static const char *const kind_names[JOB_KIND_COUNT] = { "teach", "search", "veri
 static const char *const state_names[JOB_STATE_COUNT] = { "queued", "running", "paused", "stopping", "succeeded", "failed", "cancelled" };
 static const char *const trial_names[TRIAL_STATE_COUNT] = { "waiting", "running", "scored", "pruned", "failed", "cancelled" };
 static const char *const reason_names[FAIL_REASON_COUNT] = { "none", "nan", "oom", "timeout", "crash", "input" };
-static const char *const metric_names[METRIC_COUNT] = { "score", "params", "macs" };
+static const char *const metric_names[METRIC_COUNT] = { "score", "params", "macs", "latency" };
 
 static const char *const action_names[AUDIT_ACTION_COUNT] = { "warn", "stop", "none" };
 
@@ -49,6 +49,14 @@ enum fail_reason fail_reason_of(int rc)
         if (rc == -(int)table[i].code)
             return table[i].reason;
     return FAIL_NONE;
+}
+
+int job_latency_batch(const struct job_spec *s)
+{
+    bool wanted = s->kind == JOB_SEARCH && s->latency.measure;
+    for (int i = 0; s->kind == JOB_SEARCH && i < s->n_objectives; i++)
+        wanted |= s->objective[i].metric == METRIC_LATENCY;
+    return wanted ? s->latency.batch : 0;
 }
 
 uint32_t job_zero_cost(const struct job_spec *s)

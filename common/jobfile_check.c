@@ -92,6 +92,8 @@ static void check_scores(const struct checker *c)
             problem(c->p, line_of(c, "scores.fuse"), "'scores.fuse' names %s twice", name);
         if (k->fuse[i] >= COLUMN_ZERO_COST && !(computed >> (k->fuse[i] - COLUMN_ZERO_COST) & 1))
             problem(c->p, later(c, "scores.fuse", "scores.zero_cost"), "'scores.fuse' has %s, which 'scores.zero_cost' does not compute", name);
+        if (k->fuse[i] == COLUMN_LATENCY && !job_latency_batch(c->s))
+            problem(c->p, later(c, "scores.fuse", "latency.measure"), "'scores.fuse' has latency, but nothing measures it: 'latency.measure: true'");
     }
 }
 

@@ -65,8 +65,10 @@ static const struct job_key table[] = {
     { "scores.zero_cost", F_ZERO_COST, S, AT(scores.zero_cost), AT(scores.n_zero_cost), ZC_COUNT, 0, 0, SAME("[]"),
       "scores without training, taken beside it: synflow, naswot, jacob_cov, zico, snip, grad_norm" },
     { "scores.fuse", F_COLUMNS, S, AT(scores.fuse), AT(scores.n_fuse), SCORE_COLUMNS, 0, 0, SAME("[]"),
-      "the fused score is the sum of log ranks in these: score, loss_sum, params, macs, and what `scores.zero_cost` names" },
+      "the fused score is the sum of log ranks in these: score, loss_sum, params, macs, latency, and what `scores.zero_cost` names" },
     { "scores.book", F_BOOL, S, AT(use_book), 0, 0, 0, 0, SAME("true"), "take what the score book knows, and file results there; false: compute everything" },
+    { "latency.measure", F_BOOL, S, AT(latency.measure), 0, 0, 0, 0, SAME("false"), "measure a forward pass of every trial; `objectives` with `latency` ask for it, too" },
+    { "latency.batch", F_INT, S, AT(latency.batch), 0, 0, 1, LATENCY_MAX_BATCH, SAME("1"), "images of that pass" },
     { "constraints.min_params", F_COUNT, S, AT(constraints.min_params), 0, 0, 0, 1e15, SAME("0"), "parameters, at least" },
     { "constraints.max_params", F_COUNT, S, AT(constraints.max_params), 0, 0, 0, 1e15, SAME("0"), "parameters, at most; 0: no limit" },
     { "constraints.min_macs", F_COUNT, S, AT(constraints.min_macs), 0, 0, 0, 1e15, SAME("0"), "multiply-adds an image, at least" },
@@ -569,7 +571,7 @@ void job_defaults(struct job_spec *s, enum job_kind kind)
     if (kind == JOB_SEARCH) { /* the lists that do not start empty */
         s->fidelity.n_lr_scales = 1;
         s->fidelity.lr_scale[0] = 1;
-        for (int i = 0; i < METRIC_COUNT; i++)
+        for (int i = METRIC_SCORE; i <= METRIC_MACS; i++) /* a latency is measured where it is asked for */
             s->objective[s->n_objectives++] = (struct objective){ (enum metric)i, i == METRIC_SCORE };
     } else if (kind == JOB_TEACH) {
         s->teach.n_mix = 1;

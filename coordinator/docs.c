@@ -99,6 +99,7 @@ json_t *doc_trial(struct coord *c, const struct trial_row *t, const char *space)
     json_object_set_new(d, "checkpoint_blob", doc_text(r->checkpoint_blob[0] ? r->checkpoint_blob : t->checkpoint));
     json_object_set_new(d, "seconds", ended(t) ? doc_real(r->seconds) : json_null());
     json_object_set_new(d, "mem_bytes", ended(t) ? doc_int(r->mem_bytes) : json_null());
+    json_object_set_new(d, "latency_ms", ended(t) && r->latency_ms > 0 ? json_real(r->latency_ms) : json_null());
     json_object_set_new(d, "worker", doc_text(t->worker));
     const struct worker *w = t->worker[0] ? worker_find(c->sched, t->worker) : NULL; /* one that is remembered */
     json_object_set_new(d, "worker_name", doc_text(w ? w->name : NULL));
@@ -190,16 +191,21 @@ static double job_eta(struct coord *c, const struct job *j, double rate)
 static void job_names(json_t *d, const json_t *spec)
 {
     static const char *const keys[] = { "dataset", "dataset_hash", "curriculum", "curriculum_hash", "space", "seed" };
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        json_t *v = json_object_get(spec, keys[i]);
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+        json_t *v = json_object_get(spec, keys[k]);
         bool none = !v || (json_is_string(v) && !*json_string_value(v));
-        json_object_set(d, keys[i], none ? json_null() : v);
+        json_object_set(d, keys[k], none ? json_null() : v);
     }
     /* A limit in seconds, for the job or its teacher, makes the clock part of the result. */
     json_t *budget = json_object_get(spec, "budget"), *teach = json_object_get(spec, "teach");
     double s = json_number_value(json_object_get(budget, "seconds")) + json_number_value(json_object_get(budget, "time")) +
                json_number_value(json_object_get(teach, "seconds"));
-    json_object_set_new(d, "repeatable", json_boolean(s <= 0));
+    bool measured = false; /* and so does a latency that the searcher goes by */
+    size_t i;
+    json_t *o;
+    json_array_foreach(json_object_get(spec, "objectives"), i, o)
+        measured |= metric_from(json_string_value(json_object_get(o, "metric"))) == METRIC_LATENCY;
+    json_object_set_new(d, "repeatable", json_boolean(s <= 0 && !measured));
 }
 
 json_t *doc_job(struct coord *c, const struct job_row *stored, bool with_spec)

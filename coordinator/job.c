@@ -192,7 +192,7 @@ struct search_result job_told(const struct trial_row *row)
 {
     if (row->r.state != TRIAL_SCORED || row->told_failed)
         return (struct search_result){ .idx = row->idx, .score = -INFINITY, .rung = row->rung, .arch = row->arch };
-    return (struct search_result){ row->idx, row->r.score, row->rung, row->r.params, row->r.macs, row->arch };
+    return (struct search_result){ row->idx, row->r.score, row->rung, row->r.params, row->r.macs, row->arch, row->r.latency_ms };
 }
 
 int job_tell(struct sched *s, struct job *j, const struct trial_row *row, bool live, struct errbuf *e)

@@ -100,6 +100,7 @@ static void make_task(const struct trial *t, struct task *k)
         k->score.fidelity = job_fidelity(sp, t->row.rung);
         k->score.seed = t->row.seed;
         k->score.zero_cost = t->row.group == GROUP_CONTROL ? 0 : job_zero_cost(sp);
+        k->score.latency_batch = t->row.group == GROUP_CONTROL ? 0 : job_latency_batch(sp);
     } else {
         k->kind = TASK_TEACH;
         memcpy(k->teach.dataset, sp->dataset_hash, sizeof k->teach.dataset);

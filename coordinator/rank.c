@@ -18,9 +18,11 @@ int rank_by_name(const struct job_spec *s, const char *name, struct rank_by *out
         return out->n ? 0 : err_set(e, ERR_INPUT, "job \"%s\" has no fused score: its file has no scores.fuse", s->name);
     }
     if (column < 0)
-        return err_set(e, ERR_INPUT, "by: \"%.30s\" is no column; there are score, loss_sum, params, macs, fused and the zero-cost scores", name);
+        return err_set(e, ERR_INPUT, "by: \"%.30s\" is no column; there are score, loss_sum, params, macs, latency, fused and the zero-cost scores", name);
     if (column >= COLUMN_ZERO_COST && !(job_zero_cost(s) >> (column - COLUMN_ZERO_COST) & 1))
         return err_set(e, ERR_INPUT, "job \"%s\" did not compute %s: its scores.zero_cost does not name it", s->name, name);
+    if (column == COLUMN_LATENCY && !job_latency_batch(s))
+        return err_set(e, ERR_INPUT, "job \"%s\" did not measure latency: its file has no latency.measure", s->name);
     out->n = 1;
     out->column[0] = column;
     return 0;

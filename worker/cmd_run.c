@@ -140,6 +140,7 @@ static int make_task(const struct job_spec *s, struct runner *r, struct task *t,
         memcpy(t->score.curriculum, r->curriculum, sizeof r->curriculum);
         t->score.fidelity = s->fidelity;
         t->score.zero_cost = job_zero_cost(s);
+        t->score.latency_batch = job_latency_batch(s);
         t->score.seed = trial_seed(s->seed, hex);
     } else {
         t->kind = TASK_TRAIN;
@@ -174,6 +175,8 @@ static json_t *result_json(const struct trial_result *r, bool stopped, const cha
                           "engine_version", ENGINE_VERSION);
     if (r->zero_cost.known)
         json_object_set_new(j, "zero_cost", zero_cost_json(&r->zero_cost));
+    if (r->latency_ms > 0)
+        json_object_set_new(j, "latency_ms", json_real(r->latency_ms));
     if (arch)
         json_object_set_new(j, "arch", json_string(arch));
     return j;

@@ -11,6 +11,7 @@
 #include "worker/clock.h"
 #include "worker/datacache.h"
 #include "worker/engine/engine.h"
+#include "worker/latency.h"
 #include "worker/par.h"
 #include "worker/task.h"
 #include "worker/zerocost.h"
@@ -37,7 +38,8 @@ static const char USAGE[] =
     "  --zero-cost LIST    synflow,naswot,jacob_cov,zico,snip,grad_norm, or all\n"
     "  --set KEY=VALUE     any key of a search job, as fidelity.checkpoints=[8,16]; may be repeated\n"
     "  --threads N         architectures side by side (default: the number of processors)\n"
-    "  --seconds           a last column with the time that each took; the file then differs from run to run\n"
+    "  --seconds           a column with the time that each took; the file then differs from run to run\n"
+    "  --latency           a column with the milliseconds of a forward pass (of latency.batch images); likewise. Best with --threads 1\n"
     "A signal ends it after the rows at work; the same command goes on from there. Exit: 0 done or stopped, 65 bad input.\n";
 
 #define MAX_SET      64
@@ -47,7 +49,7 @@ static const char USAGE[] =
 struct options {
     const char *archs, *out, *dataset, *curriculum, *job, *set[MAX_SET];
     int   n_set, threads;
-    bool  seconds;
+    unsigned measured;           /* BOOK_SECONDS, BOOK_LATENCY */
     char  space[NAME_MAX_LEN + 8], inits[40], zero_cost[256]; /* assignments, "" if not given */
 };
 
@@ -97,6 +99,7 @@ static int by_training(struct scoring *s, const struct line *l, struct trial_res
     t->score.fidelity = s->spec->fidelity;
     t->score.seed = trial_seed(s->spec->seed, l->hash);
     t->score.zero_cost = job_zero_cost(s->spec);
+    t->score.latency_batch = s->o->measured & BOOK_LATENCY ? s->spec->latency.batch : 0;
     int rc = task_score(t, &env, r, e);
     free(t);
     return rc;
@@ -116,7 +119,10 @@ static int without_training(struct scoring *s, const struct line *l, struct tria
     r->state = TRIAL_SCORED;
     r->params = net.param_count;
     r->macs = net_macs(&net);
-    rc = zerocost_scores(&net, s->data, seed, NULL, job_zero_cost(s->spec), &r->zero_cost, e);
+    if (job_zero_cost(s->spec))
+        rc = zerocost_scores(&net, s->data, seed, NULL, job_zero_cost(s->spec), &r->zero_cost, e);
+    if (rc == 0 && s->o->measured & BOOK_LATENCY)
+        rc = latency_measure(&net, s->data, s->spec->latency.batch, cmd_cancelled, NULL, &r->latency_ms, e);
     r->seconds = seconds_since(&begin);
     net_fini(&net);
     return rc;
@@ -132,7 +138,7 @@ static void write_row(struct scoring *s, const struct line *l, const struct tria
     memcpy(b.curriculum, s->curriculum, sizeof b.curriculum);
     memcpy(b.fidelity, s->fidelity, sizeof b.fidelity);
     snprintf(b.engine, sizeof b.engine, "%s", ENGINE_VERSION);
-    book_write_row(s->f, &b, s->o->seconds);
+    book_write_row(s->f, &b, s->o->measured);
 }
 
 static void talk(struct scoring *s, bool last)
@@ -301,7 +307,7 @@ static int read_rows(struct scoring *s, size_t *keep, struct errbuf *e)
     *keep = 0;
     if (!m)
         return err_set(e, ERR_NOMEM, "a row");
-    book_write_header(m, s->o->seconds);
+    book_write_header(m, s->o->measured);
     fclose(m);
     int rc = fs_read_all(s->o->out, MAX_LIST, &text, &len, &none);
     if (rc == -ERR_NOTFOUND || (rc == 0 && (len < cap || !strchr(text, '\n')))) { /* not even a whole first line */
@@ -338,7 +344,7 @@ static int open_out(struct scoring *s, struct errbuf *e)
     if (!s->f || (keep && (ftruncate(fileno(s->f), (off_t)keep) < 0 || fseek(s->f, 0, SEEK_END) < 0)))
         return fs_error(e, errno, "cannot open", s->o->out);
     if (!keep)
-        book_write_header(s->f, s->o->seconds);
+        book_write_header(s->f, s->o->measured);
     s->written = s->kept;
     if (!(s->todo = malloc((size_t)s->n * sizeof *s->todo)))
         return err_set(e, ERR_NOMEM, "%d architectures", s->n);
@@ -370,8 +376,8 @@ static int read_job(const struct options *o, struct job_spec *s, struct errbuf *
         set[n++] = (char *)(uintptr_t)o->set[i];
     if (rc == 0)
         rc = jobfile_set_all(s, set, n, e);
-    if (rc == 0 && !o->curriculum && !s->scores.n_zero_cost)
-        rc = err_set(e, ERR_USAGE, "nothing to do: give --curriculum, --zero-cost or both");
+    if (rc == 0 && !o->curriculum && !s->scores.n_zero_cost && !(o->measured & BOOK_LATENCY))
+        rc = err_set(e, ERR_USAGE, "nothing to do: give --curriculum, --zero-cost or --latency");
     free(text);
     return rc;
 }
@@ -446,7 +452,7 @@ static bool parse(int argc, char **argv, struct options *o)
         { "archs", required_argument, NULL, 'a' }, { "out", required_argument, NULL, 'o' }, { "dataset", required_argument, NULL, 'd' },
         { "curriculum", required_argument, NULL, 'c' }, { "space", required_argument, NULL, 's' }, { "job", required_argument, NULL, 'j' },
         { "inits", required_argument, NULL, 'i' }, { "zero-cost", required_argument, NULL, 'z' }, { "set", required_argument, NULL, 'S' },
-        { "threads", required_argument, NULL, 't' }, { "seconds", no_argument, NULL, 'T' }, { "help", no_argument, NULL, 'h' }, { 0 } };
+        { "threads", required_argument, NULL, 't' }, { "seconds", no_argument, NULL, 'T' }, { "latency", no_argument, NULL, 'L' }, { "help", no_argument, NULL, 'h' }, { 0 } };
     int c;
     optind = 1;
     o->threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
@@ -469,7 +475,8 @@ static bool parse(int argc, char **argv, struct options *o)
             if ((o->threads = atoi(optarg)) < 1 || o->threads > 256)
                 return false;
             break;
-        case 'T': o->seconds = true; break;
+        case 'T': o->measured |= BOOK_SECONDS; break;
+        case 'L': o->measured |= BOOK_LATENCY; break;
         default: return false;
         }
     return optind == argc && o->archs && o->out && o->dataset;

@@ -3,12 +3,14 @@
  * A score is a pure function of (architecture, curriculum, dataset, fidelity, seed, engine version). For each multiple of
  * the learned step size and each initialisation a learner is trained; the multiple with the best mean is the
  * score (the first of equal ones).
- * The zero-cost scores that the task asks for are taken at the first initialisation's weights.
+ * The zero-cost scores that the task asks for are taken at the first initialisation's weights. A latency that it asks for is a measurement,
+ * and no part of the score.
  * A learner that diverges counts as guessing from there on: accuracy 1/K at later checkpoints and at the end, loss
  * log K for the steps that are missing. When all diverge, the trial has failed(nan). */
 #include "worker/clock.h"
 #include "worker/datacache.h"
 #include "worker/evaluate.h"
+#include "worker/latency.h"
 #include "worker/mem.h"
 #include "worker/task.h"
 #include "worker/zerocost.h"
@@ -77,6 +79,12 @@ static int compile(struct scorer *s, struct trial_result *r, struct errbuf *e)
             return rc;
         r->mem_bytes = bytes > r->mem_bytes ? bytes : r->mem_bytes;
     }
+    if (s->task->latency_batch) { /* likewise */
+        uint64_t bytes = 0;
+        if ((rc = demand_latency(&s->net, s->task->latency_batch, &bytes, e)) < 0)
+            return rc;
+        r->mem_bytes = bytes > r->mem_bytes ? bytes : r->mem_bytes;
+    }
     if (s->env->mem_bytes && r->mem_bytes > s->env->mem_bytes)
         return err_set(e, ERR_NOMEM, "needs %llu MiB, the budget is %llu MiB", (unsigned long long)(r->mem_bytes >> 20),
                        (unsigned long long)(s->env->mem_bytes >> 20));
@@ -84,6 +92,9 @@ static int compile(struct scorer *s, struct trial_result *r, struct errbuf *e)
         return rc;
     if (s->task->zero_cost && (rc = zerocost_scores(&s->net, s->data, rng_derive(s->task->seed, RNG_WEIGHTS, 0), s->pool, s->task->zero_cost,
                                                     &r->zero_cost, e)) < 0)
+        return rc;
+    if (s->task->latency_batch && (rc = latency_measure(&s->net, s->data, s->task->latency_batch, s->env->cancelled, s->env->arg,
+                                                        &r->latency_ms, e)) < 0)
         return rc;
     if ((rc = unroll_new(&cfg, &s->u, e)) < 0)
         return rc;

@@ -29,6 +29,7 @@ struct search_result {
     int      rung;
     uint64_t params, macs; /* as recorded; 0 may stand for a failed one */
     const char *arch;
+    double latency_ms; /* as measured; 0: it was not */
 };
 
 struct search;

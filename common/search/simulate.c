@@ -79,7 +79,7 @@ static int run_seed(struct shared *sh, struct job_spec *spec, int k, struct errb
             sh->reached[k] = (double)i + 1;
         if (i + 1 == sh->point[at])
             sh->regret[(size_t)at++ * (size_t)cfg->n_seeds + (size_t)k] = regret;
-        rc = search_finish(s, &(struct search_result){ p.idx, r->score, p.rung, r->params, r->macs, p.arch }, e);
+        rc = search_finish(s, &(struct search_result){ p.idx, r->score, p.rung, r->params, r->macs, p.arch, 0 }, e);
     }
     search_close(s);
     return rc;

@@ -10,7 +10,7 @@
                  "f_crash,f_input,best_trial,spec,idle_ms"
 #define TRIAL_COLS "job,idx,state,arch,arch_hash,parent,seed,attempt,deaths,worker,worker_pid,grp,proxy,created_ms,ended_ms,"    \
                    "checkpoint,reason,detail,score,score_se,init_scores,checkpoint_steps,checkpoint_scores,loss_sum,lr_scale,"   \
-                   "valid_score,params,macs,meta_steps,artifact,result_checkpoint,seconds,mem_bytes,told_failed,zero_cost,from_book,rung"
+                   "valid_score,params,macs,meta_steps,artifact,result_checkpoint,seconds,mem_bytes,told_failed,zero_cost,from_book,rung,latency_ms"
 
 #define STMTS(X)                                                                                                             \
     X(LAST_JOB, "SELECT max(id) FROM job")                                                                                   \
@@ -169,6 +169,7 @@ static void result_from(sqlite3_stmt *s, struct trial_row *t)
     r->seconds = column_real(s, 31);
     r->mem_bytes = (uint64_t)sqlite3_column_int64(s, 32);
     db_zero_cost_parse((const char *)sqlite3_column_text(s, 34), &r->zero_cost);
+    r->latency_ms = sqlite3_column_double(s, 37);
 }
 
 static void trial_from(sqlite3_stmt *s, struct trial_row *t)

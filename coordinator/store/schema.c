@@ -59,4 +59,6 @@ const char *const db_migration[STORE_VERSION] = {
     " text TEXT NOT NULL) STRICT;"
     "CREATE INDEX job_event_by_job ON job_event(job, id);"
     "CREATE INDEX job_event_by_trial ON job_event(job, trial, id) WHERE trial IS NOT NULL;",
+    /* 5 -> 6: what a worker measured of a forward pass; 0: nothing */
+    "ALTER TABLE trial ADD COLUMN latency_ms REAL NOT NULL DEFAULT 0;",
 };

@@ -19,7 +19,7 @@
 
 #include <stdint.h>
 
-#define STORE_VERSION 5 /* of the schema; PRAGMA user_version */
+#define STORE_VERSION 6 /* of the schema; PRAGMA user_version */
 
 enum trial_group { GROUP_NONE, GROUP_TOP, GROUP_RANDOM, GROUP_LIST, GROUP_AUDIT, GROUP_CONTROL, GROUP_COUNT };
 const char *trial_group_name(enum trial_group g); /* "" "top" "random" "list" "audit" "control" */

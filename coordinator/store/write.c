@@ -43,7 +43,7 @@
     X(TRIAL_RESULT, "UPDATE trial SET state=?4, reason=?5, detail=?6, score=?7, score_se=?8, init_scores=?9,"               \
                     " checkpoint_steps=?10, checkpoint_scores=?11, loss_sum=?12, lr_scale=?13, valid_score=?14, params=?15," \
                     " macs=?16, meta_steps=?17, artifact=?18, result_checkpoint=?19, seconds=?20, mem_bytes=?21, ended_ms=?22," \
-                    " deaths=max(deaths,?23), zero_cost=?24 WHERE job=?1 AND idx=?2 AND attempt=?3 AND state='running'")                   \
+                    " deaths=max(deaths,?23), zero_cost=?24, latency_ms=?33 WHERE job=?1 AND idx=?2 AND attempt=?3 AND state='running'")                   \
     X(TRIAL_FROM_BOOK, "UPDATE trial SET from_book=1 WHERE job=?1 AND idx=?2")                                              \
     /* From ?4 on the numbers are those of TRIAL_RESULT. */                                                                \
     X(BOOK_INSERT, "INSERT INTO book(key,state,reason,detail,score,score_se,init_scores,checkpoint_steps,checkpoint_scores,loss_sum," \
@@ -389,6 +389,7 @@ static int trial_result(struct writer *w, struct store_op *op)
     bind_result(s, &op->trial.r);
     bind_int(s, 22, op->trial.ended_ms);
     bind_int(s, 23, op->trial.deaths);
+    bind_real(s, 33, op->trial.r.latency_ms > 0 ? op->trial.r.latency_ms : 0);
     int rc = run(w, S_TRIAL_RESULT, &op->err);
     if (rc < 0)
         return rc;

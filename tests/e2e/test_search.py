@@ -1,5 +1,6 @@
 """A search from submission to result, and what changes it on the way."""
 
+import csv
 import json
 import platform
 import re
@@ -161,6 +162,56 @@ def test_the_front_is_what_no_trial_beats(box, load, submit):
     best = sorted(t["trial"] for t in scored if not any(beats(o, t) for o in scored))
     assert sorted(t["trial"] for t in doc["front"]) == best and best
     assert any(t["parent"] is not None for t in scored), "later generations have parents"
+
+
+LATENCY = dict(searcher={"name": "nsga2", "population": 6}, objectives=[{"metric": "score"}, {"metric": "latency"}],
+               fidelity={"steps": 3, "inits": 1, "valid_images": 32}, budget={"trials": 30})
+
+
+@pytest.mark.limit(120)
+def test_latency_is_measured_recorded_and_searched_by(box, load, submit):
+    """It differs from run to run, so it is a fact that replay reads, in no pure function and in no book."""
+    d = load(box.coordinator(lease_ms=2000))
+    w = box.worker(d)
+    job = submit(d, **LATENCY, scores={"fuse": ["score", "latency"]})
+    d.wait_scored(9)
+    d.kill9()
+    w.kill9()
+    d.start()
+    w.start()
+    doc = d.wait_end(job)
+    assert doc["state"] == "succeeded" and doc["repeatable"] is False
+    trials = d.trials(job)
+    scored = {t["trial"]: t for t in trials if t["state"] == "scored"}
+    assert all(0 < t["latency_ms"] < 1000 for t in scored.values()) and not any(t["from_book"] for t in trials)
+    assert b"latency" not in d.history(job)
+    assert any(t["parent"] is not None for t in trials) and d.get(f"jobs/{job}/replay")["ok"] is True
+
+    def beaten(t):
+        return any(o["score"] >= t["score"] and o["latency_ms"] <= t["latency_ms"] and
+                   (o["score"], o["latency_ms"]) != (t["score"], t["latency_ms"]) for o in scored.values())
+    best = {i for i, t in scored.items() if not beaten(t)}
+    front = d.get(f"jobs/{job}/results")["front"]
+    assert {t["trial"] for t in front} == best and all(t["latency_ms"] == scored[t["trial"]]["latency_ms"] for t in front)
+    mine = harness.cli_json(d, "best", job, "--pareto", "score,latency")
+    assert mine["objectives"] == ["score", "latency"] and {t["trial"] for t in mine["front"]} == best
+    assert "LATENCY MS" in harness.cli(d, "results", job).out.splitlines()[1]
+    fastest = harness.cli_json(d, "results", job, "--by", "latency", "--top", 1)["best"][0]
+    assert fastest["latency_ms"] == min(t["latency_ms"] for t in scored.values()) == fastest["by_value"]
+    assert harness.cli_json(d, "results", job, "--by", "fused")["best"]
+    rows = list(csv.DictReader(harness.cli(d, "export", job, "--format", "csv", "-o", "-").out.splitlines()))
+    assert [float(r["latency_ms"]) for r in rows if r["state"] == "scored"] == [scored[int(r["trial"])]["latency_ms"] for r in rows if r["state"] == "scored"]
+    assert "cannot be simulated" in harness.cli(d, "simulate", job, status=65).err
+
+    plain = submit(d, name="plain", **{**LATENCY, "objectives": None, "searcher": {"name": "random"}})
+    again = submit(d, name="again", **{**LATENCY, "objectives": None, "searcher": {"name": "random"}}, latency={"measure": True, "batch": 4})
+    d.wait_end(plain)
+    assert d.wait_end(again)["repeatable"] is True, "nothing goes by it"
+    assert d.history(plain) == d.history(again)
+    assert all(t["latency_ms"] is None for t in d.trials(plain)) and any(t["from_book"] for t in d.trials(plain))
+    assert all(t["latency_ms"] > 0 for t in d.trials(again)) and not any(t["from_book"] for t in d.trials(again))
+    assert "latency.measure" in harness.cli(d, "results", plain, "--by", "latency", status=65).err
+    harness.cli(d, "best", plain, "--pareto", "score,latency", status=66)
 
 
 def test_networks_have_the_size_that_the_job_says(box, load, submit):

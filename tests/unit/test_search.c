@@ -45,7 +45,7 @@ static double score_of(const char *hash)
 
 static void finish(struct search *s, const struct proposal *p)
 {
-    const struct search_result r = { p->idx, fails(p->hash) ? NAN : score_of(p->hash), p->rung, p->params, p->macs, p->arch };
+    const struct search_result r = { p->idx, fails(p->hash) ? NAN : score_of(p->hash), p->rung, p->params, p->macs, p->arch, 0 };
     assert_int_equal(search_finish(s, &r, NULL), 0);
 }
 
@@ -283,6 +283,18 @@ static void fronts_and_crowding_are_those_of_the_definition(void **state)
     assert_true(isinf(crowd[0]) && isinf(crowd[3]) && fabs(crowd[1] - 0.8) < 1e-12 && fabs(crowd[2] - 1.8) < 1e-12);
 }
 
+static void an_unknown_latency_is_worse_than_any(void **state)
+{
+    (void)state;
+    struct job_spec spec = { .n_objectives = 2, .objective = { { METRIC_SCORE, true }, { METRIC_LATENCY, false } } };
+    double fast[2], slow[2], unknown[2];
+    pareto_values(&spec, 0.5, 1, 1, 0.1, fast);
+    pareto_values(&spec, 0.5, 1, 1, 1e6, slow);
+    pareto_values(&spec, 0.5, 1, 1, 0, unknown);
+    assert_true(fast[0] == -0.5 && fast[1] == 0.1 && isfinite(unknown[1]));
+    assert_true(pareto_dominates(fast, slow, 2) && pareto_dominates(slow, unknown, 2));
+}
+
 /* The area that n points (score up, params down) dominate, params counted in shares of 20,000. */
 static double area(const struct run *a, double (*score)(const char *arch))
 {
@@ -320,7 +332,7 @@ static void nsga2_covers_more_than_random_search(void **state)
             for (a->n = 0; a->n < 200; a->n++) {
                 struct proposal *p = &a->p[a->n];
                 assert_int_equal(search_propose(s, p, NULL), 0);
-                assert_int_equal(search_finish(s, &(struct search_result){ p->idx, convolutions(p->arch), 0, p->params, p->macs, p->arch }, NULL), 0);
+                assert_int_equal(search_finish(s, &(struct search_result){ p->idx, convolutions(p->arch), 0, p->params, p->macs, p->arch, 0 }, NULL), 0);
             }
             search_close(s);
             sum[k] += area(a, convolutions);
@@ -502,6 +514,7 @@ int main(void)
         cmocka_unit_test(a_recalled_search_goes_on_as_if_nothing_had_happened),
         cmocka_unit_test(local_search_climbs_and_restarts),
         cmocka_unit_test(fronts_and_crowding_are_those_of_the_definition),
+        cmocka_unit_test(an_unknown_latency_is_worse_than_any),
         cmocka_unit_test(nsga2_covers_more_than_random_search),
         cmocka_unit_test(halving_promotes_as_soon_as_it_may),
         cmocka_unit_test(a_warm_up_starts_from_the_best_of_its_candidates),
