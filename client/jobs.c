@@ -135,6 +135,10 @@ void show_job(const json_t *job, FILE *f)
                  fmt_score(s, doc_num(job, "best.score"), doc_num(job, "best.score_se")), doc_str(job, "best.arch"));
         line(f, "best", text);
     }
+    if (isfinite(doc_num(job, "warmup.candidates"))) {
+        snprintf(text, sizeof text, "%.0f of %.0f candidates", doc_num(job, "warmup.done"), doc_num(job, "warmup.candidates"));
+        line(f, "warm-up", text);
+    }
     if (isfinite(doc_num(job, "progress.done"))) {
         snprintf(text, sizeof text, "%.0f of %.0f  loss %.4f  accuracy %.4f", doc_num(job, "progress.done"),
                  or_zero(doc_num(job, "progress.total")), or_zero(doc_num(job, "progress.loss")),

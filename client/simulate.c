@@ -128,6 +128,8 @@ static int read_flags(struct sim *m)
         if (strcmp(c->given[i].flag->name, "set") == 0)
             set[n++] = (char *)(uintptr_t)c->given[i].value;
     rc = jobfile_set_all(m->spec, set, n, c->e);
+    if (rc == 0 && job_warmup_zero_cost(m->spec) && !cli_has(c, "cheap"))
+        rc = err_set(c->e, ERR_INPUT, "warmup.vote needs workers: give a column to rank by (--cheap) or --set 'warmup.vote=[]'");
     if (rc == 0 && job_latency_batch(m->spec))
         rc = err_set(c->e, ERR_INPUT, "latency is measured, and cannot be simulated: --set 'objectives=[{metric: score}, {metric: params}]' --set latency.measure=false");
     return rc;

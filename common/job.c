@@ -51,6 +51,15 @@ enum fail_reason fail_reason_of(int rc)
     return FAIL_NONE;
 }
 
+uint32_t job_warmup_zero_cost(const struct job_spec *s)
+{
+    uint32_t set = 0;
+    for (int i = 0; s->warmup.candidates > 0 && i < s->warmup.n_vote; i++)
+        if (s->warmup.vote[i] >= COLUMN_ZERO_COST)
+            set |= 1u << (s->warmup.vote[i] - COLUMN_ZERO_COST);
+    return set;
+}
+
 int job_latency_batch(const struct job_spec *s)
 {
     bool wanted = s->kind == JOB_SEARCH && s->latency.measure;

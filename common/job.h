@@ -86,6 +86,7 @@ struct warmup_cfg {
     int      candidates;        /* drawn and ranked by a cheap score before the first trial; 0: none */
     int      keep;              /* so many of the best are what the search starts from; 0: the searcher's population */
     name_str score;             /* common/search/warmup.c has the table */
+    int      n_vote, vote[SCORE_COLUMNS]; /* instead: the sum of log ranks in these, params, macs and zero-cost scores; none: `score` */
 };
 
 /* Successive halving: rung r < n_steps is scored with these steps and initialisations, the top rung as `fidelity` says. */
@@ -209,8 +210,9 @@ int jobfile_parse(const char *text, size_t len, const char *file, struct job_spe
 int jobfile_set(struct job_spec *s, const char *assignment, struct errbuf *e);
 /* Several, checked against each other once all are there; on an error none is. */
 int jobfile_set_all(struct job_spec *s, char *const *assignment, int n, struct errbuf *e);
-/* The set of zero-cost scores that a search asks for. */
+/* The set of zero-cost scores that a search asks for; and that the vote of its warm-up does, which workers compute before any trial. */
 uint32_t job_zero_cost(const struct job_spec *s);
+uint32_t job_warmup_zero_cost(const struct job_spec *s);
 /* Images of the forward pass that a search has its trials measured with; 0: it has not. */
 int job_latency_batch(const struct job_spec *s);
 /* The spec as JSON (jansson; the same keys as the file), and back: how specs are stored and sent. */
@@ -228,6 +230,7 @@ struct score_task {
     uint64_t seed;              /* of the initial weights: derived from (job seed, arch hash), so a score is a pure function */
     uint32_t zero_cost;         /* set of enum zero_cost to compute as well */
     int      latency_batch;     /* measure a forward pass of so many images; 0: do not */
+    bool     untrained;         /* of a warm-up: the zero-cost scores alone, and 0 as score */
 };
 
 struct train_task {             /* verify: real training of one architecture */

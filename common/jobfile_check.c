@@ -165,6 +165,15 @@ static void check_search(const struct checker *c)
     if (s->warmup.candidates > 0 && s->warmup.keep > s->warmup.candidates)
         problem(c->p, later(c, "warmup.keep", "warmup.candidates"), "'warmup.keep' is %d, more than the %d candidates", s->warmup.keep,
                 s->warmup.candidates);
+    for (int i = 0; i < s->warmup.n_vote; i++) {
+        const int k = s->warmup.vote[i];
+        if (k != COLUMN_PARAMS && k != COLUMN_MACS && k < COLUMN_ZERO_COST)
+            problem(c->p, line_of(c, "warmup.vote"), "'warmup.vote' has %s, which nobody knows before a trial; params, macs and the zero-cost scores"
+                    " can vote", score_columns[k].name);
+        for (int j = 0; j < i; j++)
+            if (s->warmup.vote[j] == k)
+                problem(c->p, line_of(c, "warmup.vote"), "'warmup.vote' names %s twice", score_columns[k].name);
+    }
     if (s->n_objectives < 1)
         problem(c->p, line_of(c, "objectives"), "'objectives' is empty; [{metric: score}] asks for the score alone");
     for (int i = 1; i < s->n_objectives; i++)

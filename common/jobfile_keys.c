@@ -45,6 +45,8 @@ static const struct job_key table[] = {
     { "warmup.candidates", F_INT, S, AT(warmup.candidates), 0, 0, 0, 10000, SAME("0"), "architectures drawn and ranked by a cheap score before the first trial" },
     { "warmup.keep", F_INT, S, AT(warmup.keep), 0, 0, 0, 10000, SAME("0"), "the search starts from so many of the best; 0: `searcher.population`" },
     { "warmup.score", F_CHEAP, S, AT(warmup.score), 0, 0, 0, 0, SAME("params"), "the cheap score: more is better" },
+    { "warmup.vote", F_COLUMNS, S, AT(warmup.vote), AT(warmup.n_vote), SCORE_COLUMNS, 0, 0, SAME("[]"),
+      "instead of it the sum of log ranks in these: params, macs, and zero-cost scores, which workers compute first" },
     { "halving.steps", F_INTS, S, AT(halving.steps), AT(halving.n_steps), MAX_RUNGS, 1, 4096, SAME("[]"),
       "successive halving: curriculum steps of the rungs below `fidelity`, rising; none: no halving" },
     { "halving.inits", F_INTS, S, AT(halving.inits), AT(halving.n_inits), MAX_RUNGS, 1, MAX_INITS, SAME("[]"),

@@ -168,6 +168,7 @@ static void pack_score(struct wire_pack *p, const struct score_task *t, Didact__
     s->zero_cost = t->zero_cost;
     if ((s->has_latency_batch = t->latency_batch > 0))
         s->latency_batch = (uint32_t)t->latency_batch;
+    s->untrained = s->has_untrained = t->untrained;
     l->task_case = DIDACT__LEASE__TASK_SCORE;
     l->score = s;
 }

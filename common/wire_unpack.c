@@ -131,6 +131,7 @@ static int unpack_score(const Didact__ScoreTask *s, struct score_task *t, struct
     TRY(COPY(t->curriculum, s->curriculum));
     t->seed = s->seed;
     t->zero_cost = s->zero_cost; /* absent: 0 */
+    t->untrained = s->untrained;
     TRY(narrow("latency_batch", s->latency_batch, &t->latency_batch, e));
     TRY(narrow("fidelity.steps", f->steps, &t->fidelity.steps, e));
     TRY(narrow("fidelity.inits", f->inits, &t->fidelity.inits, e));

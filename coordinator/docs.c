@@ -242,6 +242,7 @@ json_t *doc_job(struct coord *c, const struct job_row *stored, bool with_spec)
     json_object_set_new(d, "eta_s", j && r->state != JOB_PAUSED ? doc_real(job_eta(c, j, rate)) : json_null());
     json_object_set_new(d, "progress", job_progress(j));
     json_object_set_new(d, "audit", standing_doc(c, j, r, spec, with_spec));
+    json_object_set_new(d, "warmup", j && j->n_warm ? json_pack("{s:i,s:I}", "candidates", j->n_warm, "done", (json_int_t)j->warm_done) : json_null());
     job_names(d, spec);
     if (with_spec)
         json_object_set(d, "spec", spec);
@@ -344,6 +345,20 @@ static int trials_doc(struct coord *c, const struct job_row *row, const struct q
         return rc;
     }
     *out = json_pack("{s:I,s:o}", "total", (json_int_t)trials_total(c, row, sort == SORT_SCORE ? TRIAL_SCORED : state), "trials", l.list);
+    return 0;
+}
+
+static int warmup_doc(struct coord *c, const struct job_row *row, const struct query *q, json_t **out, struct errbuf *e)
+{
+    name_str space;
+    space_of(row, space);
+    struct listing l = { c, json_array(), space };
+    int rc = reader_trials(c->reader, row->id, -1, SORT_WARMUP, q->offset, q->limit, on_trial, &l);
+    if (rc < 0) {
+        json_decref(l.list);
+        return read_failed(rc, e);
+    }
+    *out = json_pack("{s:o}", "trials", l.list);
     return 0;
 }
 
@@ -584,7 +599,7 @@ int query_parse(const char *path, struct query *q, struct errbuf *e)
 static int job_doc(struct coord *c, const struct query *q, json_t **out, struct errbuf *e)
 {
     static const struct { const char *name; int (*fn)(struct coord *, const struct job_row *, const struct query *, json_t **, struct errbuf *); }
-    table[] = { { "trials", trials_doc }, { "results", results_doc }, { "history", history }, { "why", why_doc } };
+    table[] = { { "trials", trials_doc }, { "results", results_doc }, { "history", history }, { "why", why_doc }, { "warmup", warmup_doc } };
     uint64_t id;
     struct job_row row;
     int rc = submit_find_job(c, q->part[1], &id, e);

@@ -16,7 +16,7 @@ int fit_demand(const struct job_spec *spec, const struct job_data *data, const c
     const struct space *space = space_find(spec->space);
     struct net n = { 0 };
     *out = (struct demand){ 0 };
-    if (spec->kind == JOB_TEACH)
+    if (spec->kind == JOB_TEACH || group == GROUP_WARMUP) /* of zero-cost scores the worker alone knows */
         return 0;
     if (!space)
         return err_set(e, ERR_NOTFOUND, "there is no search space \"%s\"", spec->space);

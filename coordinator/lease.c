@@ -99,8 +99,13 @@ static void make_task(const struct trial *t, struct task *k)
                sizeof k->score.curriculum);
         k->score.fidelity = job_fidelity(sp, t->row.rung);
         k->score.seed = t->row.seed;
-        k->score.zero_cost = t->row.group == GROUP_CONTROL ? 0 : job_zero_cost(sp);
-        k->score.latency_batch = t->row.group == GROUP_CONTROL ? 0 : job_latency_batch(sp);
+        if (t->row.group == GROUP_WARMUP) {
+            k->score.zero_cost = job_warmup_zero_cost(sp);
+            k->score.untrained = true;
+        } else if (t->row.group != GROUP_CONTROL) {
+            k->score.zero_cost = job_zero_cost(sp);
+            k->score.latency_batch = job_latency_batch(sp);
+        }
     } else {
         k->kind = TASK_TEACH;
         memcpy(k->teach.dataset, sp->dataset_hash, sizeof k->teach.dataset);

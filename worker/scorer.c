@@ -65,12 +65,12 @@ static int compile(struct scorer *s, struct trial_result *r, struct errbuf *e)
 {
     const struct curriculum *c = &s->lessons->c;
     struct unroll_cfg cfg = { .learner = &s->net, .dtype = ENG_F32, .T = s->steps, .B = c->B, .inner = c->inner };
-    struct demand d;
+    struct demand d = { 0 };
     int batch, n_batches, rc;
     eval_batches(s->data, s->task->fidelity.valid_images, &batch, &n_batches);
     if (n_batches == 0)
         return err_set(e, ERR_INPUT, "dataset %s has no validation images", s->data->d.hash);
-    if ((rc = demand_score(&s->net, s->steps, c->B, &c->inner, batch, n_batches, &d, e)) < 0)
+    if (!s->task->untrained && (rc = demand_score(&s->net, s->steps, c->B, &c->inner, batch, n_batches, &d, e)) < 0)
         return rc;
     r->mem_bytes = d.mem_bytes;
     if (s->task->zero_cost) { /* before the training, and gone when it starts */
@@ -96,6 +96,8 @@ static int compile(struct scorer *s, struct trial_result *r, struct errbuf *e)
     if (s->task->latency_batch && (rc = latency_measure(&s->net, s->data, s->task->latency_batch, s->env->cancelled, s->env->arg,
                                                         &r->latency_ms, e)) < 0)
         return rc;
+    if (s->task->untrained)
+        return 0;
     if ((rc = unroll_new(&cfg, &s->u, e)) < 0)
         return rc;
     unroll_set_pool(s->u, s->pool);
@@ -249,8 +251,10 @@ int task_score(const struct task *t, const struct task_env *env, struct trial_re
         rc = space_build(space, t->score.arch, d->c, d->h, d->w, d->n_classes, &t->score.fidelity.proxy, &s.net, e);
         r->params = s.net.param_count;
         r->macs = rc == 0 ? net_macs(&s.net) : 0;
-        if (rc == 0 && (rc = compile(&s, r, e)) == 0)
+        if (rc == 0 && (rc = compile(&s, r, e)) == 0 && !t->score.untrained)
             rc = run_all(&s, r, e);
+        if (rc == 0 && t->score.untrained)
+            r->state = TRIAL_SCORED;
     }
     r->seconds = seconds_since(&s.begin);
     evaluator_fini(&s.eval);

@@ -27,9 +27,11 @@ void db_zero_cost_parse(const char *text, struct zero_cost_scores *z);          
 #define DB_BOOK_SPACE 38 /* the first of its own */
 void db_book_row(sqlite3_stmt *s, struct book_row *out); /* read.c */
 
-/* Of a search's trials: what it proposed, and what its audit added (TRIAL_AUDIT). */
+/* Of a search's trials: what it proposed, and what its audit and its warm-up added (TRIAL_AUDIT …). */
 #define DB_CANDIDATE "idx<1000000000"
-#define DB_AUDITS    "idx>=1000000000"
+#define DB_AUDITS    "idx BETWEEN 1000000000 AND 2999999999"
+#define DB_WARMUP    "idx>=3000000000"
+#define DB_ADDED     "idx>=1000000000"
 
 /* write.c */
 struct writer;

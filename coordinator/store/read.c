@@ -32,6 +32,7 @@
     X(TRIALS_BEST, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state='scored' AND +" DB_CANDIDATE                     \
                    " ORDER BY rung DESC, score DESC, idx LIMIT ?3 OFFSET ?4")                                                \
     X(TRIALS_AUDIT, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND " DB_AUDITS " ORDER BY idx LIMIT ?3 OFFSET ?4")          \
+    X(TRIALS_WARMUP, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND " DB_WARMUP " ORDER BY idx LIMIT ?3 OFFSET ?4")       \
     X(TEACH, "SELECT job,meta_step,seconds,meta_loss,accuracy,held_out FROM (SELECT * FROM teach_history WHERE job=?1"       \
              " ORDER BY meta_step DESC LIMIT ?2) ORDER BY meta_step")                                                        \
     X(EVENTS, "SELECT at_ms,trial,kind,text FROM job_event WHERE job=?1 ORDER BY id DESC LIMIT ?3")                          \
@@ -328,6 +329,8 @@ static enum stmt trials_stmt(int state, enum trial_sort sort)
         return R_TRIALS_BEST;
     if (sort == SORT_AUDIT)
         return R_TRIALS_AUDIT;
+    if (sort == SORT_WARMUP)
+        return R_TRIALS_WARMUP;
     switch (state) {
     case -1: return R_TRIALS;
     case TRIAL_SCORED: return R_TRIALS_SCORED;

@@ -31,7 +31,7 @@
              " AND " DB_CANDIDATE)                                                                                          \
     X(EVENT, "INSERT INTO job_event(job,trial,at_ms,kind,text) VALUES(?1,?2,?3,?4,?5)")                                     \
     X(JOB_CANCEL_OPEN, "UPDATE trial SET state='cancelled', ended_ms=?2 WHERE job=?1 AND state IN ('waiting','running') AND " DB_CANDIDATE) \
-    X(JOB_CANCEL_AUDITS, "UPDATE trial SET state='cancelled', ended_ms=?2 WHERE job=?1 AND state IN ('waiting','running') AND " DB_AUDITS) \
+    X(JOB_CANCEL_ADDED, "UPDATE trial SET state='cancelled', ended_ms=?2 WHERE job=?1 AND state IN ('waiting','running') AND " DB_ADDED) \
     X(TRIAL_INSERT, "INSERT INTO trial(job,idx,state,arch,arch_hash,parent,seed,attempt,deaths,grp,proxy,created_ms,rung)"  \
                     " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)")                                                  \
     /* Touches no row that has a result: a trial ends once. */                                                             \
@@ -68,7 +68,7 @@ struct writer {
 
 const char *trial_group_name(enum trial_group g)
 {
-    static const char *const names[GROUP_COUNT] = { "", "top", "random", "list", "audit", "control" };
+    static const char *const names[GROUP_COUNT] = { "", "top", "random", "list", "audit", "control", "warmup" };
     return g >= 0 && g < GROUP_COUNT ? names[g] : "";
 }
 
@@ -184,10 +184,10 @@ static int job_end(struct writer *w, struct store_op *op)
     if (rc < 0)
         return rc;
     int64_t cancelled = (int64_t)j->n.cancelled + sqlite3_changes(w->db);
-    s = w->st[S_JOB_CANCEL_AUDITS]; /* no candidates, and not counted with them */
+    s = w->st[S_JOB_CANCEL_ADDED]; /* no candidates, and not counted with them */
     bind_int(s, 1, (int64_t)j->id);
     bind_int(s, 2, j->ended_ms);
-    if ((rc = run(w, S_JOB_CANCEL_AUDITS, &op->err)) < 0)
+    if ((rc = run(w, S_JOB_CANCEL_ADDED, &op->err)) < 0)
         return rc;
     s = w->st[S_JOB_END];
     bind_job_state(s, j);

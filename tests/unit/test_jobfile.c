@@ -178,6 +178,8 @@ static void mistakes_are_told_with_their_line(void **state)
         { SEARCH "scores: {fuse: [score, naswot]}\n", "'scores.fuse' has naswot, which 'scores.zero_cost' does not compute" },
         { SEARCH "scores: {fuse: [score, score]}\n", "'scores.fuse' names score twice" },
         { SEARCH "warmup: {candidates: 10, keep: 11}\n", "'warmup.keep' is 11, more than the 10 candidates" },
+        { SEARCH "warmup: {candidates: 10, vote: [synflow, score]}\n", "'warmup.vote' has score, which nobody knows before a trial" },
+        { SEARCH "warmup: {candidates: 10, vote: [synflow, naswot, synflow]}\n", "'warmup.vote' names synflow twice" },
         { SEARCH "warmup: {score: synflow}\n", "must be one of params, macs" },
         { SEARCH "halving: {steps: [8, 4]}\nfidelity: {steps: 16}\n", "rung 0 (8 steps" },
         { SEARCH "halving: {steps: [8, 16]}\nfidelity: {steps: 16}\n", "rung 1 (16 steps" },
@@ -402,6 +404,7 @@ static void specs_survive_json(void **state)
     expect_round_trip(SEARCH "scores: {zero_cost: [zico, synflow], fuse: [score, loss_sum, params, synflow]}\n");
     expect_round_trip(SEARCH "halving: {steps: [8, 16], inits: [1, 2], reduction: 4}\nfidelity: {steps: 16, inits: 4}\n");
     expect_round_trip(SEARCH "objectives: [{metric: macs}, {metric: score, goal: min}]\n");
+    expect_round_trip(SEARCH "warmup: {candidates: 300, vote: [macs, synflow, zico]}\n");
     expect_round_trip(SEARCH "objectives: [{metric: score}, {metric: latency}]\nlatency: {batch: 16}\nscores: {fuse: [score, latency]}\n");
     expect_round_trip(SEARCH "seed: 9007199254740993\nfidelity: {checkpoints: [3, 5], lr_scales: [0.1, 1, 0.3333333333333333]}\nbudget: {time: 1h}\n");
     expect_round_trip(TEACH "teach: {meta_at: [{step: 3, weight: 0.1}], lr: 0.123456789012345678, clip: 0, mu: 0.7}\n");

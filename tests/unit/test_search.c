@@ -437,6 +437,68 @@ static void a_warm_up_starts_from_the_best_of_its_candidates(void **state)
     free(b);
 }
 
+/* What a worker would say; a candidate in ten fails. */
+static bool asked(const struct warmup_candidate *c, struct zero_cost_scores *z)
+{
+    *z = (struct zero_cost_scores){ .known = 1u << ZC_SYNFLOW, .value[ZC_SYNFLOW] = score_of(c->hash) };
+    return c->hash[5] != '3';
+}
+
+/* Told in this order; the first `n` proposals. */
+static void vote(const struct job_spec *spec, uint64_t order, int n, struct run *out)
+{
+    struct search *s;
+    struct rng r;
+    uint32_t told[300];
+    assert_int_equal(search_open(&s, spec, &IMG, NULL), 0);
+    int candidates = search_warmup(s, NULL);
+    assert_in_range(candidates, 250, 300);
+    assert_int_equal(search_warmup(s, NULL), candidates); /* again, and nothing is drawn anew */
+    rng_init(&r, order, RNG_TEST, 1);
+    rng_permute(&r, told, (uint32_t)candidates);
+    for (int k = 0; k < candidates; k++) {
+        struct warmup_candidate c = search_warmup_at(s, (int)told[k]);
+        struct zero_cost_scores z;
+        bool works = asked(&c, &z);
+        assert_false(search_ready(s) || c.told);
+        assert_int_equal(c.seed, trial_seed(spec->seed, c.hash));
+        assert_int_equal(search_warmup_tell(s, (int)told[k], works ? &z : NULL, NULL), 0);
+    }
+    assert_true(search_ready(s));
+    assert_int_equal(search_warmup(s, NULL), 0);
+    for (out->n = 0; out->n < n; out->n++) {
+        assert_int_equal(search_propose(s, &out->p[out->n], NULL), 0);
+        finish(s, &out->p[out->n]);
+    }
+    search_close(s);
+}
+
+static void a_vote_is_waited_for_and_does_not_depend_on_the_order_of_its_answers(void **state)
+{
+    (void)state;
+    struct job_spec spec = spec_of("evolution", 4, 6);
+    struct run *a = malloc(sizeof *a), *b = malloc(sizeof *b);
+    spec.warmup = (struct warmup_cfg){ .candidates = 300, .keep = 8, .n_vote = 1, .vote = { COLUMN_ZERO_COST + ZC_SYNFLOW } };
+    vote(&spec, 1, 30, a);
+    vote(&spec, 2, 30, b);
+    assert_memory_equal(a->p, b->p, 30 * sizeof *a->p);
+    for (int i = 0; i < 8; i++) { /* one vote: its own order, without those that failed */
+        struct warmup_candidate c = { .hash = a->p[i].hash };
+        struct zero_cost_scores z;
+        assert_true(asked(&c, &z) && a->p[i].parent == -1);
+        assert_true(i == 0 || score_of(a->p[i].hash) <= score_of(a->p[i - 1].hash));
+    }
+    assert_true(score_of(a->p[7].hash) > 0.9);
+    /* Parameters and multiply-adds can vote without anybody's help: here with the same order, so as one of them. */
+    spec.warmup = (struct warmup_cfg){ .candidates = 300, .keep = 8, .n_vote = 1, .vote = { COLUMN_MACS } };
+    simulate(&spec, 8, 1, a);
+    spec.warmup = (struct warmup_cfg){ .candidates = 300, .keep = 8, .score = "macs" };
+    simulate(&spec, 8, 1, b);
+    assert_memory_equal(a->p, b->p, 8 * sizeof *a->p);
+    free(a);
+    free(b);
+}
+
 static void constraints_hold_for_every_proposal(void **state)
 {
     (void)state;
@@ -517,6 +579,7 @@ int main(void)
         cmocka_unit_test(an_unknown_latency_is_worse_than_any),
         cmocka_unit_test(nsga2_covers_more_than_random_search),
         cmocka_unit_test(halving_promotes_as_soon_as_it_may),
+        cmocka_unit_test(a_vote_is_waited_for_and_does_not_depend_on_the_order_of_its_answers),
         cmocka_unit_test(a_warm_up_starts_from_the_best_of_its_candidates),
         cmocka_unit_test(constraints_hold_for_every_proposal),
         cmocka_unit_test(impossible_constraints_say_so),

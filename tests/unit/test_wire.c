@@ -38,7 +38,7 @@ static void fill_tasks(void)
 {
     tasks[0] = (struct task){ .job = 4, .trial = 9, .attempt = 1, .timeout_s = 60, .kind = TASK_SCORE };
     tasks[0].score = (struct score_task){ .space = "chain", .arch = "c16k3-gap", .dataset = H1, .curriculum = H2, .seed = ~0ull, .zero_cost = 1u << ZC_SYNFLOW | 1u << ZC_SNIP,
-                                           .latency_batch = 16 };
+                                           .latency_batch = 16, .untrained = true };
     tasks[0].score.fidelity = (struct fidelity){ .steps = 32, .inits = 2, .valid_images = 2000, .n_checkpoints = 2,
                                                  .checkpoint = { 8, 16 }, .n_lr_scales = 2, .lr_scale = { 1, 0.5 },
                                                  .proxy = { 16, 5, 2 } };
