@@ -101,8 +101,6 @@ json_t *doc_trial(struct coord *c, const struct trial_row *t, const char *space)
     json_object_set_new(d, "mem_bytes", ended(t) ? doc_int(r->mem_bytes) : json_null());
     json_object_set_new(d, "latency_ms", ended(t) && r->latency_ms > 0 ? json_real(r->latency_ms) : json_null());
     json_object_set_new(d, "worker", doc_text(t->worker));
-    const struct worker *w = t->worker[0] ? worker_find(c->sched, t->worker) : NULL; /* one that is remembered */
-    json_object_set_new(d, "worker_name", doc_text(w ? w->name : NULL));
     json_object_set_new(d, "created_ms", doc_ms(t->created_ms));
     json_object_set_new(d, "ended_ms", doc_ms(t->ended_ms));
     json_object_set_new(d, "group", doc_text(trial_group_name(t->group)));

@@ -227,7 +227,6 @@ bool lease_deliver_again(struct sched *s, struct trial *t); /* false: it was del
 void lease_expire_due(struct sched *s);
 void lease_progress(struct sched *s, struct worker *w, const struct task_progress *p);
 void worker_tick(struct sched *s);
-struct worker *worker_find(struct sched *s, const char *id); /* NULL: not heard of since the start, or forgotten */
 /* Memory and operations of a trial of this architecture, rung and group; all 0 for a teach job. */
 int  fit_demand(const struct job_spec *spec, const struct job_data *data, const char *arch, int rung, enum trial_group group, struct demand *out,
                 struct errbuf *e);

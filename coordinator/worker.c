@@ -9,7 +9,7 @@
 #define FORGET_MS   60000 /* sessions are swept every second: none speaks for a worker that has been silent so long */
 #define MAX_WORKERS (4 * MAX_IDLE_WORKERS)
 
-struct worker *worker_find(struct sched *s, const char *id)
+static struct worker *find(struct sched *s, const char *id)
 {
     list_each(l, &s->workers) {
         struct worker *w = list_entry(l, struct worker, all);
@@ -86,7 +86,7 @@ static void renew_all(struct sched *s, struct worker *w, const struct lease_ref 
 
 struct worker *sched_hello(struct sched *s, const struct wire_msg *m, struct lease_ref *drop, int *n_drop)
 {
-    struct worker *w = worker_find(s, m->hello.worker_id);
+    struct worker *w = find(s, m->hello.worker_id);
     if (!w && !(w = add(s, m->hello.worker_id)))
         return NULL;
     if (w->online && w->pid != m->hello.pid)

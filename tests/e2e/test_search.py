@@ -221,6 +221,8 @@ def test_a_warm_up_shows_waits_fails_and_is_cancelled(box, load, submit, message
         assert lease.score.untrained and lease.score.zero_cost == 0b100011 and lease.ref.trial == 3 * 10**9
         assert d.job(job)["warmup"]["done"] == 0 and d.job(job)["trials"]["running"] == 1
         w.deliver(lease, zero_cost_known=0b100011, zero_cost=[1.0, 2.0, 3.0], init_score=[], score=0.0)
+        why = cli(d, "why", job).out
+        assert "its warm-up: 1 of" in why and "waits for the result" not in why
         assert "warm-up" in cli(d, "show", job).out and d.job(job)["warmup"]["done"] == 1
         n = d.job(job)["warmup"]["candidates"]
         for i in range(1, n):                          # the last three fail, and are no start

@@ -200,7 +200,7 @@ static void a_trial_has_every_field_of_the_documentation(void **state)
     struct fixture *f = *state;
     static const char *const keys[] = { "trial", "state", "reason", "detail", "space", "arch", "arch_hash", "parent", "seed", "attempt", "score",
                                         "score_se", "init_scores", "checkpoints", "loss_sum", "lr_scale", "valid_score", "params", "macs",
-                                        "meta_steps", "artifact", "checkpoint_blob", "seconds", "mem_bytes", "worker", "worker_name", "created_ms", "ended_ms",
+                                        "meta_steps", "artifact", "checkpoint_blob", "seconds", "mem_bytes", "worker", "created_ms", "ended_ms",
                                         "progress", "zero_cost" };
     uint64_t id = add_job(f, JOB_VERIFY, "v", 2, NULL, NULL);
     score(f, id, 0, 0.1 + 0.2);
