@@ -93,7 +93,7 @@ static struct store_op *result_op(uint64_t job, uint64_t idx, uint32_t attempt, 
     op->trial = (struct trial_row){ .job = job, .idx = idx, .attempt = attempt, .ended_ms = 20 };
     op->trial.r = (struct trial_result){ .state = TRIAL_SCORED, .score = score, .score_se = 1.0 / 3, .n_inits = 2, .init_score = { 0.1, 1e-300 },
                                          .n_checkpoints = 2, .checkpoint = { 8, 16 }, .checkpoint_score = { 0.2, M_PI }, .loss_sum = 1e17 + 2,
-                                         .lr_scale = 0.5, .params = 1ull << 40, .macs = 7, .seconds = 0.25, .mem_bytes = 99,
+                                         .lr_scale = 0.5, .params = 1ull << 40, .macs = 7, .seconds = 0.25, .mem_bytes = 99, .latency_ms = 1.0 / 3,
                                          .zero_cost = { 1u << ZC_SYNFLOW | 1u << ZC_JACOB_COV, { [ZC_SYNFLOW] = 1e300 / 3, [ZC_JACOB_COV] = -1.0 / 3 } } };
     return op;
 }
@@ -121,6 +121,7 @@ static void results_come_back_exactly_as_they_were(void **state)
     assert_true(isnan(t->proxy));
     assert_int_equal(t->r.zero_cost.known, 1u << ZC_SYNFLOW | 1u << ZC_JACOB_COV);
     assert_true(t->r.zero_cost.value[ZC_SYNFLOW] == 1e300 / 3 && t->r.zero_cost.value[ZC_JACOB_COV] == -1.0 / 3);
+    assert_true(t->r.latency_ms == 1.0 / 3);
     assert_string_equal(t->arch, "k3 relu");
     free(t);
 }
@@ -364,7 +365,7 @@ static void a_database_of_the_first_version_is_taken_along(void **state)
     assert_int_equal(reader_job(r, 4, &row), 1);
     assert_true(row.n.scored == 1 && row.idle_ms == 0);
     assert_int_equal(reader_trial(r, 4, 0, t), 1);
-    assert_true(t->r.score == 0.5 && !t->told_failed && t->r.zero_cost.known == 0 && t->rung == 0);
+    assert_true(t->r.score == 0.5 && !t->told_failed && t->r.zero_cost.known == 0 && t->rung == 0 && t->r.latency_ms == 0);
     job_row_fini(&row);
     free(t);
     reader_close(r);
