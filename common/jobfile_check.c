@@ -148,8 +148,8 @@ static void check_external(const struct checker *c)
         problem(c->p, later(c, "halving.steps", "searcher.name"), "'halving' makes proposals of its own: it does not go with the searcher external");
     if (s->racing.n_inits)
         problem(c->p, later(c, "racing.inits", "searcher.name"), "'racing' makes proposals of its own: it does not go with the searcher external");
-    if (s->warmup.candidates)
-        problem(c->p, later(c, "warmup.candidates", "searcher.name"), "'warmup' makes proposals of its own: it does not go with the searcher external");
+    if (s->warmup.candidates || s->warmup.n_vote)
+        problem(c->p, later(c, s->warmup.candidates ? "warmup.candidates" : "warmup.vote", "searcher.name"), "'warmup' makes proposals of its own: it does not go with the searcher external");
 }
 
 static void check_audit(const struct checker *c)

@@ -318,6 +318,56 @@ def test_a_race_scores_again_what_cannot_be_told_apart(box, load, submit, search
     assert d.history(job) == history and d.get(f"jobs/{job}/replay")["ok"] is True
 
 
+@pytest.mark.limit(120)
+def test_everything_at_once_is_still_a_function_of_its_seed(box, load, submit):
+    """A start that workers vote on, halving below `fidelity` and racing above it, with a latency beside each score."""
+    d = load(box.coordinator(lease_ms=2000))
+    w1, w2 = box.worker(d, "w1"), box.worker(d, "w2", slots=2)
+    spec = dict(searcher={"name": "nsga2", "population": 6}, warmup={"candidates": 24, "keep": 8, "vote": ["params", "synflow"]}, window=4,
+                halving={"steps": [1, 2], "inits": [1, 2], "reduction": 2}, racing={"inits": [4, 7], "among": 2, "after": 6, "share": 0.8},
+                fidelity={"steps": 4, "inits": 2, "valid_images": 48, "lr_scales": [1, 0.5]}, latency={"measure": True},
+                scores={"zero_cost": ["naswot"], "fuse": ["score", "naswot", "params"]}, budget={"trials": 90})
+    calm = submit(d, name="calm", **spec)
+    assert d.wait_end(calm)["state"] == "succeeded"
+    rough = submit(d, name="rough", **spec)
+    harness.wait_for("some of the warm-up", lambda: (d.job(rough)["warmup"] or {"done": 99})["done"] >= 5)
+    for n in (5, 60):
+        d.wait_scored(n, job=rough)
+        for p in (d, w1):
+            p.kill9()
+            p.start()
+    doc = d.wait_end(rough)
+    assert doc["state"] == "succeeded" and doc["trials"]["scored"] == 90 and doc["repeatable"] is True
+    assert d.history(rough) == d.history(calm) and w2.running
+    assert d.get(f"jobs/{calm}/replay")["ok"] is True and d.get(f"jobs/{rough}/replay")["ok"] is True
+    warm = d.get(f"jobs/{rough}/warmup?limit=1000")["trials"]
+    trials = sorted(d.trials(rough), key=lambda t: t["trial"])
+    assert all(t["latency_ms"] is None and t["state"] == "scored" for t in warm) and trials[0]["arch_hash"] in {t["arch_hash"] for t in warm}
+    assert {t["rung"] for t in trials} > {0, 1, 2, 3}, "all kinds of rungs"
+    for t in trials:
+        assert t["latency_ms"] > 0 and t["zero_cost"]["naswot"] is not None
+        if t["rung"] > 2:                              # nothing but more initialisations is computed
+            below = trials[t["parent"]]
+            assert (t["latency_ms"], t["zero_cost"], t["lr_scale"]) == tuple(below[k] for k in ("latency_ms", "zero_cost", "lr_scale"))
+            assert t["init_scores"][:len(below["init_scores"])] == below["init_scores"]
+    # The front is of what has all of `fidelity`, of each network as it is known best.
+    known = {}
+    for t in sorted(trials, key=lambda t: t["rung"]):
+        known.update({t["arch_hash"]: t} if t["rung"] >= 2 else {})
+
+    def beaten(t):
+        return any(o["score"] >= t["score"] and o["latency_ms"] <= t["latency_ms"] and
+                   (o["score"], o["latency_ms"]) != (t["score"], t["latency_ms"]) for o in known.values())
+    best = {t["trial"] for t in known.values() if not beaten(t)}
+    assert any(trials[i]["rung"] > 2 for i in best)
+    assert {t["trial"] for t in cli_json(d, "best", rough, "--pareto", "score,latency")["front"]} == best
+    below = sum(t["rung"] < 2 for t in trials)
+    assert f"{below} scored on lower rungs" in harness.cli(d, "best", rough, "--pareto", "score,latency").err
+    ranked = cli_json(d, "results", rough, "--by", "fused", "--top", 100)["best"]
+    assert len({t["arch_hash"] for t in ranked}) == len(ranked) and [t["rung"] for t in ranked] == sorted((t["rung"] for t in ranked), reverse=True)
+    assert all(t["by_value"] is not None for t in ranked)
+
+
 def test_the_front_is_what_no_trial_beats(box, load, submit):
     d = load(box.coordinator())
     box.worker(d, slots=2)

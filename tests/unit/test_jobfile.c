@@ -213,6 +213,8 @@ static void mistakes_are_told_with_their_line(void **state)
         { SEARCH "searcher: {name: evolution, population: 4, sample: 5}\n", "'searcher.sample' is 5, more than the population of 4" },
         { SEARCH "searcher: {name: external}\nhalving: {steps: [2]}\nfidelity: {steps: 8}\n", "line 5: 'halving' makes proposals of its own" },
         { SEARCH "searcher: {name: external}\nwarmup: {candidates: 9}\n", "line 5: 'warmup' makes proposals of its own" },
+        { SEARCH "searcher: {name: external}\nwarmup: {candidates: 9, vote: [synflow]}\n", "line 5: 'warmup' makes proposals of its own" },
+        { SEARCH "warmup: {vote: [params]}\nsearcher: {name: external}\n", "line 5: 'warmup' makes proposals of its own" },
         { SEARCH "racing: {inits: [4]}\nsearcher: {name: external}\n", "line 5: 'racing' makes proposals of its own" },
         { SEARCH "racing: {inits: [4, 4]}\n", "line 4: 'racing.inits' must rise from 'fidelity.inits' (2): 4 follows 4" },
         { SEARCH "racing: {inits: [4]}\nfidelity: {inits: 4}\n", "line 5: 'racing.inits' must rise from 'fidelity.inits' (4): 4 follows 4" },
