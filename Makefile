@@ -193,4 +193,4 @@ build/bench/%: $(B)/obj/bench/%.o $(B)/obj/bench/ops.o $(L_WORKER) $(L_ENGINE) $
 	$(call say,LINK)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
--include $(O_ALL:.o=.d) $(patsubst %.c,$(B)/obj/%.d,$(UNIT) $(SUPPORT) $(FUZZ) tests/fuzz/support.c tests/fuzz/replay.c $(wildcard bench/*.c) coordinator/main.c worker/main.c client/main.c)
+-include $(O_ALL:.o=.d) $(patsubst %.c,$(B)/obj/%.d,$(wildcard tests/e2e/*.c) $(UNIT) $(SUPPORT) $(FUZZ) tests/fuzz/support.c tests/fuzz/replay.c $(wildcard bench/*.c) coordinator/main.c worker/main.c client/main.c)

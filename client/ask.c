@@ -159,7 +159,7 @@ static int ask(struct conn *conn, const char *job, const char *key, json_t *tria
     if (rc == 0)
         rc = conn_ask(conn, &req, WIRE_REPLY, true, &ans, e);
     free(text);
-    return rc < 0 ? rc : conn_reply(&ans, doc, NULL, e);
+    return rc < 0 ? rc : conn_reply(&ans, doc, e);
 }
 
 static int answered(struct cli *c, json_t *doc, struct mine *m)

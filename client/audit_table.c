@@ -76,7 +76,8 @@ static int set_value(struct tables *t, const struct book_file *b, const char *na
     return 0;
 }
 
-/* The numbers of one scored row. Parameters and multiply-adds are taken from the first book alone: they are the networks', not a score's. */
+/* The numbers of one scored row. Parameters and multiply-adds are taken from the first book alone: they are the networks', not a score's. A
+ * latency is of a machine, and says nothing of what a network is worth. */
 static int take_values(struct tables *t, struct book_file *b, const struct book_row *row, size_t at)
 {
     const bool first = b == &t->book[0], trained = row->curriculum[0] != 0;
@@ -84,6 +85,8 @@ static int take_values(struct tables *t, struct book_file *b, const struct book_
     for (int i = 0; i < SCORE_COLUMNS && rc == 0; i++) {
         const bool size = i == COLUMN_PARAMS || i == COLUMN_MACS;
         const double v = score_column_value(i, &row->r);
+        if (i == COLUMN_LATENCY)
+            continue;
         if (size ? first : isfinite(v) && (trained || i >= COLUMN_ZERO_COST))
             rc = set_value(t, b, score_columns[i].name, at, v);
     }

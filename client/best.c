@@ -8,15 +8,16 @@
 #include <string.h>
 
 static const struct pareto_axis objectives[] = {
-    { "score", "SCORE", true },   { "valid_score", "VALIDATION", true }, { "loss_sum", "LOSS", false }, { "params", "PARAMS", false },
-    { "macs", "MACS", false },    { "seconds", "SECONDS", false },       { "mem_bytes", "MEMORY", false },
+    { "score", "SCORE", true, "score" }, { "valid_score", "VALIDATION", true, "valid_score" }, { "loss_sum", "LOSS", false, "loss_sum" },
+    { "params", "PARAMS", false, "params" }, { "macs", "MACS", false, "macs" }, { "latency", "LATENCY MS", false, "latency_ms" },
+    { "seconds", "SECONDS", false, "seconds" }, { "mem_bytes", "MEMORY", false, "mem_bytes" },
 };
 #define N_OBJECTIVES (sizeof objectives / sizeof objectives[0])
 
 static const struct pareto_axis *objective_find(const char *word, size_t len)
 {
     for (size_t i = 0; i < N_OBJECTIVES; i++)
-        if (strlen(objectives[i].key) == len && strncmp(objectives[i].key, word, len) == 0)
+        if (strlen(objectives[i].word) == len && strncmp(objectives[i].word, word, len) == 0)
             return &objectives[i];
     return NULL;
 }
@@ -25,7 +26,7 @@ static int no_objective(const char *word, size_t len, struct errbuf *e)
 {
     char known[200] = "";
     for (size_t i = 0, at = 0; i < N_OBJECTIVES; i++)
-        at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", objectives[i].key);
+        at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", objectives[i].word);
     return err_set(e, ERR_USAGE, "--pareto: '%.*s' is not one of %s", (int)(len < 40 ? len : 40), word, known);
 }
 
@@ -39,7 +40,7 @@ int front_init(struct front *f, const char *list, struct errbuf *e)
             return no_objective(p, len, e);
         for (int i = 0; i < f->n_objectives; i++)
             if (f->objective[i] == o)
-                return err_set(e, ERR_USAGE, "--pareto: %s is given twice", o->key);
+                return err_set(e, ERR_USAGE, "--pareto: %s is given twice", o->word);
         f->objective[f->n_objectives++] = o; /* there are no more than N_OBJECTIVES different ones */
         p += len;
         if (!*p)
@@ -160,7 +161,7 @@ static void front_print_json(const struct front *f)
 {
     json_t *keys = json_array(), *list = json_array();
     for (int k = 0; k < f->n_objectives; k++)
-        json_array_append_new(keys, json_string(f->objective[k]->key));
+        json_array_append_new(keys, json_string(f->objective[k]->word));
     for (size_t i = 0; i < f->n; i++)
         json_array_append(list, f->row[i].trial);
     json_t *doc = json_pack("{s:o,s:o}", "objectives", keys, "front", list);
@@ -168,9 +169,13 @@ static void front_print_json(const struct front *f)
     json_decref(doc);
 }
 
+/* Scores of successive halving's rungs do not compare: the highest one reached, which comes first, makes the front, with racing's above it, where
+ * more initialisations make the same score better known. */
 struct adding {
     struct front *f;
     void         *climbed; /* owned; a tree of the hashes of networks on higher rungs */
+    double        top;     /* the halving's highest rung */
+    double        rung, lower;
     struct errbuf *e;
 };
 
@@ -181,9 +186,16 @@ static int on_trial(void *arg, const json_t *trial)
 {
     struct adding *a = arg;
     const char *hash = doc_str(trial, "arch_hash");
+    const double rung = doc_num(trial, "rung");
+    if (isnan(a->rung))
+        a->rung = fmin(rung, a->top);
+    if (rung < a->rung) {
+        a->lower++;
+        return 0;
+    }
     if (tfind(hash, &a->climbed, by_text))
         return 0;
-    if (doc_num(trial, "rung") > 0) {
+    if (rung > 0) {
         char *copy = strdup(hash);
         if (!copy || !tsearch(copy, &a->climbed, by_text)) {
             free(copy);
@@ -193,21 +205,37 @@ static int on_trial(void *arg, const json_t *trial)
     return front_add(a->f, trial, a->e);
 }
 
+/* As many rungs as its halving has steps are below the one where all of `fidelity` is. */
+static int find_top(struct cli *c, struct conn *conn, double *top)
+{
+    json_t *doc;
+    int rc = conn_query(conn, &doc, c->e, "jobs/%s", c->arg[0]);
+    if (rc < 0)
+        return rc;
+    *top = (double)json_array_size(json_object_get(json_object_get(json_object_get(doc, "spec"), "halving"), "steps"));
+    json_decref(doc);
+    return 0;
+}
+
 static int best_pareto(struct cli *c, struct conn *conn, const char *list)
 {
     struct front f;
-    struct adding a = { &f, NULL, c->e };
+    struct adding a = { .f = &f, .rung = NAN, .e = c->e };
     int rc = front_init(&f, list, c->e);
+    if (rc == 0)
+        rc = find_top(c, conn, &a.top);
     if (rc == 0)
         rc = each_trial(conn, c->arg[0], "score", on_trial, &a, c->e);
     if (rc == 0 && f.n == 0)
-        rc = err_set(c->e, ERR_NOTFOUND, "job %s has no scored trial yet", c->arg[0]);
+        rc = err_set(c->e, ERR_NOTFOUND, "job %s has no scored trial with all of %s yet", c->arg[0], list);
     if (rc == 0) {
         front_sort(&f);
         if (c->json)
             front_print_json(&f);
         else
             front_print(&f);
+        if (a.lower > 0)
+            fprintf(stderr, "of rung %.0f, the highest; %.0f scored on lower rungs do not compare with them\n", a.rung, a.lower);
     }
     tdestroy(a.climbed, free);
     front_fini(&f);

@@ -11,8 +11,9 @@
 #define MAX_PARETO_AXES 8
 
 struct pareto_axis {
-    const char *key, *title; /* of a TRIAL document; heading of its column */
-    bool        more;        /* more is better; otherwise less */
+    const char *word, *title; /* what a user writes; heading of its column */
+    bool        more;         /* more is better; otherwise less */
+    const char *key;          /* of a TRIAL document */
 };
 
 struct front {

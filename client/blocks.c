@@ -7,11 +7,15 @@
 /* "3 conv, 2 bn, add": what a block is made of, in the order in which each kind first comes. */
 static void layers_of(const struct net *n, int from, int to, char *text, size_t cap)
 {
-    int  count[NET_OP_COUNT] = { 0 }, order[NET_OP_COUNT], kinds = 0;
+    enum { RELU = NET_OP_COUNT, KINDS }; /* one more than there are ops: a leaky one that does not leak */
+    int  count[KINDS] = { 0 }, order[KINDS], kinds = 0;
     size_t at = 0;
-    for (int i = from; i < to; i++)
-        if (count[n->node[i].op]++ == 0)
-            order[kinds++] = n->node[i].op;
+    for (int i = from; i < to; i++) {
+        const struct net_node *d = &n->node[i];
+        int kind = d->op == NET_LRELU && d->at.slope == 0 ? RELU : (int)d->op;
+        if (count[kind]++ == 0)
+            order[kinds++] = kind;
+    }
     text[0] = 0;
     for (int i = 0; i < kinds && at < cap; i++) {
         int c = count[order[i]];
@@ -19,7 +23,7 @@ static void layers_of(const struct net *n, int from, int to, char *text, size_t 
         if (c > 1 && at < cap)
             at += (size_t)snprintf(text + at, cap - at, "%d ", c);
         if (at < cap)
-            at += (size_t)snprintf(text + at, cap - at, "%s", net_op_name((enum net_op)order[i]));
+            at += (size_t)snprintf(text + at, cap - at, "%s", order[i] == RELU ? "relu" : net_op_name((enum net_op)order[i]));
     }
 }
 

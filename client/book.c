@@ -72,7 +72,7 @@ static int send_part(struct conn *conn, const char *columns, size_t n_columns, c
     req.book_add.csv[n_columns + n] = 0;
     int rc = conn_ask(conn, &req, WIRE_REPLY, true, &ans, e); /* adding twice is adding once */
     free(req.book_add.csv);
-    if (rc < 0 || (rc = conn_reply(&ans, &doc, NULL, e)) < 0)
+    if (rc < 0 || (rc = conn_reply(&ans, &doc, e)) < 0)
         return rc;
     *added += (uint64_t)doc_num(doc, "new");
     json_decref(doc);

@@ -34,7 +34,8 @@ static int verb_words(const struct verb *v, int argc, char *const *argv)
     return argc >= 2 && strlen(argv[0]) == first && strncmp(argv[0], v->name, first) == 0 && strcmp(argv[1], space + 1) == 0 ? 2 : 0;
 }
 
-static int unknown_verb(int argc, char *const *argv, struct errbuf *e)
+/* Not a verb; the first word of some, where their help is asked for. */
+static int unknown_verb(struct cli *c, int argc, char *const *argv, struct errbuf *e)
 {
     enum { MOST = 128 };
     const char *names[MOST];
@@ -47,6 +48,10 @@ static int unknown_verb(int argc, char *const *argv, struct errbuf *e)
             used += (size_t)snprintf(group + used, sizeof group - used, "%s%s", used ? ", " : "", v->name + len + 1);
     }
     bool two = argc > 1 && argv[1][0] != '-';
+    if (group[0] && argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        c->group = argv[0];
+        return 0;
+    }
     if (group[0] && !two)
         return err_set(e, ERR_USAGE, "didact %s needs one of: %s", argv[0], group);
     snprintf(word, sizeof word, "%s%s%s", argv[0], group[0] ? " " : "", group[0] ? argv[1] : "");
@@ -154,7 +159,7 @@ int cli_parse(struct cli *c, int argc, char *const *argv, struct errbuf *e)
         if ((words = verb_words(v, argc, argv)))
             c->verb = v;
     if (!c->verb)
-        return unknown_verb(argc, argv, e);
+        return unknown_verb(c, argc, argv, e);
     bool flags = true;
     for (int i = words, used = 1; i < argc; i += used, used = 1) {
         if (flags && strcmp(argv[i], "--") == 0)
@@ -227,6 +232,8 @@ int cli_confirm(struct cli *c, const char *question)
     return 0;
 }
 
+static void print_note(const char *text) { fprintf(stderr, "note: %s\n", text); }
+
 int cli_conn(struct cli *c, struct conn **out)
 {
     if (!c->conn) {
@@ -245,6 +252,7 @@ int cli_conn(struct cli *c, struct conn **out)
         rc = conn_open(&cfg, &c->conn, c->e);
         if (rc < 0)
             return rc;
+        conn_on_note(c->conn, print_note);
     }
     *out = c->conn;
     return 0;
@@ -280,6 +288,10 @@ int cli_main(int argc, char *const *argv)
     if (argc >= 2 && strcmp(argv[1], "--version") == 0)
         return cli_run_version(NULL);
     int rc = cli_parse(&c, argc, argv, &e);
+    if (rc == 0 && c.group) {
+        cli_help_named(c.group);
+        return 0;
+    }
     if (rc == 0 && !c.verb) {
         cli_help_all();
         return err_exit_status(ERR_USAGE);

@@ -36,6 +36,7 @@ struct verb {
 
 struct cli {
     const struct verb *verb;
+    const char    *group;   /* "dataset --help": the first word of several verbs */
     struct { const struct flag *flag; const char *value; } given[CLI_MAX_GIVEN];
     int            n_given;
     const char    *arg[CLI_MAX_ARGS];
@@ -69,6 +70,7 @@ int cli_confirm(struct cli *c, const char *question);
 const char *cli_nearest(const char *word, const char *const *names, int n);
 
 void cli_help_verb(const struct verb *v);
+bool cli_help_named(const char *name); /* the verb, or all that begin with this word; false: none does */
 void cli_help_all(void);
 int  cli_run_help(struct cli *c);
 int  cli_run_version(struct cli *c);

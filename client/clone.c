@@ -16,7 +16,7 @@ static void put_scalar(FILE *f, const json_t *v)
     bool plain = s && ((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z')) && s[strspn(s, letters)] == 0;
     for (size_t i = 0; plain && i < sizeof words / sizeof words[0]; i++)
         plain = strcasecmp(s, words[i]) != 0;
-    char *text = plain ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+    char *text = plain ? NULL : json_short(v);
     fputs(plain ? s : text ? text : "\"\"", f);
     free(text);
 }
@@ -79,10 +79,13 @@ static int settle_name(struct conn *conn, json_t *spec, const char *key, const c
 static int changed_spec(struct cli *c, const json_t *spec, json_t **out)
 {
     struct job_spec *s = malloc(sizeof *s);
-    int rc = s ? job_from_json(s, spec, c->e) : err_set(c->e, ERR_NOMEM, "out of memory");
-    for (int i = 0; i < c->n_given && rc == 0; i++)
+    char *set[CLI_MAX_GIVEN];
+    int   n = 0, rc = s ? job_from_json(s, spec, c->e) : err_set(c->e, ERR_NOMEM, "out of memory");
+    for (int i = 0; i < c->n_given; i++)
         if (strcmp(c->given[i].flag->name, "set") == 0)
-            rc = jobfile_set(s, c->given[i].value, c->e);
+            set[n++] = (char *)(uintptr_t)c->given[i].value;
+    if (rc == 0)
+        rc = jobfile_set_all(s, set, n, c->e);
     if (rc == 0 && !(*out = job_to_json(s)))
         rc = err_set(c->e, ERR_NOMEM, "out of memory");
     free(s);

@@ -135,7 +135,7 @@ static json_t *settings_doc(const json_t *a, const json_t *b)
 
 static void value_cell(struct table *t, const json_t *v)
 {
-    char *text = json_is_string(v) ? strdup(json_string_value(v)) : json_is_null(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = json_is_string(v) ? strdup(json_string_value(v)) : json_is_null(v) ? NULL : json_short(v);
     table_cell(t, "%s", text ? text : "");
     free(text);
 }

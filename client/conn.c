@@ -24,6 +24,8 @@ struct conn {
     char     endpoint[ENDPOINT_MAX], key_file[FS_PATH_MAX], server_key[FS_PATH_MAX];
     int      timeout_ms;
     bool     insecure;
+    void   (*on_note)(const char *text);
+    char     note[256];  /* the last one that was told */
     uint64_t seq;
 };
 
@@ -283,6 +285,17 @@ static int ask_once(struct conn *c, struct wire_msg *req, int timeout_ms, struct
     return rc;
 }
 
+void conn_on_note(struct conn *c, void (*fn)(const char *text)) { c->on_note = fn; }
+
+/* A verb asks several times for the same job; one note is enough. */
+static void tell_note(struct conn *c, const char *text)
+{
+    if (!c->on_note || !text || !*text || strncmp(c->note, text, sizeof c->note - 1) == 0)
+        return;
+    snprintf(c->note, sizeof c->note, "%s", text);
+    c->on_note(text);
+}
+
 int conn_ask(struct conn *c, struct wire_msg *req, enum wire_kind want, bool again, struct wire_msg *ans, struct errbuf *e)
 {
     /* A request that may go twice gets half the time each. */
@@ -297,8 +310,11 @@ int conn_ask(struct conn *c, struct wire_msg *req, enum wire_kind want, bool aga
                        " repeating it", c->endpoint, c->timeout_ms / 1000.0);
     if (rc < 0)
         return rc;
-    if (ans->kind == want && !(want == WIRE_REPLY && ans->reply.code != 0))
+    if (ans->kind == want && !(want == WIRE_REPLY && ans->reply.code != 0)) {
+        if (want == WIRE_REPLY)
+            tell_note(c, ans->reply.text);
         return 0;
+    }
     if (ans->kind == WIRE_ERROR || ans->kind == WIRE_REPLY)
         rc = err_set(e, (enum err)(ans->reply.code > 0 && ans->reply.code < ERR_COUNT ? ans->reply.code : ERR_INTERNAL), "%s",
                      ans->reply.text && ans->reply.text[0] ? ans->reply.text : err_text(ans->reply.code));
@@ -308,16 +324,14 @@ int conn_ask(struct conn *c, struct wire_msg *req, enum wire_kind want, bool aga
     return rc;
 }
 
-/* Take document and text out of a reply and end it. */
-int conn_reply(struct wire_msg *ans, json_t **out, char **said, struct errbuf *e)
+/* Take the document out of a reply and end it. */
+int conn_reply(struct wire_msg *ans, json_t **out, struct errbuf *e)
 {
     json_error_t je;
     int rc = 0;
     *out = ans->reply.json ? json_loads(ans->reply.json, JSON_DECODE_ANY, &je) : json_null();
     if (!*out)
         rc = err_set(e, ERR_INTERNAL, "the coordinator's document is not JSON: %s", je.text);
-    if (rc == 0 && said)
-        *said = strdup(ans->reply.text ? ans->reply.text : "");
     wire_msg_fini(ans);
     return rc;
 }
@@ -333,11 +347,11 @@ int conn_query(struct conn *c, json_t **out, struct errbuf *e, const char *fmt, 
     if (n < 0 || (size_t)n >= sizeof path)
         return err_set(e, ERR_USAGE, "the name is too long");
     int rc = conn_ask(c, &req, WIRE_REPLY, true, &ans, e);
-    return rc < 0 ? rc : conn_reply(&ans, out, NULL, e);
+    return rc < 0 ? rc : conn_reply(&ans, out, e);
 }
 
 int conn_submit(struct conn *c, const char *yaml, const char *file, int n_set, const char *const *set, bool dry_run, json_t **out,
-                char **said, struct errbuf *e)
+                struct errbuf *e)
 {
     struct wire_msg ans, req = { .kind = WIRE_SUBMIT };
     req.submit.yaml = (char *)yaml;
@@ -346,11 +360,10 @@ int conn_submit(struct conn *c, const char *yaml, const char *file, int n_set, c
     req.submit.dry_run = dry_run;
     snprintf(req.submit.file, sizeof req.submit.file, "%s", file);
     int rc = conn_ask(c, &req, WIRE_REPLY, dry_run, &ans, e);
-    return rc < 0 ? rc : conn_reply(&ans, out, said, e);
+    return rc < 0 ? rc : conn_reply(&ans, out, e);
 }
 
-int conn_action(struct conn *c, const char *job, const char *action, const char *arg, bool again, json_t **out, char **said,
-                struct errbuf *e)
+int conn_action(struct conn *c, const char *job, const char *action, const char *arg, bool again, json_t **out, struct errbuf *e)
 {
     struct wire_msg ans, req = { .kind = WIRE_JOB_ACTION };
     if (strlen(job) >= sizeof req.job_action.job)
@@ -361,5 +374,5 @@ int conn_action(struct conn *c, const char *job, const char *action, const char 
     snprintf(req.job_action.action, sizeof req.job_action.action, "%s", action);
     snprintf(req.job_action.arg, sizeof req.job_action.arg, "%s", arg);
     int rc = conn_ask(c, &req, WIRE_REPLY, again, &ans, e);
-    return rc < 0 ? rc : conn_reply(&ans, out, said, e);
+    return rc < 0 ? rc : conn_reply(&ans, out, e);
 }

@@ -27,6 +27,7 @@ struct conn_cfg { /* all borrowed; NULL: not given */
 int  conn_open(const struct conn_cfg *cfg, struct conn **out, struct errbuf *e);
 void conn_close(struct conn *c); /* NULL is fine */
 const char *conn_endpoint(const struct conn *c);
+void conn_on_note(struct conn *c, void (*fn)(const char *text)); /* what a successful answer says beside its document, once */
 void conn_patience(struct conn *c, double seconds); /* wait at least so long for answers: of requests that take a while */
 
 /* The default local folder: $DIDACT_HOME, $XDG_DATA_HOME/didact/local, ~/.local/share/didact/local. */
@@ -36,17 +37,16 @@ int  conn_default_dir(char *out, size_t cap, struct errbuf *e);
  * repeated unharmed (`again`) is sent once more after a new connection. The caller ends *ans with wire_msg_fini on 0. */
 int conn_ask(struct conn *c, struct wire_msg *req, enum wire_kind want, bool again, struct wire_msg *ans, struct errbuf *e);
 
-/* Take a Reply apart, and end it: its code as the result, its document (json_null() where it has none) and, if `said` is not NULL, its
- * text (malloc'ed). */
-int conn_reply(struct wire_msg *ans, json_t **out, char **said, struct errbuf *e);
+/* Take a Reply apart, and end it: its code as the result, its document (json_null() where it has none). */
+int conn_reply(struct wire_msg *ans, json_t **out, struct errbuf *e);
 
 /* GET a document of docs/api.md; the caller owns *out. */
 int conn_query(struct conn *c, json_t **out, struct errbuf *e, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-/* The answer's document (json_null() where it has none) and, if `said` is not NULL, its text (malloc'ed). */
+/* The answer's document (json_null() where it has none). */
 int conn_submit(struct conn *c, const char *yaml, const char *file, int n_set, const char *const *set, bool dry_run, json_t **out,
-                char **said, struct errbuf *e);
+                struct errbuf *e);
 /* arg: what the action is told, "key=value" lines; "" for most. `again`: asking twice is as good as once. */
-int conn_action(struct conn *c, const char *job, const char *action, const char *arg, bool again, json_t **out, char **said, struct errbuf *e);
+int conn_action(struct conn *c, const char *job, const char *action, const char *arg, bool again, json_t **out, struct errbuf *e);
 
 /* Upload a file as a blob of `kind` registered as `name` ("": unregistered). `tick(arg, done, total)` may be NULL. */
 int conn_put_file(struct conn *c, const char *path, const char *hash, const char *kind, const char *name,

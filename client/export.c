@@ -142,7 +142,7 @@ static int fetch_weights(struct taken *t, struct errbuf *e)
 /* ---- tables ---- */
 
 static const char *const csv_fields[] = { "trial", "state", "reason", "score", "score_se", "loss_sum", "lr_scale", "valid_score", "params",
-    "macs", "seconds", "mem_bytes", "attempt", "worker", "parent", "seed", "space", "arch_hash", "arch" };
+    "macs", "latency_ms", "seconds", "mem_bytes", "attempt", "worker", "parent", "seed", "space", "arch_hash", "arch" };
 #define N_CSV_FIELDS (sizeof csv_fields / sizeof csv_fields[0])
 
 static void csv_value(FILE *f, const json_t *v)

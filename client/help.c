@@ -124,6 +124,20 @@ static void print_man(void)
            "Didact, 74 input or output failed, 75 try again, 77 not allowed.\n");
 }
 
+bool cli_help_named(const char *name)
+{
+    bool any = false;
+    size_t len = strlen(name);
+    for (const struct verb *v = cli_verbs; v->name; v++)
+        if (strncmp(v->name, name, len) == 0 && (v->name[len] == 0 || v->name[len] == ' ')) {
+            if (any)
+                printf("\n");
+            any = true;
+            cli_help_verb(v);
+        }
+    return any;
+}
+
 int cli_run_help(struct cli *c)
 {
     char name[128] = "";
@@ -139,16 +153,7 @@ int cli_run_help(struct cli *c)
         size_t n = strlen(name);
         snprintf(name + n, sizeof name - n, "%s%s", i ? " " : "", c->arg[i]);
     }
-    bool any = false;
-    size_t len = strlen(name);
-    for (const struct verb *v = cli_verbs; v->name; v++)
-        if (strncmp(v->name, name, len) == 0 && (v->name[len] == 0 || v->name[len] == ' ')) {
-            if (any)
-                printf("\n");
-            any = true;
-            cli_help_verb(v);
-        }
-    return any ? 0 : err_set(c->e, ERR_USAGE, "there is no verb '%s'; didact help lists them", name);
+    return cli_help_named(name) ? 0 : err_set(c->e, ERR_USAGE, "there is no verb '%s'; didact help lists them", name);
 }
 
 int cli_run_version(struct cli *c)

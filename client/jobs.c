@@ -135,6 +135,10 @@ void show_job(const json_t *job, FILE *f)
                  fmt_score(s, doc_num(job, "best.score"), doc_num(job, "best.score_se")), doc_str(job, "best.arch"));
         line(f, "best", text);
     }
+    if (isfinite(doc_num(job, "warmup.candidates"))) {
+        snprintf(text, sizeof text, "%.0f of %.0f candidates", doc_num(job, "warmup.done"), doc_num(job, "warmup.candidates"));
+        line(f, "warm-up", text);
+    }
     if (isfinite(doc_num(job, "progress.done"))) {
         snprintf(text, sizeof text, "%.0f of %.0f  loss %.4f  accuracy %.4f", doc_num(job, "progress.done"),
                  or_zero(doc_num(job, "progress.total")), or_zero(doc_num(job, "progress.loss")),
@@ -175,7 +179,18 @@ int verb_show(struct cli *c)
 
 /* ---- trials ---- */
 
-static void trials_table(const json_t *list)
+/* What the worker of this id is called; the id where it was not heard of since the coordinator's start. */
+static const char *worker_name(const json_t *workers, const char *id)
+{
+    size_t i;
+    json_t *w;
+    json_array_foreach(json_object_get(workers, "workers"), i, w)
+        if (strcmp(doc_str(w, "id"), id) == 0)
+            return doc_str(w, "name");
+    return id;
+}
+
+static void trials_table(const json_t *list, const json_t *workers)
 {
     static const struct table_col cols[] = { { "TRIAL", true, false }, { "STATE", false, false }, { "SCORE", false, false },
         { "PARAMS", true, false }, { "MACS", true, false }, { "SECONDS", true, false }, { "WORKER", false, false },
@@ -197,7 +212,7 @@ static void trials_table(const json_t *list)
             table_cell(&t, "%.2f", doc_num(r, "seconds"));
         else
             table_cell(&t, "%s", "");
-        table_cell(&t, "%s", doc_str(r, "worker"));
+        table_cell(&t, "%s", worker_name(workers, doc_str(r, "worker")));
         table_cell(&t, "%.0f", or_zero(doc_num(r, "attempt")));
         table_cell(&t, "%s", doc_str(r, "arch"));
     }
@@ -208,7 +223,7 @@ static void trials_table(const json_t *list)
 int verb_trials(struct cli *c)
 {
     struct conn *conn;
-    json_t *doc;
+    json_t *doc, *workers = NULL;
     char where[128];
     const char *state = cli_str(c, "state", NULL), *sort = cli_str(c, "sort", "index");
     if (state && trial_state_from(state) < 0)
@@ -224,12 +239,13 @@ int verb_trials(struct cli *c)
         return rc;
     if (c->json) {
         print_json(stdout, doc);
-    } else {
-        trials_table(json_object_get(doc, "trials"));
+    } else if ((rc = conn_query(conn, &workers, c->e, "workers?limit=1000")) == 0) {
+        trials_table(json_object_get(doc, "trials"), workers);
         tell_rest(doc, "trials");
     }
+    json_decref(workers);
     json_decref(doc);
-    return 0;
+    return rc;
 }
 
 /* ---- pause, resume, cancel, set, extend, retry, replay ---- */
@@ -238,17 +254,13 @@ static int act_with(struct cli *c, const char *action, const char *arg, bool aga
 {
     struct conn *conn;
     json_t *doc;
-    char *said = NULL;
     int rc = cli_conn(c, &conn);
-    if (rc < 0 || (rc = conn_action(conn, c->arg[0], action, arg, again, &doc, &said, c->e)) < 0)
+    if (rc < 0 || (rc = conn_action(conn, c->arg[0], action, arg, again, &doc, c->e)) < 0)
         return rc;
     if (c->json)
         print_json(stdout, doc);
-    else if (said && *said && strcmp(said, "ok") != 0)
-        printf("%s\n", said);
     else
         printf("job %s: %s\n", c->arg[0], *doc_str(doc, "state") ? doc_str(doc, "state") : action);
-    free(said);
     json_decref(doc);
     return 0;
 }

@@ -122,6 +122,55 @@ int print_width(FILE *f)
 
 /* ---- JSON ---- */
 
+static void put_short(FILE *f, const json_t *v)
+{
+    size_t i, n = 0;
+    const char *key;
+    json_t *item;
+    if (json_is_array(v)) {
+        fputc('[', f);
+        json_array_foreach(v, i, item) {
+            if (i)
+                fputs(", ", f);
+            put_short(f, item);
+        }
+        fputc(']', f);
+    } else if (json_is_object(v)) {
+        fputc('{', f);
+        json_object_foreach((json_t *)v, key, item) {
+            json_t *name = json_string(key);
+            if (n++)
+                fputs(", ", f);
+            json_dumpf(name, f, JSON_ENCODE_ANY);
+            fputs(": ", f);
+            put_short(f, item);
+            json_decref(name);
+        }
+        fputc('}', f);
+    } else if (json_is_real(v)) {
+        size_t digits = 1;
+        char text[40];
+        do
+            snprintf(text, sizeof text, "%.*g", (int)digits, json_real_value(v));
+        while (strtod(text, NULL) != json_real_value(v) && digits++ < 17);
+        json_dumpf(v, f, JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits));
+    } else {
+        json_dumpf(v, f, JSON_ENCODE_ANY);
+    }
+}
+
+char *json_short(const json_t *v)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
+    if (!f)
+        return NULL;
+    put_short(f, v);
+    fclose(f);
+    return text;
+}
+
 void print_json(FILE *f, const json_t *doc)
 {
     json_dumpf(doc, f, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
@@ -148,7 +197,7 @@ void print_tree(FILE *f, const json_t *obj, const char *prefix)
         } else if (json_is_string(v)) {
             fprintf(f, "  %-26s %s\n", name, json_string_value(v));
         } else {
-            char *s = json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6) | JSON_COMPACT);
+            char *s = json_short(v);
             fprintf(f, "  %-26s %s\n", name, s ? s : "-");
             free(s);
         }

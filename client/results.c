@@ -22,9 +22,9 @@ static int extra_columns(const char *list, const char *by, struct table_col *col
     for (char *name = strtok_r(copy, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
         const int c = score_column_from(name);
         const bool fused = strcmp(name, FUSED_NAME) == 0;
-        bool shown = c == COLUMN_SCORE || c == COLUMN_PARAMS || c == COLUMN_MACS;
+        bool shown = c == COLUMN_SCORE || c == COLUMN_PARAMS || c == COLUMN_MACS || c == COLUMN_LATENCY; /* where they are known */
         if (c < 0 && !(fused && strcmp(by, FUSED_NAME) == 0))
-            return err_set(e, ERR_USAGE, "--columns: \"%.40s\" is no column; there are loss_sum, fused (with --by fused), synflow, naswot, jacob_cov,"
+            return err_set(e, ERR_USAGE, "--columns: \"%.40s\" is no column; there are loss_sum, latency, fused (with --by fused), synflow, naswot, jacob_cov,"
                            " zico, snip, grad_norm", name);
         for (int i = 0; i < n; i++)
             shown |= strcmp(key[i], fused ? FUSED_NAME : score_columns[c].name) == 0;
@@ -55,28 +55,60 @@ static void tie_sentence(const json_t *best, FILE *f)
         fprintf(f, "One initialisation each: nothing is known of the scores' spread (fidelity.inits).\n");
 }
 
+/* Rows of different rungs of successive halving stand in one list. */
+static bool several_rungs(const json_t *best)
+{
+    size_t i;
+    json_t *r;
+    json_array_foreach((json_t *)best, i, r)
+        if (doc_num(r, "rung") != doc_num(json_array_get(best, 0), "rung"))
+            return true;
+    return false;
+}
+
+static bool any_latency(const json_t *best)
+{
+    size_t i;
+    json_t *r;
+    json_array_foreach((json_t *)best, i, r)
+        if (isfinite(doc_num(r, "latency_ms")))
+            return true;
+    return false;
+}
+
 static int search_table(const json_t *best, const struct shown *shown, FILE *f, struct errbuf *e)
 {
-    struct table_col cols[TABLE_MAX_COLS] = { { "RANK", true, false }, { "TRIAL", true, false }, { "SCORE", false, false },
-        { "PARAMS", true, false }, { "MACS", true, false }, { "FLOPS", true, false }, { "SECONDS", true, false } };
-    enum { USUAL = 7 };
+    static const struct table_col usual[] = { { "RANK", true, false }, { "TRIAL", true, false }, { "RUNG", true, false },
+        { "SCORE", false, false }, { "PARAMS", true, false }, { "MACS", true, false }, { "FLOPS", true, false }, { "LATENCY MS", true, false },
+        { "SECONDS", true, false } };
+    enum { USUAL = sizeof usual / sizeof usual[0], RUNG = 2, LATENCY = 7 };
+    struct table_col cols[TABLE_MAX_COLS];
     const char *key[SCORE_COLUMNS + 1];
-    int n = extra_columns(shown->columns, shown->by, cols + USUAL, key, 0, e);
+    const bool rungs = several_rungs(best), latency = any_latency(best);
+    int at = 0;
+    for (int i = 0; i < USUAL; i++)
+        if ((i != RUNG || rungs) && (i != LATENCY || latency))
+            cols[at++] = usual[i];
+    int n = extra_columns(shown->columns, shown->by, cols + at, key, 0, e);
     struct table t;
     size_t i;
     json_t *r;
     if (n < 0)
         return n;
-    cols[USUAL + n] = (struct table_col){ "ARCHITECTURE", false, true };
-    table_init(&t, USUAL + n + 1, cols);
+    cols[at + n] = (struct table_col){ "ARCHITECTURE", false, true };
+    table_init(&t, at + n + 1, cols);
     json_array_foreach(best, i, r) {
         short_str s;
         table_cell(&t, "%zu", i + 1);
         table_cell(&t, "%.0f", or_zero(doc_num(r, "trial")));
+        if (rungs)
+            table_cell(&t, "%.0f", or_zero(doc_num(r, "rung")));
         table_cell(&t, "%s", fmt_score(s, doc_num(r, "score"), doc_num(r, "score_se")));
         table_cell(&t, "%s", fmt_count(s, doc_num(r, "params")));
         table_cell(&t, "%s", fmt_count(s, doc_num(r, "macs")));
         table_cell(&t, "%s", fmt_count(s, 2 * doc_num(r, "macs")));
+        if (latency)
+            isfinite(doc_num(r, "latency_ms")) ? table_cell(&t, "%.4g", doc_num(r, "latency_ms")) : table_cell(&t, "%s", "");
         table_cell(&t, "%.2f", or_zero(doc_num(r, "seconds")));
         for (int k = 0; k < n; k++) {
             const double v = extra_value(r, key[k]);

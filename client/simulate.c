@@ -121,7 +121,7 @@ static int read_flags(struct sim *m)
     struct cli *c = m->c;
     int64_t trials = m->spec->trials, window = m->spec->window, seed = (int64_t)m->spec->seed;
     long n_cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    int rc = 0;
+    int rc;
     m->seeds = DEFAULT_SEEDS;
     m->threads = n_cpus > 0 ? n_cpus : 1;
     if ((rc = cli_int(c, "trials", 1, 10000000, &trials)) < 0 || (rc = cli_int(c, "window", 1, 4096, &window)) < 0 ||
@@ -131,9 +131,16 @@ static int read_flags(struct sim *m)
     m->spec->trials = (int)trials;
     m->spec->window = (int)window;
     m->spec->seed = (uint64_t)seed;
-    for (int i = 0; i < c->n_given && rc == 0; i++)
+    char *set[CLI_MAX_GIVEN];
+    int   n = 0;
+    for (int i = 0; i < c->n_given; i++)
         if (strcmp(c->given[i].flag->name, "set") == 0)
-            rc = jobfile_set(m->spec, c->given[i].value, c->e);
+            set[n++] = (char *)(uintptr_t)c->given[i].value;
+    rc = jobfile_set_all(m->spec, set, n, c->e);
+    if (rc == 0 && job_warmup_zero_cost(m->spec) && !cli_has(c, "cheap"))
+        rc = err_set(c->e, ERR_INPUT, "warmup.vote needs workers: give a column to rank by (--cheap) or --set 'warmup.vote=[]'");
+    if (rc == 0 && job_latency_batch(m->spec))
+        rc = err_set(c->e, ERR_INPUT, "latency is measured, and cannot be simulated: --set 'objectives=[{metric: score}, {metric: params}]' --set latency.measure=false");
     return rc;
 }
 

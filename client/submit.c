@@ -128,7 +128,7 @@ static void id_of(const json_t *doc, name_str id)
 int submit_text(struct conn *conn, const char *yaml, const char *file, name_str id, struct errbuf *e)
 {
     json_t *doc;
-    int rc = conn_submit(conn, yaml, file, 0, NULL, false, &doc, NULL, e);
+    int rc = conn_submit(conn, yaml, file, 0, NULL, false, &doc, e);
     if (rc < 0)
         return rc;
     id_of(doc, id);
@@ -233,7 +233,7 @@ static int hand_in(struct cli *c, const char *yaml, const char *file, const char
     for (int i = 0; rc == 0 && i < taken->n_set; i++)
         set[n_set++] = taken->set[i];
     if (rc == 0)
-        rc = conn_submit(conn, yaml, file, n_set, set, dry, &doc, NULL, c->e);
+        rc = conn_submit(conn, yaml, file, n_set, set, dry, &doc, c->e);
     if (rc == 0 && !dry)
         name_spaces(conn, taken);
     free(taken);

@@ -102,11 +102,11 @@ const struct verb cli_verbs[] = {
     { "results", TAKE, "JOB", 1, 1, "What came out: the best candidates; proxy beside real accuracy; a teacher's history",
       "didact results 3\ndidact results 3 --top 50 --json\ndidact results 3 --by fused --columns loss_sum,synflow",
       F({ "top", 0, "N", "so many candidates (default 10)", false },
-        { "by", 0, "COLUMN", "a search's best by fused, loss_sum, params, macs or a zero-cost score instead of the score", false },
+        { "by", 0, "COLUMN", "a search's best by fused, loss_sum, params, macs, latency or a zero-cost score instead of the score", false },
         { "columns", 0, "LIST", "these columns too, as loss_sum,synflow", false }), verb_results },
     { "best", TAKE, "JOB", 1, 1, "Print the best architecture, or the trials that no other beats in everything",
       "didact best 3\ndidact best 3 --pareto score,params,macs",
-      F({ "pareto", 0, "LIST", "of score, valid_score, loss_sum, params, macs, seconds, mem_bytes", false }), verb_best },
+      F({ "pareto", 0, "LIST", "of score, valid_score, loss_sum, params, macs, latency, seconds, mem_bytes", false }), verb_best },
     { "compare", TAKE, "A B", 2, 2, "Put two jobs beside each other: settings that differ, bests, rank correlation of what both scored",
       "didact compare 3 4\ndidact compare fm-search fm-longer --json", NULL, verb_compare },
     { "draw", TAKE, "JOB[/TRIAL]", 1, 1, "Draw the network of a trial (default: the best) in the terminal", "didact draw 3\ndidact draw 3/17",
@@ -124,7 +124,7 @@ const struct verb cli_verbs[] = {
       "didact simulate scores.csv --within 0.002                       a table with the columns arch and score\n"
       "didact simulate nasbench201.csv.gz --score c10_valid_12 --truth c10_test_200 --within 0.2 --searcher random --searcher evolution\n"
       "didact simulate 3 --seeds 1000 --set searcher.population=16     the scores of job 3",
-      F({ "searcher", 0, "NAME", "which (default: evolution, or the job's); may be repeated", true },
+      F({ "searcher", 0, "NAME", "which (default: evolution, or the job's)", true },
         { "trials", 0, "N", "evaluations of a run (default 300, or the job's)", false },
         { "seeds", 0, "N", "runs (default 200)", false }, { "seed", 0, "N", "the first of their seeds (default 1, or the job's)", false },
         { "window", 0, "W", "results are seen W proposals later (default 1, or the job's)", false },
@@ -181,10 +181,11 @@ const struct verb cli_verbs[] = {
         { "output", 'o', "FILE", "write the job file and submit nothing; - is standard output", false },
         { "print", 0, NULL, "the same, to standard output", false }), verb_clone },
 
-    { "dataset import", THINGS, "SOURCE [NAME]", 1, 2, "Import images: IDX files, CIFAR binary, or folders of PNG and JPEG",
+    { "dataset import", THINGS, "SOURCE [NAME]", 1, 2, "Import images: IDX files, CIFAR binary, folders of PNG and JPEG, or a file that dataset export wrote",
       "didact dataset import /usr/share/datasets/fashion-mnist fashion-mnist\n"
-      "didact dataset import ./pictures my-pictures       pictures/train/CLASS/*.png",
-      F({ "name", 0, "NAME", "its name (default: that of the folder)", false }), verb_dataset_import },
+      "didact dataset import ./pictures my-pictures       pictures/train/CLASS/*.png\n"
+      "didact dataset import fashion-mnist.safetensors    from another site's dataset export",
+      F({ "name", 0, "NAME", "its name (default: that of the folder or file)", false }), verb_dataset_import },
     { "dataset list", THINGS, "", 0, 0, "List datasets", "didact dataset list", NULL, verb_dataset_list },
     { "dataset show", THINGS, "NAME", 1, 1, "Show a dataset: images, classes, splits", "didact dataset show fashion-mnist", NULL,
       verb_dataset_show },

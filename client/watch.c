@@ -55,6 +55,10 @@ static double text_done(const json_t *job, char *out, size_t cap)
         if (total <= 0)
             total = zero_if_none(doc_num(job, "trials.total"));
     }
+    if (doc_num(job, "warmup.done") < doc_num(job, "warmup.candidates")) {
+        snprintf(out, cap, "warm-up %.0f/%.0f candidates", doc_num(job, "warmup.done"), doc_num(job, "warmup.candidates"));
+        return 0;
+    }
     if (total > 0)
         snprintf(out, cap, "%.0f/%.0f %s", done, total, teach ? "meta-steps" : "trials");
     else

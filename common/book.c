@@ -88,18 +88,19 @@ static const struct { const char *name; enum form form; size_t at, room; } fixed
     { "params", U64, R(params), 0 },
     { "macs", U64, R(macs), 0 },
 };
-enum { N_FIXED = sizeof fixed / sizeof fixed[0], SECONDS = N_FIXED + ZC_COUNT, N_COLUMNS };
+enum { N_FIXED = sizeof fixed / sizeof fixed[0], SECONDS = N_FIXED + ZC_COUNT, LATENCY, N_COLUMNS };
 _Static_assert(N_COLUMNS <= BOOK_MAX_COLUMNS, "a row has room for every column");
 
 static const char *column_name(int i)
 {
-    return i < N_FIXED ? fixed[i].name : i < SECONDS ? zero_cost_table[i - N_FIXED].name : "seconds";
+    return i < N_FIXED ? fixed[i].name : i < SECONDS ? zero_cost_table[i - N_FIXED].name : i == SECONDS ? "seconds" : "latency_ms";
 }
 
-void book_write_header(FILE *f, bool seconds)
+void book_write_header(FILE *f, unsigned measured)
 {
-    for (int i = 0; i < N_COLUMNS - !seconds; i++)
-        fprintf(f, "%s%s", i ? "," : "", column_name(i));
+    for (int i = 0; i < N_COLUMNS; i++)
+        if (i < SECONDS || measured & (i == SECONDS ? BOOK_SECONDS : BOOK_LATENCY))
+            fprintf(f, "%s%s", i ? "," : "", column_name(i));
     fputc('\n', f);
 }
 
@@ -134,7 +135,7 @@ static void write_fixed(FILE *f, const struct book_row *b, int i)
     }
 }
 
-void book_write_row(FILE *f, const struct book_row *b, bool seconds)
+void book_write_row(FILE *f, const struct book_row *b, unsigned measured)
 {
     for (int i = 0; i < N_FIXED; i++) {
         if (i)
@@ -143,8 +144,10 @@ void book_write_row(FILE *f, const struct book_row *b, bool seconds)
     }
     for (int i = 0; i < ZC_COUNT; i++)
         b->r.zero_cost.known >> i & 1 ? fprintf(f, ",%.17g", b->r.zero_cost.value[i]) : fputc(',', f);
-    if (seconds)
+    if (measured & BOOK_SECONDS)
         fprintf(f, ",%.6g", b->r.seconds);
+    if (measured & BOOK_LATENCY)
+        b->r.latency_ms > 0 ? fprintf(f, ",%.6g", b->r.latency_ms) : fputc(',', f);
     fputc('\n', f);
 }
 
@@ -259,7 +262,9 @@ int book_read_row(const struct book_columns *c, char *line, struct book_row *out
     for (int k = 0; k < n; k++) {
         const int i = c->of[k];
         bool ok = i < N_FIXED ? read_fixed(out, i, field[k], &n_scores)
-                : i < SECONDS ? read_zero_cost(&out->r.zero_cost, i - N_FIXED, field[k]) : read_real(field[k], &out->r.seconds);
+                : i < SECONDS ? read_zero_cost(&out->r.zero_cost, i - N_FIXED, field[k])
+                : i == SECONDS ? read_real(field[k], &out->r.seconds)
+                : !*field[k] || (read_real(field[k], &out->r.latency_ms) && out->r.latency_ms >= 0);
         if (!ok)
             return err_set(e, ERR_INPUT, "%s: \"%.60s\" is not valid", column_name(i), field[k]);
     }

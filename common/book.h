@@ -35,8 +35,10 @@ void book_key(const struct book_row *b, char hex[BOOK_KEY_LEN + 1]);
 bool book_keeps(const struct trial_result *r);                        /* scored or diverged: not what the environment decided */
 bool book_same(const struct trial_result *a, const struct trial_result *b); /* bit for bit, in all but the measured part */
 
-void book_write_header(FILE *f, bool seconds);
-void book_write_row(FILE *f, const struct book_row *b, bool seconds); /* seconds: with the measured time as last column */
+/* What was measured, as last columns: the time of the computation, a forward pass. */
+enum { BOOK_SECONDS = 1, BOOK_LATENCY = 2 };
+void book_write_header(FILE *f, unsigned measured);
+void book_write_row(FILE *f, const struct book_row *b, unsigned measured);
 
 /* Which field is which column; from the first line, which is changed. -ERR_INPUT names the column that is missing or unknown. */
 struct book_columns { int n, of[BOOK_MAX_COLUMNS]; };

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define FORMAT       "didact-dataset-1"
 #define FORMAT_STEM  "didact-dataset-"
@@ -166,7 +167,7 @@ int dataset_label(const struct dataset *d, enum split s, uint32_t i)
 
 /* ---- importing ---- */
 
-static const struct import_format *const formats[] = { &import_idx, &import_cifar, &import_folder };
+static const struct import_format *const formats[] = { &import_idx, &import_cifar, &import_folder, &import_native };
 #define N_FORMATS (sizeof formats / sizeof *formats)
 
 int raw_part_alloc(struct raw_part *p, const struct raw_set *s, uint64_t n, const char *file, struct errbuf *e)
@@ -293,9 +294,8 @@ static int write_set(struct raw_set *s, const char *out_path, struct errbuf *e)
 
 int dataset_import(const char *source, const char *out_path, hash_str hash, struct errbuf *e)
 {
-    errno = 0;
-    if (!fs_is_dir(source))
-        return fs_error(e, errno ? errno : ENOTDIR, "cannot import from", source);
+    if (access(source, R_OK) < 0)
+        return fs_error(e, errno, "cannot import from", source);
     for (size_t i = 0; i < N_FORMATS; i++) {
         if (!formats[i]->detect(source))
             continue;

@@ -36,7 +36,8 @@ const uint8_t *dataset_image(const struct dataset *d, enum split s, uint32_t i);
 int            dataset_label(const struct dataset *d, enum split s, uint32_t i);
 
 /* Importers: write a dataset file at `out_path` and give its hash. `source` is guessed from what is there:
- * a folder with *-images-idx3-ubyte[.gz], with data_batch_*.bin, or with train/CLASS/X.png|jpg (and maybe test/CLASS/X).
+ * a folder with *-images-idx3-ubyte[.gz], with data_batch_*.bin, or with train/CLASS/X.png|jpg (and maybe test/CLASS/X); or a
+ * dataset file, which comes out as it went in.
  * Truncated or inconsistent sources are refused naming the file and what is wrong. */
 int dataset_import(const char *source, const char *out_path, hash_str hash, struct errbuf *e);
 

@@ -32,7 +32,7 @@ struct import_format {
     bool (*detect)(const char *source);
     int  (*read)(const char *source, struct raw_set *out, struct errbuf *e);
 };
-extern const struct import_format import_idx, import_cifar, import_folder;
+extern const struct import_format import_idx, import_cifar, import_folder, import_native;
 
 /* Allocate room for n images of the set's C x H x W and their labels; refuses sizes beyond the bounds above. `file` opens the message. */
 int  raw_part_alloc(struct raw_part *p, const struct raw_set *s, uint64_t n, const char *file, struct errbuf *e);

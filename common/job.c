@@ -8,7 +8,7 @@ static const char *const kind_names[JOB_KIND_COUNT] = { "teach", "search", "veri
 static const char *const state_names[JOB_STATE_COUNT] = { "queued", "running", "paused", "stopping", "succeeded", "failed", "cancelled" };
 static const char *const trial_names[TRIAL_STATE_COUNT] = { "waiting", "running", "scored", "pruned", "failed", "cancelled" };
 static const char *const reason_names[FAIL_REASON_COUNT] = { "none", "nan", "oom", "timeout", "crash", "input" };
-static const char *const metric_names[METRIC_COUNT] = { "score", "params", "macs" };
+static const char *const metric_names[METRIC_COUNT] = { "score", "params", "macs", "latency" };
 
 static const char *const action_names[AUDIT_ACTION_COUNT] = { "warn", "stop", "none" };
 
@@ -51,6 +51,23 @@ enum fail_reason fail_reason_of(int rc)
     return FAIL_NONE;
 }
 
+uint32_t job_warmup_zero_cost(const struct job_spec *s)
+{
+    uint32_t set = 0;
+    for (int i = 0; s->warmup.candidates > 0 && i < s->warmup.n_vote; i++)
+        if (s->warmup.vote[i] >= COLUMN_ZERO_COST)
+            set |= 1u << (s->warmup.vote[i] - COLUMN_ZERO_COST);
+    return set;
+}
+
+int job_latency_batch(const struct job_spec *s)
+{
+    bool wanted = s->kind == JOB_SEARCH && s->latency.measure;
+    for (int i = 0; s->kind == JOB_SEARCH && i < s->n_objectives; i++)
+        wanted |= s->objective[i].metric == METRIC_LATENCY;
+    return wanted ? s->latency.batch : 0;
+}
+
 uint32_t job_zero_cost(const struct job_spec *s)
 {
     uint32_t set = 0;
@@ -91,4 +108,19 @@ struct fidelity job_fidelity(const struct job_spec *s, int rung)
     while (f.n_checkpoints > 0 && f.checkpoint[f.n_checkpoints - 1] > f.steps)
         f.n_checkpoints--;
     return f;
+}
+
+void job_training(const struct job_spec *s, struct train_task *out)
+{
+    const struct verify_cfg *v = &s->verify;
+    const struct audit_cfg *a = &s->audit;
+    if (s->kind == JOB_VERIFY) /* any verified network can be exported: weights are small */
+        *out = (struct train_task){ .epochs = v->epochs, .batch = v->batch, .lr = v->lr, .momentum = v->momentum, .weight_decay = v->weight_decay,
+                                    .flip = v->flip, .shift = v->shift, .proxy = v->proxy, .keep_weights = true };
+    else
+        *out = (struct train_task){ .epochs = a->epochs, .batch = a->batch, .lr = a->lr, .momentum = a->momentum, .weight_decay = a->weight_decay,
+                                    .flip = a->flip, .shift = a->shift, .proxy = job_audit_proxy(s), .no_test = true };
+    memcpy(out->space, s->space, sizeof out->space);
+    memcpy(out->space_hash, s->space_hash, sizeof out->space_hash);
+    memcpy(out->dataset, s->dataset_hash, sizeof out->dataset);
 }

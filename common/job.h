@@ -58,16 +58,22 @@ struct constraints { /* 0: no limit. Hold before a trial is created. */
 };
 
 /* Columns of a trial by which it can be ranked (common/score_column.h); the zero-cost scores follow the named ones. */
-enum { COLUMN_SCORE, COLUMN_LOSS_SUM, COLUMN_PARAMS, COLUMN_MACS, COLUMN_ZERO_COST, SCORE_COLUMNS = COLUMN_ZERO_COST + ZC_COUNT };
+enum { COLUMN_SCORE, COLUMN_LOSS_SUM, COLUMN_PARAMS, COLUMN_MACS, COLUMN_LATENCY, COLUMN_ZERO_COST, SCORE_COLUMNS = COLUMN_ZERO_COST + ZC_COUNT };
 
 struct scores_cfg {
     int n_zero_cost, zero_cost[ZC_COUNT];  /* computed beside the training: enum zero_cost */
     int n_fuse, fuse[SCORE_COLUMNS];       /* columns of the fused score; none: there is none */
 };
 
+struct latency_cfg {            /* milliseconds of a forward pass, measured by whoever scores the trial: no pure function of anything */
+    bool measure;               /* an objective `latency` asks for it, too: job_latency_batch */
+    int  batch;
+};
+#define LATENCY_MAX_BATCH 256
+
 /* What a search is after: searcher nsga2 and the Pareto front of its results. */
 #define MAX_OBJECTIVES 4
-enum metric { METRIC_SCORE, METRIC_PARAMS, METRIC_MACS, METRIC_COUNT };
+enum metric { METRIC_SCORE, METRIC_PARAMS, METRIC_MACS, METRIC_LATENCY, METRIC_COUNT };
 struct objective { enum metric metric; bool max; };
 const char *metric_name(enum metric m); /* "score" …; -1 where none has this name */
 int metric_from(const char *s);
@@ -82,6 +88,7 @@ struct warmup_cfg {
     int      candidates;        /* drawn and ranked by a cheap score before the first trial; 0: none */
     int      keep;              /* so many of the best are what the search starts from; 0: the searcher's population */
     name_str score;             /* common/search/warmup.c has the table */
+    int      n_vote, vote[SCORE_COLUMNS]; /* instead: the sum of log ranks in these, params, macs and zero-cost scores; none: `score` */
 };
 
 /* Successive halving: rung r < n_steps is scored with these steps and initialisations, the top rung as `fidelity` says. */
@@ -187,6 +194,7 @@ struct job_spec {
     struct racing_cfg   racing;
     struct fidelity     fidelity;
     struct scores_cfg   scores;
+    struct latency_cfg  latency;
     bool     use_book;          /* search: the score book may answer a trial, and gets its results */
     struct constraints  constraints;
     struct teach_cfg    teach;
@@ -204,6 +212,11 @@ struct proxy job_audit_proxy(const struct job_spec *s); /* of a search's real tr
 /* Defaults of every field for this kind (docs/job-file.md lists the same values). */
 void job_defaults(struct job_spec *s, enum job_kind kind);
 
+struct train_task;
+/* A real training as this job asks for it: a verify job's, or that of a search's audit, which leaves the test split alone, for its result may
+ * end the search. Architecture and seed are left empty. */
+void job_training(const struct job_spec *s, struct train_task *out);
+
 /* Parse a YAML (hence JSON) job file. Every problem is reported with its line; an unknown key names the nearest
  * known one; values are checked for type and range, and against each other. -ERR_INPUT on any.
  * `file` is only for messages. */
@@ -212,8 +225,11 @@ int jobfile_parse(const char *text, size_t len, const char *file, struct job_spe
 int jobfile_set(struct job_spec *s, const char *assignment, struct errbuf *e);
 /* Several, checked against each other once all are there; on an error none is. */
 int jobfile_set_all(struct job_spec *s, char *const *assignment, int n, struct errbuf *e);
-/* The set of zero-cost scores that a search asks for. */
+/* The set of zero-cost scores that a search asks for; and that the vote of its warm-up does, which workers compute before any trial. */
 uint32_t job_zero_cost(const struct job_spec *s);
+uint32_t job_warmup_zero_cost(const struct job_spec *s);
+/* Images of the forward pass that a search has its trials measured with; 0: it has not. */
+int job_latency_batch(const struct job_spec *s);
 /* The spec as JSON (jansson; the same keys as the file), and back: how specs are stored and sent. */
 struct json_t *job_to_json(const struct job_spec *s);
 int job_from_json(struct job_spec *s, const struct json_t *j, struct errbuf *e);
@@ -229,6 +245,8 @@ struct score_task {
     struct fidelity fidelity;
     uint64_t seed;              /* of the initial weights: derived from (job seed, arch hash), so a score is a pure function */
     uint32_t zero_cost;         /* set of enum zero_cost to compute as well */
+    int      latency_batch;     /* measure a forward pass of so many images; 0: do not */
+    bool     untrained;         /* of a warm-up: the zero-cost scores alone, and 0 as score */
 };
 
 struct train_task {             /* verify: real training of one architecture */
@@ -290,6 +308,7 @@ struct trial_result {
     /* measured part */
     double   seconds;           /* wall time of the computation */
     uint64_t mem_bytes;         /* the plan's peak */
+    double   latency_ms;        /* of one forward pass; 0: not measured */
 };
 
 /* Weights' seed of a trial: a function of (job seed, architecture), so that a score is a fact. */

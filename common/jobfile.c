@@ -168,7 +168,7 @@ static int fill(const struct jtree *t, struct job_spec *out, struct problems *p,
         if (kind == JOB_TEACH)
             follow_inner(&f);
         if (p->n == 0) /* values that were not read cannot be compared */
-            job_check(out, f.line, p);
+            job_check(out, f.given, f.line, p);
     }
     return problems_result(p, e);
 }
@@ -228,7 +228,7 @@ done:
     return rc;
 }
 
-static int set_key(struct job_spec *s, const char *assignment, struct errbuf *e)
+static int set_key(struct job_spec *s, const char *assignment, bool *given, struct errbuf *e)
 {
     const char *known[JOB_KEYS_MAX], *eq = strchr(assignment, '=');
     char        path[96], near[96];
@@ -240,8 +240,10 @@ static int set_key(struct job_spec *s, const char *assignment, struct errbuf *e)
     const struct job_key *k = job_key_at(key);
     if (strcmp(path, "kind") == 0)
         return err_set(e, ERR_INPUT, "--set: the kind of a job cannot be changed");
-    if (k && has_kind(k, s->kind))
+    if (k && has_kind(k, s->kind)) {
+        given[key] = true;
         return set_value(s, key, eq + 1, e);
+    }
     if (k)
         return err_set(e, ERR_INPUT, "--set: '%s' is not for a %s job", path, job_kind_name(s->kind));
     for (int i = 0; (k = job_key_at(i)); i++)
@@ -255,14 +257,15 @@ int jobfile_set_all(struct job_spec *s, char *const *assignment, int n, struct e
     static const int no_lines[JOB_KEYS_MAX];
     struct problems  p = { .file = "--set" };
     struct job_spec *next = malloc(sizeof *next);
+    bool             given[JOB_KEYS_MAX] = { false };
     if (!next)
         return err_set(e, ERR_NOMEM, "out of memory for a job");
     int rc = 0;
     *next = *s;
     for (int i = 0; i < n && rc == 0; i++)
-        rc = set_key(next, assignment[i], e);
+        rc = set_key(next, assignment[i], given, e);
     if (rc == 0 && n > 0) {
-        job_check(next, no_lines, &p);
+        job_check(next, given, no_lines, &p);
         rc = problems_result(&p, e);
     }
     if (rc == 0)

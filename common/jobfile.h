@@ -61,8 +61,8 @@ const char *job_key_type(const struct job_key *k);   /* "integer, 1 to 64" in a 
 void job_key_read(const struct job_key *k, const struct jtree *t, const struct jnode *v, struct job_spec *s, struct problems *p);
 struct json_t *job_key_json(const struct job_key *k, const struct job_spec *s); /* NULL: nothing to write (or no memory) */
 
-/* Values against each other; line[i] is where key i was given (0: not given). Architectures become canonical. */
-void job_check(struct job_spec *s, const int *line, struct problems *p);
+/* Values against each other; given[i]: key i was, line[i]: where (0: not in a file). Architectures become canonical. */
+void job_check(struct job_spec *s, const bool *given, const int *line, struct problems *p);
 /* What depends on the inner optimiser: lr, and inner with its own constants; all else 0. */
 struct teach_cfg job_inner_defaults(enum inner_type t);
 

@@ -55,6 +55,7 @@ int problems_result(const struct problems *p, struct errbuf *e)
 
 struct checker {
     struct job_spec *s;
+    const bool      *given;
     const int       *line;
     struct problems *p;
 };
@@ -91,6 +92,8 @@ static void check_scores(const struct checker *c)
             problem(c->p, line_of(c, "scores.fuse"), "'scores.fuse' names %s twice", name);
         if (k->fuse[i] >= COLUMN_ZERO_COST && !(computed >> (k->fuse[i] - COLUMN_ZERO_COST) & 1))
             problem(c->p, later(c, "scores.fuse", "scores.zero_cost"), "'scores.fuse' has %s, which 'scores.zero_cost' does not compute", name);
+        if (k->fuse[i] == COLUMN_LATENCY && !job_latency_batch(c->s))
+            problem(c->p, later(c, "scores.fuse", "latency.measure"), "'scores.fuse' has latency, but nothing measures it: 'latency.measure: true'");
     }
 }
 
@@ -145,18 +148,18 @@ static void check_external(const struct checker *c)
         problem(c->p, later(c, "halving.steps", "searcher.name"), "'halving' makes proposals of its own: it does not go with the searcher external");
     if (s->racing.n_inits)
         problem(c->p, later(c, "racing.inits", "searcher.name"), "'racing' makes proposals of its own: it does not go with the searcher external");
-    if (s->warmup.candidates)
-        problem(c->p, later(c, "warmup.candidates", "searcher.name"), "'warmup' makes proposals of its own: it does not go with the searcher external");
+    if (s->warmup.candidates || s->warmup.n_vote)
+        problem(c->p, later(c, s->warmup.candidates ? "warmup.candidates" : "warmup.vote", "searcher.name"), "'warmup' makes proposals of its own: it does not go with the searcher external");
 }
 
 static void check_audit(const struct checker *c)
 {
     const struct audit_cfg *a = &c->s->audit;
-    static const char *const asks[] = { "audit.epochs", "audit.min", "audit.max", "audit.action", "audit.floor", "audit.control", "audit.control_curriculum" };
+    const struct job_key *k;
     bool off = a->share <= 0;
-    for (size_t i = 0; i < sizeof asks / sizeof *asks && off && line_of(c, "audit.share") == 0; i++)
-        if (line_of(c, asks[i]) > 0) {
-            problem(c->p, line_of(c, asks[i]), "'%s' asks for an audit, but 'audit.share' is not given", asks[i]);
+    for (int i = 0; off && !c->given[job_key_index("audit.share")] && (k = job_key_at(i)); i++)
+        if (c->given[i] && strncmp(k->path, "audit.", strlen("audit.")) == 0) {
+            problem(c->p, c->line[i], "'%s' asks for an audit, but 'audit.share' is not given", k->path);
             return;
         }
     if (off)
@@ -198,6 +201,15 @@ static void check_search(const struct checker *c)
     if (s->warmup.candidates > 0 && s->warmup.keep > s->warmup.candidates)
         problem(c->p, later(c, "warmup.keep", "warmup.candidates"), "'warmup.keep' is %d, more than the %d candidates", s->warmup.keep,
                 s->warmup.candidates);
+    for (int i = 0; i < s->warmup.n_vote; i++) {
+        const int k = s->warmup.vote[i];
+        if (k != COLUMN_PARAMS && k != COLUMN_MACS && k < COLUMN_ZERO_COST)
+            problem(c->p, line_of(c, "warmup.vote"), "'warmup.vote' has %s, which nobody knows before a trial; params, macs and the zero-cost scores"
+                    " can vote", score_columns[k].name);
+        for (int j = 0; j < i; j++)
+            if (s->warmup.vote[j] == k)
+                problem(c->p, line_of(c, "warmup.vote"), "'warmup.vote' names %s twice", score_columns[k].name);
+    }
     if (s->n_objectives < 1)
         problem(c->p, line_of(c, "objectives"), "'objectives' is empty; [{metric: score}] asks for the score alone");
     for (int i = 1; i < s->n_objectives; i++)
@@ -273,9 +285,9 @@ static void check_verify(const struct checker *c)
         check_proxy(c, &v->proxy, "verify");
 }
 
-void job_check(struct job_spec *s, const int *line, struct problems *p)
+void job_check(struct job_spec *s, const bool *given, const int *line, struct problems *p)
 {
-    struct checker c = { s, line, p };
+    struct checker c = { s, given, line, p };
     if (s->name[0] && strspn(s->name, "0123456789") == strlen(s->name))
         problem(p, line_of(&c, "name"), "'name' must not be a number: numbers name jobs already");
     if (s->kind == JOB_SEARCH)

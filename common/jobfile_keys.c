@@ -48,6 +48,8 @@ static const struct job_key table[] = {
     { "warmup.candidates", F_INT, S, AT(warmup.candidates), 0, 0, 0, 10000, SAME("0"), "architectures drawn and ranked by a cheap score before the first trial" },
     { "warmup.keep", F_INT, S, AT(warmup.keep), 0, 0, 0, 10000, SAME("0"), "the search starts from so many of the best; 0: `searcher.population`" },
     { "warmup.score", F_CHEAP, S, AT(warmup.score), 0, 0, 0, 0, SAME("params"), "the cheap score: more is better" },
+    { "warmup.vote", F_COLUMNS, S, AT(warmup.vote), AT(warmup.n_vote), SCORE_COLUMNS, 0, 0, SAME("[]"),
+      "instead of it the sum of log ranks in these: params, macs, and zero-cost scores, which workers compute first" },
     { "halving.steps", F_INTS, S, AT(halving.steps), AT(halving.n_steps), MAX_RUNGS, 1, 4096, SAME("[]"),
       "successive halving: curriculum steps of the rungs below `fidelity`, rising; none: no halving" },
     { "halving.inits", F_INTS, S, AT(halving.inits), AT(halving.n_inits), MAX_RUNGS, 1, MAX_INITS, SAME("[]"),
@@ -74,8 +76,10 @@ static const struct job_key table[] = {
     { "scores.zero_cost", F_ZERO_COST, S, AT(scores.zero_cost), AT(scores.n_zero_cost), ZC_COUNT, 0, 0, SAME("[]"),
       "scores without training, taken beside it: synflow, naswot, jacob_cov, zico, snip, grad_norm" },
     { "scores.fuse", F_COLUMNS, S, AT(scores.fuse), AT(scores.n_fuse), SCORE_COLUMNS, 0, 0, SAME("[]"),
-      "the fused score is the sum of log ranks in these: score, loss_sum, params, macs, and what `scores.zero_cost` names" },
+      "the fused score is the sum of log ranks in these: score, loss_sum, params, macs, latency, and what `scores.zero_cost` names" },
     { "scores.book", F_BOOL, S, AT(use_book), 0, 0, 0, 0, SAME("true"), "take what the score book knows, and file results there; false: compute everything" },
+    { "latency.measure", F_BOOL, S, AT(latency.measure), 0, 0, 0, 0, SAME("false"), "measure a forward pass of every trial; `objectives` with `latency` ask for it, too" },
+    { "latency.batch", F_INT, S, AT(latency.batch), 0, 0, 1, LATENCY_MAX_BATCH, SAME("1"), "images of that pass" },
     { "constraints.min_params", F_COUNT, S, AT(constraints.min_params), 0, 0, 0, 1e15, SAME("0"), "parameters, at least" },
     { "constraints.max_params", F_COUNT, S, AT(constraints.max_params), 0, 0, 0, 1e15, SAME("0"), "parameters, at most; 0: no limit" },
     { "constraints.min_macs", F_COUNT, S, AT(constraints.min_macs), 0, 0, 0, 1e15, SAME("0"), "multiply-adds an image, at least" },
@@ -615,7 +619,7 @@ void job_defaults(struct job_spec *s, enum job_kind kind)
     if (kind == JOB_SEARCH) { /* the lists that do not start empty */
         s->fidelity.n_lr_scales = 1;
         s->fidelity.lr_scale[0] = 1;
-        for (int i = 0; i < METRIC_COUNT; i++)
+        for (int i = METRIC_SCORE; i <= METRIC_MACS; i++) /* a latency is measured where it is asked for */
             s->objective[s->n_objectives++] = (struct objective){ (enum metric)i, i == METRIC_SCORE };
     } else if (kind == JOB_TEACH) {
         s->teach.n_mix = 1;

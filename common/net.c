@@ -420,6 +420,7 @@ int net_add(struct net *n, enum net_op op, const int *in, int n_in, const struct
     for (int i = 0; i < list.n; i++) {
         list.p[i].node = n->n_nodes;
         list.p[i].offset = n->param_count;
+        list.p[i].stream = n->n_params;
         n->param_count += list.p[i].size;
         n->param[n->n_params++] = list.p[i];
     }
@@ -434,6 +435,39 @@ int net_set_out(struct net *n, int node, struct errbuf *e)
         return err_set(e, ERR_INPUT, "output %d is not a layer (of %d)", node, n->n_nodes);
     n->out = node;
     return 0;
+}
+
+void net_prune(struct net *n)
+{
+    int  number[NET_MAX_NODES]; /* of each layer afterwards */
+    bool live[NET_MAX_NODES] = { [0] = true };
+    int  n_nodes = 0, n_params = 0;
+    live[n->out] = true;
+    for (int i = n->n_nodes - 1; i > 0; i--)
+        for (int k = 0; live[i] && k < n->node[i].n_in; k++)
+            live[n->node[i].in[k]] = true;
+    n->param_count = 0;
+    for (int i = 0; i < n->n_nodes; i++) {
+        struct net_node d = n->node[i];
+        if (!live[i])
+            continue;
+        for (int k = 0; k < d.n_in; k++)
+            d.in[k] = number[d.in[k]];
+        for (int k = 0; k < d.n_params; k++) {
+            struct net_param p = n->param[d.param0 + k];
+            p.node = n_nodes;
+            p.offset = n->param_count;
+            n->param_count += p.size;
+            n->param[n_params + k] = p; /* never beyond where it was */
+        }
+        d.param0 = n_params;
+        n_params += d.n_params;
+        number[i] = n_nodes;
+        n->node[n_nodes++] = d;
+    }
+    n->out = number[n->out];
+    n->n_nodes = n_nodes;
+    n->n_params = n_params;
 }
 
 /* ---- shorthands ---- */

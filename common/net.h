@@ -73,6 +73,7 @@ struct net_param {
     int           node, ndim, dim[4];
     uint64_t      size, offset;     /* elements; offset in the flat vector of all P parameters */
     uint64_t      fan_in;           /* of weights */
+    int           stream;           /* of its initial values: its number when it was added, whatever is pruned later */
 };
 
 struct net {
@@ -94,6 +95,9 @@ int net_add(struct net *n, enum net_op op, const int *in, int n_in, const struct
             struct errbuf *e);
 
 int  net_set_out(struct net *n, int node, struct errbuf *e); /* -ERR_INPUT where there is no such node */
+/* Take out the layers that the output does not depend on, with their parameters; the input stays. What is left keeps its order, its
+ * names and its initial weights, so it computes the same. */
+void net_prune(struct net *n);
 
 /* Shorthands for builders; all return the new node's index or a negative error. path may be NULL ("nodeN"). */
 int net_conv(struct net *n, int src, int out, int k, int stride, int pad, const char *path, struct errbuf *e);

@@ -10,6 +10,7 @@ const struct score_column score_columns[SCORE_COLUMNS] = {
     [COLUMN_LOSS_SUM] = { "loss_sum", "summed loss along the curriculum", false },
     [COLUMN_PARAMS] = { "params", "parameters", true },
     [COLUMN_MACS] = { "macs", "multiply-adds an image", true },
+    [COLUMN_LATENCY] = { "latency", "milliseconds of a forward pass, measured", false },
     ZERO_COST_LIST(ROW)
 };
 #undef ROW
@@ -30,6 +31,7 @@ double score_column_value(int column, const struct trial_result *r)
     case COLUMN_LOSS_SUM: return r->loss_sum;
     case COLUMN_PARAMS:   return (double)r->params;
     case COLUMN_MACS:     return (double)r->macs;
+    case COLUMN_LATENCY:  return r->latency_ms > 0 ? r->latency_ms : NAN;
     default:              return r->zero_cost.known >> zc & 1 ? r->zero_cost.value[zc] : NAN;
     }
 }

@@ -46,7 +46,9 @@ int space_build(const struct space *s, const char *text, int c, int h, int w, in
     struct arch_frame f = { c, h, w, n_classes, proxy ? *proxy : (struct proxy){ 0 } };
     *out = (struct net){ 0 };
     int rc = space_proxy_check(s, &f.proxy, "proxy", e);
-    return rc < 0 ? rc : s->build(s, text, &f, out, e);
+    if (rc == 0 && (rc = s->build(s, text, &f, out, e)) == 0)
+        net_prune(out);
+    return rc;
 }
 
 struct proxy space_proxy_from(const char *channels, const char *cells)

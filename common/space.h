@@ -69,8 +69,8 @@ extern const struct space space_chain, space_nasbench201, space_nasnet; /* one f
 /* A built-in space, or one from a file that this process has registered (space_file.h); NULL: no such space. Any thread. */
 const struct space *space_find(const char *name);
 const struct space *space_at(int i);                   /* the built-in ones, NULL past the end */
-/* The network of `text` for images [c,h,w] and K classes; proxy NULL: the space's own skeleton. -ERR_INPUT where the proxy is out of
- * range or not for this space, else as build. On an error *out is empty. */
+/* The network of `text` for images [c,h,w] and K classes; its output depends on every layer. proxy NULL: the space's own skeleton.
+ * -ERR_INPUT where the proxy is out of range or not for this space, else as build. On an error *out is empty. */
 int space_build(const struct space *s, const char *text, int c, int h, int w, int n_classes, const struct proxy *proxy,
                 struct net *out, struct errbuf *e);
 int space_proxy_check(const struct space *s, const struct proxy *p, const char *section, struct errbuf *e); /* names section.KEY */

@@ -161,7 +161,7 @@ static int check_score(const struct score_task *t, struct errbuf *e)
     TRY(int_ok("fidelity.downsample", f->proxy.downsample, 0, PROXY_MAX_DOWNSAMPLE, e));
     if (t->zero_cost & ~ZC_ALL)
         return err_set(e, ERR_INPUT, "zero_cost %#x has scores that are not known here", t->zero_cost);
-    return 0;
+    return int_ok("latency_batch", t->latency_batch, 0, LATENCY_MAX_BATCH, e);
 }
 
 static int check_train(const struct train_task *t, struct errbuf *e)
@@ -230,6 +230,7 @@ static int check_result(const struct wire_msg *m, struct errbuf *e)
     TRY(hash_ok("artifact", r->artifact, true, e));
     TRY(hash_ok("checkpoint_blob", r->checkpoint_blob, true, e));
     TRY(real_ok("seconds", r->seconds, 0, 1e12, e));
+    TRY(real_ok("latency_ms", r->latency_ms, 0, 1e12, e));
     return int_ok("mem_bytes", (double)r->mem_bytes, 0, (double)INT64_MAX, e);
 }
 

@@ -171,6 +171,9 @@ static void pack_score(struct wire_pack *p, const struct score_task *t, Didact__
     s->seed = t->seed;
     s->has_zero_cost = t->zero_cost != 0;
     s->zero_cost = t->zero_cost;
+    if ((s->has_latency_batch = t->latency_batch > 0))
+        s->latency_batch = (uint32_t)t->latency_batch;
+    s->untrained = s->has_untrained = t->untrained;
     l->task_case = DIDACT__LEASE__TASK_SCORE;
     l->score = s;
 }
@@ -279,6 +282,8 @@ static void pack_result(struct wire_pack *p, const struct wire_msg *m, Didact__E
     o->seconds = r->seconds;
     o->mem_bytes = r->mem_bytes;
     pack_zero_cost(p, &r->zero_cost, o);
+    o->has_latency_ms = r->latency_ms > 0;
+    o->latency_ms = r->latency_ms;
     env->result = o;
 }
 

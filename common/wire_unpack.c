@@ -132,6 +132,8 @@ static int unpack_score(const Didact__ScoreTask *s, struct score_task *t, struct
     TRY(COPY(t->curriculum, s->curriculum));
     t->seed = s->seed;
     t->zero_cost = s->zero_cost; /* absent: 0 */
+    t->untrained = s->untrained;
+    TRY(narrow("latency_batch", s->latency_batch, &t->latency_batch, e));
     TRY(narrow("fidelity.steps", f->steps, &t->fidelity.steps, e));
     TRY(narrow("fidelity.inits", f->first_init ? f->more_inits : f->inits, &t->fidelity.inits, e));
     TRY(narrow("fidelity.first_init", f->first_init, &t->fidelity.first_init, e));
@@ -242,6 +244,7 @@ static int unpack_result(const Didact__Result *s, struct wire_msg *m, struct err
     TRY(COPY(r->checkpoint_blob, s->checkpoint_blob));
     r->seconds = s->seconds;
     r->mem_bytes = s->mem_bytes;
+    r->latency_ms = s->latency_ms; /* absent: 0 */
     return 0;
 }
 

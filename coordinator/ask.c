@@ -245,7 +245,7 @@ void ask_drop_all(struct job *j)
 
 void ask_look(struct trial *t, bool had)
 {
-    t->look = t->job->spec.use_book && t->row.attempt == 0;
+    t->look = t->job->spec.use_book && !job_latency_batch(&t->job->spec) && t->row.attempt == 0; /* it knows no latency */
     t->repeat = had;
 }
 

@@ -145,6 +145,7 @@ static bool on_trial(void *arg, const struct trial_row *t)
     json_object_set_new(d, "state", json_string(trial_state_name(scored ? TRIAL_SCORED : TRIAL_FAILED)));
     json_object_set_new(d, "params", doc_int(t->r.params));
     json_object_set_new(d, "macs", doc_int(t->r.macs));
+    json_object_set_new(d, "latency_ms", scored && t->r.latency_ms > 0 ? json_real(t->r.latency_ms) : json_null());
     json_object_set_new(d, "tag", doc_text(t->tag));
     json_array_append_new(k->list, d);
     k->next++;

@@ -23,6 +23,7 @@ struct audit {
     struct estimate rho, stop_rho; /* of the last verdict; of the one that ends the search */
     int      rho_n, stop_n;
     uint64_t stop_at;
+    struct { int n; double seconds; } took[2]; /* trainings that have ended, and controls */
     bool     summed;            /* `sum` is of what is known now */
     struct audit_summary sum;
 };
@@ -216,9 +217,14 @@ static void note_result(struct audit *a, const struct trial_row *row)
 {
     int i = audit_find(a, row->idx);
     double v = row->state == TRIAL_SCORED ? row->r.score : NAN;
+    bool control = row->idx >= TRIAL_CONTROL;
     if (i < 0)
         return;
-    if (row->idx >= TRIAL_CONTROL) {
+    if (isfinite(row->r.seconds)) {
+        a->took[control].n++;
+        a->took[control].seconds += row->r.seconds;
+    }
+    if (control) {
         a->item[i].controlled = true;
         a->item[i].control = v;
     } else {
@@ -260,6 +266,20 @@ bool audit_complete(const struct audit *a)
         if (!a->item[i].trained || (a->cfg.control && !a->item[i].controlled))
             return false;
     return true;
+}
+
+double audit_seconds_left(const struct audit *a, uint64_t total)
+{
+    uint64_t blocks = total > a->cursor ? (total - a->cursor) / (uint64_t)a->cfg.every : 0, room = (uint64_t)(a->cfg.max - a->n);
+    double to_choose = (double)(blocks < room ? blocks : room), sum = 0;
+    for (int control = 0; control <= a->cfg.control; control++) {
+        double left = to_choose;
+        for (int i = 0; i < a->n; i++)
+            left += control ? !a->item[i].controlled : !a->item[i].trained;
+        if (left > 0)
+            sum += a->took[control].n ? left * a->took[control].seconds / a->took[control].n : NAN;
+    }
+    return sum;
 }
 
 enum audit_state audit_verdict(const struct audit *a, struct estimate *rho, int *n)

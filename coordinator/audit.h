@@ -55,6 +55,9 @@ uint64_t audit_stop_at(const struct audit *a);         /* so many proposals are 
 void audit_stop_text(const struct audit *a, char *out, size_t cap); /* why; where it has an end */
 bool audit_stopped(const struct job_row *row);         /* that is how this job ended */
 bool audit_complete(const struct audit *a);            /* every trial of every item has ended */
+/* Seconds of one device that what is left of it takes, by the mean of what has ended, of a job with `total` candidates: what was chosen, and
+ * one in each block still to come. NaN while something is left and nothing has ended. */
+double audit_seconds_left(const struct audit *a, uint64_t total);
 enum audit_state audit_verdict(const struct audit *a, struct estimate *rho, int *n); /* the last, in order */
 /* Over all that has ended, in whatever order; computed anew only when more is known. Returns 0 or -ERR_NOMEM. */
 int  audit_summarise(struct audit *a, struct audit_summary *out);

@@ -223,7 +223,7 @@ static json_t *pairs_doc(const struct audit_sample *s)
 static json_t *groups_doc(const struct audit_sample *s)
 {
     json_t *d = json_object();
-    for (int g = GROUP_NONE + 1; g < GROUP_COUNT; g++) {
+    for (int g = GROUP_NONE + 1; g < GROUP_WARMUP; g++) {
         int n = 0;
         for (int i = 0; i < s->n; i++)
             n += s->v[i].group == (enum trial_group)g;

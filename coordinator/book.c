@@ -75,7 +75,8 @@ static void on_served(struct store_op *op)
 bool book_serve(struct sched *s, struct trial *t)
 {
     char key[BOOK_KEY_LEN + 1];
-    struct book_row *b = uses_book(t->job) ? malloc(sizeof *b) : NULL;
+    /* The book knows no latency, for no two measurements are the same: where one is wanted, the trial is computed. */
+    struct book_row *b = uses_book(t->job) && !job_latency_batch(&t->job->spec) ? malloc(sizeof *b) : NULL;
     struct store_op *op = NULL;
     if (!b)
         return false;

@@ -29,10 +29,10 @@ static json_t *line(void (*write)(FILE *f, const struct book_row *b), const stru
 static void write_columns(FILE *f, const struct book_row *b)
 {
     (void)b;
-    book_write_header(f, true);
+    book_write_header(f, BOOK_SECONDS);
 }
 
-static void write_row(FILE *f, const struct book_row *b) { book_write_row(f, b, true); }
+static void write_row(FILE *f, const struct book_row *b) { book_write_row(f, b, BOOK_SECONDS); }
 
 static bool on_row(void *arg, const char *key, const struct book_row *b)
 {

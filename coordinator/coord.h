@@ -87,12 +87,16 @@ const struct space *spaces_find(struct coord *c, const char *identity);      /* 
 int  spaces_check(struct coord *c, const char *name, const char *hash, struct errbuf *e); /* may this blob have this name? */
 
 /* submit.c: a job file made whole: parsed, names resolved, checked against the data. */
-struct submission { struct job_spec spec; struct trial_row *trials; size_t n_trials; struct json_t *dry; };
+#define NOTE_MAX 256 /* what a client is told beside a successful answer */
+struct submission { struct job_spec spec; struct trial_row *trials; size_t n_trials; struct json_t *dry; char note[NOTE_MAX]; };
 int submit_prepare(struct coord *c, const struct wire_msg *m, struct submission *out, struct errbuf *e);
 int submit_find_job(struct coord *c, const char *name_or_id, uint64_t *id, struct errbuf *e);
+/* Several jobs have exactly this name: says which, and which one is meant. "" where it is clear. */
+void submit_say_namesakes(struct coord *c, const char *name_or_id, char *out, size_t cap);
 
 /* docs.c: the documents of docs/api.md. `path` is without the leading "/api/v1/". The caller owns *out. */
 int docs_get(struct coord *c, const char *path, struct json_t **out, struct errbuf *e);
+void docs_say_namesakes(struct coord *c, const char *path, char *out, size_t cap); /* of the job that jobs/NAME/… names */
 /* jobs/ID/replay costs as much as the search's own proposals, jobs/ID/audit thousands of resamples: they run in the pool (slow.c).
  * `done` on the loop. */
 bool docs_is_slow(struct coord *c, const char *path);

@@ -100,6 +100,7 @@ json_t *doc_trial(struct coord *c, const struct trial_row *t, const char *space)
     json_object_set_new(d, "checkpoint_blob", doc_text(r->checkpoint_blob[0] ? r->checkpoint_blob : t->checkpoint));
     json_object_set_new(d, "seconds", ended(t) ? doc_real(r->seconds) : json_null());
     json_object_set_new(d, "mem_bytes", ended(t) ? doc_int(r->mem_bytes) : json_null());
+    json_object_set_new(d, "latency_ms", ended(t) && r->latency_ms > 0 ? json_real(r->latency_ms) : json_null());
     json_object_set_new(d, "worker", doc_text(t->worker));
     json_object_set_new(d, "created_ms", doc_ms(t->created_ms));
     json_object_set_new(d, "ended_ms", doc_ms(t->ended_ms));
@@ -158,6 +159,16 @@ static json_t *job_progress(const struct job *j)
     return t ? progress_doc(t) : json_null();
 }
 
+static double slots_online(struct coord *c)
+{
+    uint64_t n = 0;
+    list_each(l, &c->sched->workers) {
+        const struct worker *w = list_entry(l, struct worker, all);
+        n += w->online ? w->slots : 0;
+    }
+    return n ? (double)n : 1;
+}
+
 static double job_eta(struct coord *c, const struct job *j, double rate)
 {
     struct trial *t = j->spec.kind == JOB_TEACH ? job_trial(j, 0) : NULL;
@@ -166,8 +177,12 @@ static double job_eta(struct coord *c, const struct job *j, double rate)
     double eta = INFINITY;
     if (t)
         eta = t->has_progress && t->progress.rate > 0 ? (t->progress.total - t->progress.done) / t->progress.rate : INFINITY;
+    else if (finished >= (double)j->total)
+        eta = 0;
     else if (rate > 0)
         eta = ((double)j->total - finished) / rate;
+    if (j->audit) /* its trainings are no candidates, and may well outlast them */
+        eta += audit_seconds_left(j->audit, j->total) / slots_online(c);
     eta = eta < left_s ? eta : left_s;
     return eta < 0 ? 0 : eta;
 }
@@ -175,16 +190,21 @@ static double job_eta(struct coord *c, const struct job *j, double rate)
 static void job_names(json_t *d, const json_t *spec)
 {
     static const char *const keys[] = { "dataset", "dataset_hash", "curriculum", "curriculum_hash", "space", "space_hash", "seed" };
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        json_t *v = json_object_get(spec, keys[i]);
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+        json_t *v = json_object_get(spec, keys[k]);
         bool none = !v || (json_is_string(v) && !*json_string_value(v));
-        json_object_set(d, keys[i], none ? json_null() : v);
+        json_object_set(d, keys[k], none ? json_null() : v);
     }
     /* A limit in seconds, for the job or its teacher, makes the clock part of the result. */
     json_t *budget = json_object_get(spec, "budget"), *teach = json_object_get(spec, "teach");
     double s = json_number_value(json_object_get(budget, "seconds")) + json_number_value(json_object_get(budget, "time")) +
                json_number_value(json_object_get(teach, "seconds"));
-    json_object_set_new(d, "repeatable", json_boolean(s <= 0));
+    bool measured = false; /* and so does a latency that the searcher goes by */
+    size_t i;
+    json_t *o;
+    json_array_foreach(json_object_get(spec, "objectives"), i, o)
+        measured |= metric_from(json_string_value(json_object_get(o, "metric"))) == METRIC_LATENCY;
+    json_object_set_new(d, "repeatable", json_boolean(s <= 0 && !measured));
 }
 
 json_t *doc_job(struct coord *c, const struct job_row *stored, bool with_spec)
@@ -221,6 +241,7 @@ json_t *doc_job(struct coord *c, const struct job_row *stored, bool with_spec)
     json_object_set_new(d, "eta_s", j && r->state != JOB_PAUSED ? doc_real(job_eta(c, j, rate)) : json_null());
     json_object_set_new(d, "progress", job_progress(j));
     json_object_set_new(d, "audit", standing_doc(c, j, r, spec, with_spec));
+    json_object_set_new(d, "warmup", j && j->n_warm ? json_pack("{s:i,s:I}", "candidates", j->n_warm, "done", (json_int_t)j->warm_done) : json_null());
     job_names(d, spec);
     if (with_spec)
         json_object_set(d, "spec", spec);
@@ -323,6 +344,20 @@ static int trials_doc(struct coord *c, const struct job_row *row, const struct q
         return rc;
     }
     *out = json_pack("{s:I,s:o}", "total", (json_int_t)trials_total(c, row, sort == SORT_SCORE ? TRIAL_SCORED : state), "trials", l.list);
+    return 0;
+}
+
+static int warmup_doc(struct coord *c, const struct job_row *row, const struct query *q, json_t **out, struct errbuf *e)
+{
+    name_str space;
+    space_of(row, space);
+    struct listing l = { c, json_array(), space };
+    int rc = reader_trials(c->reader, row->id, -1, SORT_WARMUP, q->offset, q->limit, on_trial, &l);
+    if (rc < 0) {
+        json_decref(l.list);
+        return read_failed(rc, e);
+    }
+    *out = json_pack("{s:o}", "trials", l.list);
     return 0;
 }
 
@@ -576,7 +611,8 @@ int query_parse(const char *path, struct query *q, struct errbuf *e)
 static int job_doc(struct coord *c, const struct query *q, json_t **out, struct errbuf *e)
 {
     static const struct { const char *name; int (*fn)(struct coord *, const struct job_row *, const struct query *, json_t **, struct errbuf *); }
-    table[] = { { "trials", trials_doc }, { "results", results_doc }, { "history", history }, { "why", why_doc }, { "told", doc_told } };
+    table[] = { { "trials", trials_doc }, { "results", results_doc }, { "history", history }, { "why", why_doc }, { "told", doc_told },
+                { "warmup", warmup_doc } };
     uint64_t id;
     struct job_row row;
     int rc = submit_find_job(c, q->part[1], &id, e);
@@ -597,6 +633,14 @@ static int job_doc(struct coord *c, const struct query *q, json_t **out, struct 
         }
     job_row_fini(&row);
     return rc == 0 ? 0 : err_set(e, ERR_NOTFOUND, "there is no document jobs/ID/%s", q->part[2]);
+}
+
+void docs_say_namesakes(struct coord *c, const char *path, char *out, size_t cap)
+{
+    struct query q;
+    out[0] = 0;
+    if (query_parse(path, &q, NULL) == 0 && q.n_part >= 2 && strcmp(q.part[0], "jobs") == 0)
+        submit_say_namesakes(c, q.part[1], out, cap);
 }
 
 int docs_get(struct coord *c, const char *path, json_t **out, struct errbuf *e)

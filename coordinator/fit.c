@@ -16,7 +16,7 @@ int fit_demand(const struct job_spec *spec, const struct job_data *data, const c
     const struct space *space = space_find(spec->space);
     struct net n = { 0 };
     *out = (struct demand){ 0 };
-    if (spec->kind == JOB_TEACH)
+    if (spec->kind == JOB_TEACH || group == GROUP_WARMUP) /* of zero-cost scores the worker alone knows */
         return 0;
     if (!space)
         return err_set(e, ERR_NOTFOUND, "there is no search space \"%s\"", spec->space);
@@ -30,6 +30,10 @@ int fit_demand(const struct job_spec *spec, const struct job_data *data, const c
         demand_eval_cut(f.valid_images, (int)data->n_valid, &batch, &n_batches);
         rc = demand_score(&n, f.steps ? f.steps : data->T, control ? data->control_B : data->B,
                           control ? &data->control_inner : &data->inner, batch, n_batches, out, e);
+        const int pass = control || rung > spec->halving.n_steps ? 0 : job_latency_batch(spec); /* a racing round measures nothing */
+        uint64_t bytes = 0;
+        if (rc == 0 && pass && (rc = demand_latency(&n, pass, &bytes, e)) == 0 && bytes > out->mem_bytes)
+            out->mem_bytes = bytes;
     } else if (rc == 0) {
         rc = demand_train(&n, spec->verify.batch, data->n_train, data->img.n_classes, out, e);
     }

@@ -30,7 +30,7 @@ static bool on_trial(void *arg, const struct trial_row *t) /* best score first: 
             return true;
     if (t->rung > f->spec->halving.n_steps && f->n_raced < FRONT_SCAN)
         memcpy(f->raced[f->n_raced++], t->arch_hash, sizeof *f->raced);
-    pareto_values(f->spec, t->r.score, t->r.params, t->r.macs, p.v);
+    pareto_values(f->spec, t->r.score, t->r.params, t->r.macs, t->r.latency_ms, p.v);
     for (int i = 0; i < f->n; i++)
         if (pareto_dominates(f->at[i].v, p.v, m))
             return true;
@@ -43,8 +43,9 @@ static bool on_trial(void *arg, const struct trial_row *t) /* best score first: 
     f->n = kept;
     if (f->n == DOC_MAX_LIMIT)
         return false;
-    p.doc = json_pack("{s:I,s:f,s:o,s:I,s:I,s:s}", "trial", (json_int_t)t->idx, "score", t->r.score, "score_se", doc_real(t->r.score_se),
-                      "params", (json_int_t)t->r.params, "macs", (json_int_t)t->r.macs, "arch", t->arch);
+    p.doc = json_pack("{s:I,s:f,s:o,s:I,s:I,s:o,s:s}", "trial", (json_int_t)t->idx, "score", t->r.score, "score_se", doc_real(t->r.score_se),
+                      "params", (json_int_t)t->r.params, "macs", (json_int_t)t->r.macs, "latency_ms",
+                      t->r.latency_ms > 0 ? json_real(t->r.latency_ms) : json_null(), "arch", t->arch);
     f->at[f->n++] = p;
     return p.doc != NULL;
 }

@@ -84,14 +84,14 @@ static void on_want_work(struct request *r)
         sched_want(r->c->sched, w, r->m.want_work.n);
 }
 
-struct pending { struct coord *c; struct reply_to to; };
+struct pending { struct coord *c; struct reply_to to; char note[NOTE_MAX]; };
 
 static struct pending *pend(struct request *r)
 {
     struct errbuf e;
     struct pending *p = malloc(sizeof *p);
     if (p)
-        *p = (struct pending){ r->c, r->to };
+        *p = (struct pending){ .c = r->c, .to = r->to };
     else
         session_error(r->c, &r->to, err_set(&e, ERR_NOMEM, "out of memory"), &e);
     return p;
@@ -149,12 +149,12 @@ static void on_blob_get(struct request *r) { blobs_get(r->c, &r->to, r->m.blob_g
 static void on_blob_put(struct request *r) { blobs_put(r->c, &r->to, &r->m); }
 
 /* ---- people ---- */
-static void reply(struct coord *c, const struct reply_to *to, int rc, const struct errbuf *e, json_t *doc)
+/* note: of a success, "" for none. */
+static void reply(struct coord *c, const struct reply_to *to, int rc, const struct errbuf *e, const char *note, json_t *doc)
 {
     char text[600] = "";
     struct wire_msg a = { .kind = WIRE_REPLY, .seq = to->seq, .reply = { .code = -rc, .text = text } };
-    if (rc < 0)
-        snprintf(text, sizeof text, "%s", err_message(e, rc));
+    snprintf(text, sizeof text, "%s", rc < 0 ? err_message(e, rc) : note);
     if (doc)
         a.reply.json = json_dumps(doc, JSON_COMPACT | JSON_REAL_PRECISION(17));
     if (a.reply.json && strlen(a.reply.json) > REPLY_MAX_JSON) {
@@ -175,7 +175,7 @@ static void on_job_done(void *arg, int rc, uint64_t job, const struct errbuf *e)
     snprintf(path, sizeof path, "jobs/%llu", (unsigned long long)job);
     if (rc == 0 && docs_get(p->c, path, &doc, NULL) < 0)
         doc = json_pack("{s:I}", "id", (json_int_t)job);
-    reply(p->c, &p->to, rc, e, doc);
+    reply(p->c, &p->to, rc, e, p->note, doc);
     json_decref(doc);
     free(p);
 }
@@ -186,13 +186,15 @@ static void on_submit(struct request *r)
     struct submission *sub = calloc(1, sizeof *sub);
     int rc = sub ? submit_prepare(r->c, &r->m, sub, &e) : err_set(&e, ERR_NOMEM, "job");
     if (rc < 0 || r->m.submit.dry_run) {
-        reply(r->c, &r->to, rc, &e, rc < 0 ? NULL : sub->dry);
+        reply(r->c, &r->to, rc, &e, sub ? sub->note : "", rc < 0 ? NULL : sub->dry);
         if (sub) {
             json_decref(sub->dry);
             free(sub->trials);
         }
     } else {
         struct pending *p = pend(r);
+        if (p)
+            memcpy(p->note, sub->note, sizeof p->note);
         if (p)
             sched_submit(r->c->sched, &sub->spec, sub->trials, sub->n_trials, on_job_done, p);
         else
@@ -207,8 +209,10 @@ static void on_job_action(struct request *r)
     uint64_t id = 0;
     int rc = submit_find_job(r->c, r->m.job_action.job, &id, &e);
     struct pending *p = rc == 0 ? pend(r) : NULL;
+    if (p)
+        submit_say_namesakes(r->c, r->m.job_action.job, p->note, sizeof p->note);
     if (rc < 0)
-        reply(r->c, &r->to, rc, &e, NULL);
+        reply(r->c, &r->to, rc, &e, "", NULL);
     else if (p && sched_is_change(r->m.job_action.action))
         sched_change(r->c->sched, id, r->m.job_action.action, r->m.job_action.arg, on_job_done, p);
     else if (p)
@@ -219,7 +223,7 @@ static void on_asked(void *arg, int rc, const struct trial_row *row, size_t n, b
 {
     struct pending *p = arg;
     json_t *doc = rc == 0 ? proposals_doc(p->c->sched, row, n, before) : NULL;
-    reply(p->c, &p->to, rc, e, doc);
+    reply(p->c, &p->to, rc, e, p->note, doc);
     json_decref(doc);
     free(p);
 }
@@ -233,8 +237,10 @@ static void on_propose(struct request *r)
     if (rc == 0)
         rc = proposals_parse(r->m.propose.json, strlen(r->m.propose.json), &v, &e);
     struct pending *p = rc == 0 ? pend(r) : NULL;
+    if (p)
+        submit_say_namesakes(r->c, r->m.propose.job, p->note, sizeof p->note);
     if (rc < 0)
-        reply(r->c, &r->to, rc, &e, NULL);
+        reply(r->c, &r->to, rc, &e, "", NULL);
     else if (p)
         sched_propose(r->c->sched, id, v.request, v.v, v.n, on_asked, p);
     proposals_fini(&v);
@@ -243,7 +249,7 @@ static void on_propose(struct request *r)
 static void on_slow_doc(void *arg, int rc, json_t *doc, const struct errbuf *e)
 {
     struct pending *p = arg;
-    reply(p->c, &p->to, rc, e, doc);
+    reply(p->c, &p->to, rc, e, p->note, doc);
     free(p);
 }
 
@@ -252,11 +258,14 @@ static void on_query(struct request *r)
     struct errbuf e = { 0 };
     json_t *doc = NULL;
     const char *path = r->m.query.path;
+    char note[NOTE_MAX];
     int rc;
+    docs_say_namesakes(r->c, path, note, sizeof note);
     if (docs_is_slow(r->c, path)) {
         struct pending *p = pend(r);
         if (!p)
             return;
+        memcpy(p->note, note, sizeof note);
         rc = docs_slow(r->c, path, on_slow_doc, p, &e);
         if (rc == 0)
             return;
@@ -264,7 +273,7 @@ static void on_query(struct request *r)
     } else {
         rc = docs_get(r->c, path, &doc, &e);
     }
-    reply(r->c, &r->to, rc, &e, doc);
+    reply(r->c, &r->to, rc, &e, note, doc);
     json_decref(doc);
 }
 
@@ -274,7 +283,7 @@ static void on_book_added(struct store_op *op)
     json_t *doc = NULL;
     if (sched_saved(p->c->sched, op))
         doc = json_pack("{s:I,s:I}", "rows", (json_int_t)op->book.n, "new", (json_int_t)op->book.added);
-    reply(p->c, &p->to, op->rc, &op->err, doc);
+    reply(p->c, &p->to, op->rc, &op->err, "", doc);
     json_decref(doc);
     free(p);
 }
@@ -286,7 +295,7 @@ static void on_book_add(struct request *r)
     struct pending *p = NULL;
     int rc = op ? book_parse(r->c, r->m.book_add.csv, r->m.book_add.first_row, &op->book.row, &op->book.n, &e) : err_set(&e, ERR_NOMEM, "score book");
     if (rc < 0)
-        reply(r->c, &r->to, rc, &e, NULL);
+        reply(r->c, &r->to, rc, &e, "", NULL);
     else if ((p = pend(r))) {
         op->book.first = r->m.book_add.first_row;
         op->book.check_only = r->m.book_add.check_only;

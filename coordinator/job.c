@@ -61,6 +61,8 @@ struct trial **job_slot(const struct job *j, uint64_t idx)
 {
     if (idx < TRIAL_AUDIT || j->spec.kind != JOB_SEARCH)
         return &j->slot[idx % j->n_slots];
+    if (idx >= TRIAL_WARMUP)
+        return idx - TRIAL_WARMUP < (uint64_t)j->n_warm ? &j->warm_slot[idx - TRIAL_WARMUP] : NULL;
     int i = j->audit ? audit_find(j->audit, idx) : -1;
     return i >= 0 ? &j->audit_slot[2 * i + (idx >= TRIAL_CONTROL)] : NULL;
 }
@@ -119,6 +121,9 @@ void job_free(struct sched *s, struct job *j)
     for (int i = 0; j->audit_slot && i < 2 * j->spec.audit.max; i++)
         if (j->audit_slot[i])
             trial_free(j->audit_slot[i]);
+    for (int i = 0; i < j->n_warm; i++)
+        if (j->warm_slot[i])
+            trial_free(j->warm_slot[i]);
     list_remove(&j->all);
     s->n_jobs--;
     search_close(j->search);
@@ -127,6 +132,7 @@ void job_free(struct sched *s, struct job *j)
     free(j->slot);
     free(j->again);
     free(j->audit_slot);
+    free(j->warm_slot);
     free(j);
 }
 
@@ -194,12 +200,17 @@ struct search_result job_told(const struct trial_row *row)
 {
     if (row->r.state != TRIAL_SCORED || row->told_failed)
         return (struct search_result){ .idx = row->idx, .score = -INFINITY, .rung = row->rung, .arch = row->arch };
-    return (struct search_result){ row->idx, row->r.score, row->rung, row->r.params, row->r.macs, row->arch, row->r.n_inits, row->r.score_se };
+    return (struct search_result){ row->idx, row->r.score, row->rung, row->r.params, row->r.macs, row->arch, row->r.n_inits, row->r.score_se,
+                                   row->r.latency_ms };
 }
 
 int job_tell(struct sched *s, struct job *j, const struct trial_row *row, bool live, struct errbuf *e)
 {
     struct search_result told = job_told(row);
+    if (row->idx >= TRIAL_WARMUP) {
+        job_warmup_tell(s, j, row);
+        return 0;
+    }
     int rc = row->idx < TRIAL_AUDIT ? search_finish(j->search, &told, e) : 0;
     if (rc == 0 && j->audit)
         job_audit_tell(s, j, row, live);
@@ -328,6 +339,8 @@ int job_load(struct sched *s, struct job *j, struct errbuf *e)
             rc = search_open(&j->search, &j->spec, &j->img, e);
         if (rc == 0)
             rc = audit_open(&j->audit, &j->spec, e);
+        if (rc == 0)
+            rc = job_warmup_load(s, j, e);
         if (rc < 0)
             return rc;
     }

@@ -76,29 +76,6 @@ static void record_refusal(struct sched *s, struct trial *t)
 
 /* ---- granting ---- */
 
-/* An audit's training: as verify's, with the test split left alone, for its result may end the search. */
-static void make_training(const struct trial *t, struct task *k)
-{
-    const struct job_spec *sp = &t->job->spec;
-    const struct audit_cfg *a = &sp->audit;
-    k->kind = TASK_TRAIN;
-    k->timeout_s = a->timeout_s;
-    memcpy(k->train.space, sp->space, sizeof k->train.space);
-    memcpy(k->train.space_hash, sp->space_hash, sizeof k->train.space_hash);
-    memcpy(k->train.arch, t->row.arch, sizeof k->train.arch);
-    memcpy(k->train.dataset, sp->dataset_hash, sizeof k->train.dataset);
-    k->train.epochs = a->epochs;
-    k->train.batch = a->batch;
-    k->train.lr = a->lr;
-    k->train.momentum = a->momentum;
-    k->train.weight_decay = a->weight_decay;
-    k->train.flip = a->flip;
-    k->train.shift = a->shift;
-    k->train.seed = t->row.seed;
-    k->train.proxy = job_audit_proxy(sp);
-    k->train.no_test = true;
-}
-
 static int make_task(struct sched *s, const struct trial *t, struct task *k, struct errbuf *e)
 {
     const struct job_spec *sp = &t->job->spec;
@@ -107,12 +84,13 @@ static int make_task(struct sched *s, const struct trial *t, struct task *k, str
     k->trial = t->row.idx;
     k->attempt = t->row.attempt;
     k->timeout_s = sp->trial_timeout_s;
-    if (t->row.group == GROUP_AUDIT) {
-        make_training(t, k);
-        return 0;
-    }
-    switch (sp->kind) {
-    case JOB_SEARCH:
+    if (sp->kind == JOB_VERIFY || t->row.group == GROUP_AUDIT) {
+        k->kind = TASK_TRAIN;
+        k->timeout_s = t->row.group == GROUP_AUDIT ? sp->audit.timeout_s : k->timeout_s;
+        job_training(sp, &k->train);
+        memcpy(k->train.arch, t->row.arch, sizeof k->train.arch);
+        k->train.seed = t->row.seed;
+    } else if (sp->kind == JOB_SEARCH) {
         k->kind = TASK_SCORE;
         memcpy(k->score.space, sp->space, sizeof k->score.space);
         memcpy(k->score.space_hash, sp->space_hash, sizeof k->score.space_hash);
@@ -121,28 +99,15 @@ static int make_task(struct sched *s, const struct trial *t, struct task *k, str
         memcpy(k->score.curriculum, t->row.group == GROUP_CONTROL ? sp->audit.control_curriculum_hash : sp->curriculum_hash,
                sizeof k->score.curriculum);
         k->score.seed = t->row.seed;
-        k->score.zero_cost = t->row.group == GROUP_CONTROL ? 0 : race_zero_cost(sp, &t->row);
+        if (t->row.group == GROUP_WARMUP) {
+            k->score.zero_cost = job_warmup_zero_cost(sp);
+            k->score.untrained = true;
+        } else if (t->row.group != GROUP_CONTROL) {
+            k->score.zero_cost = race_zero_cost(sp, &t->row);
+            k->score.latency_batch = race_latency_batch(sp, &t->row);
+        }
         return race_fidelity(s, sp, &t->row, &k->score.fidelity, e);
-    case JOB_VERIFY: {
-        const struct verify_cfg *v = &sp->verify;
-        k->kind = TASK_TRAIN;
-        memcpy(k->train.space, sp->space, sizeof k->train.space);
-        memcpy(k->train.space_hash, sp->space_hash, sizeof k->train.space_hash);
-        memcpy(k->train.arch, t->row.arch, sizeof k->train.arch);
-        memcpy(k->train.dataset, sp->dataset_hash, sizeof k->train.dataset);
-        k->train.epochs = v->epochs;
-        k->train.batch = v->batch;
-        k->train.lr = v->lr;
-        k->train.momentum = v->momentum;
-        k->train.weight_decay = v->weight_decay;
-        k->train.flip = v->flip;
-        k->train.shift = v->shift;
-        k->train.proxy = v->proxy;
-        k->train.seed = t->row.seed;
-        k->train.keep_weights = true; /* any verified network can be exported: they are small */
-        break;
-    }
-    default:
+    } else {
         k->kind = TASK_TEACH;
         memcpy(k->teach.dataset, sp->dataset_hash, sizeof k->teach.dataset);
         memcpy(k->teach.resume, t->row.checkpoint, sizeof k->teach.resume);

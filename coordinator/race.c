@@ -45,6 +45,8 @@ int race_fidelity(struct sched *s, const struct job_spec *spec, const struct tri
 
 uint32_t race_zero_cost(const struct job_spec *spec, const struct trial_row *t) { return is_round(spec, t) ? 0 : job_zero_cost(spec); }
 
+int race_latency_batch(const struct job_spec *spec, const struct trial_row *t) { return is_round(spec, t) ? 0 : job_latency_batch(spec); }
+
 static void put_together(const struct trial_result *a, struct trial_result *b)
 {
     const int n = a->n_inits + b->n_inits;
@@ -63,6 +65,7 @@ static void put_together(const struct trial_result *a, struct trial_result *b)
         b->checkpoint_score[i] = wa * a->checkpoint_score[i] + wb * b->checkpoint_score[i];
     b->loss_sum = wa * a->loss_sum + wb * b->loss_sum;
     b->zero_cost = a->zero_cost;
+    b->latency_ms = a->latency_ms;
 }
 
 int race_result(struct sched *s, const struct job_spec *spec, const struct trial_row *t, struct trial_result *r, struct errbuf *e)

@@ -18,9 +18,11 @@ int rank_by_name(const struct job_spec *s, const char *name, struct rank_by *out
         return out->n ? 0 : err_set(e, ERR_INPUT, "job \"%s\" has no fused score: its file has no scores.fuse", s->name);
     }
     if (column < 0)
-        return err_set(e, ERR_INPUT, "by: \"%.30s\" is no column; there are score, loss_sum, params, macs, fused and the zero-cost scores", name);
+        return err_set(e, ERR_INPUT, "by: \"%.30s\" is no column; there are score, loss_sum, params, macs, latency, fused and the zero-cost scores", name);
     if (column >= COLUMN_ZERO_COST && !(job_zero_cost(s) >> (column - COLUMN_ZERO_COST) & 1))
         return err_set(e, ERR_INPUT, "job \"%s\" did not compute %s: its scores.zero_cost does not name it", s->name, name);
+    if (column == COLUMN_LATENCY && !job_latency_batch(s))
+        return err_set(e, ERR_INPUT, "job \"%s\" did not measure latency: its file has no latency.measure", s->name);
     out->n = 1;
     out->column[0] = column;
     return 0;
@@ -58,23 +60,30 @@ static bool on_row(void *arg, const struct trial_row *t)
     return true;
 }
 
+/* Ranks are among the trials of one rung: what was scored with other steps does not compare. */
 static int fuse(struct rows *k, struct errbuf *e)
 {
-    const size_t n = k->n;
-    double *columns = malloc((n * (size_t)k->by->n + 1) * sizeof *columns), *fused = malloc((n + 1) * sizeof *fused);
+    double *columns = malloc((k->n * (size_t)k->by->n + 1) * sizeof *columns), *fused = malloc((k->n + 1) * sizeof *fused);
     bool higher[SCORE_COLUMNS];
-    int rc = columns && fused ? 0 : err_set(e, ERR_NOMEM, "ranking %zu trials", n);
+    size_t *of = malloc((k->n + 1) * sizeof *of), n;
+    int rc = columns && fused && of ? 0 : err_set(e, ERR_NOMEM, "ranking %zu trials", k->n);
     for (int c = 0; c < k->by->n; c++)
         higher[c] = score_columns[k->by->column[c]].higher;
-    for (size_t i = 0; rc == 0 && i < n; i++)
-        for (int c = 0; c < k->by->n; c++)
-            columns[(size_t)c * n + i] = k->value[i * SCORE_COLUMNS + (size_t)c];
-    if (rc == 0)
+    for (int rung = 0; rc == 0 && rung <= 2 * MAX_RUNGS; rung++) { /* halving's and racing's */
+        n = 0;
+        for (size_t i = 0; i < k->n; i++)
+            if (k->v[i].rung == rung)
+                of[n++] = i;
+        for (size_t i = 0; i < n; i++)
+            for (int c = 0; c < k->by->n; c++)
+                columns[(size_t)c * n + i] = k->value[of[i] * SCORE_COLUMNS + (size_t)c];
         rc = score_fuse(higher, k->by->n, n, columns, fused, e);
-    for (size_t i = 0; rc == 0 && i < n; i++)
-        k->v[i].value = fused[i];
+        for (size_t i = 0; rc == 0 && i < n; i++)
+            k->v[of[i]].value = fused[i];
+    }
     free(columns);
     free(fused);
+    free(of);
     return rc;
 }
 
@@ -151,14 +160,25 @@ static void rank_work(uv_work_t *w)
     reader_close(reader);
 }
 
+/* Of an architecture that climbed rungs the highest one stands for it, as in results. */
+static bool stands_above(const json_t *list, const struct ranked *r)
+{
+    size_t i;
+    json_t *t;
+    json_array_foreach((json_t *)list, i, t)
+        if (json_integer_value(json_object_get(t, "rung")) > r->rung && strcmp(json_string_value(json_object_get(t, "arch_hash")), r->hash) == 0)
+            return true;
+    return false;
+}
+
 static json_t *ranked_doc(struct ranking *k, const struct job_row *row)
 {
     json_t *list = json_array(), *d = json_pack("{s:o,s:o,s:s}", "job", doc_job(k->c, row, true), "best", list, "by", k->q.by);
     json_t *spec = json_loads(row->spec_json, 0, NULL);
     const char *space = json_string_value(json_object_get(spec, "space"));
     struct trial_row *t = malloc(sizeof *t);
-    for (size_t i = 0; d && t && i < k->n && i < (size_t)k->q.top; i++) {
-        if (reader_trial(k->c->reader, k->id, k->v[i].idx, t) != 1)
+    for (size_t i = 0; d && t && i < k->n && json_array_size(list) < (size_t)k->q.top; i++) {
+        if (stands_above(list, &k->v[i]) || reader_trial(k->c->reader, k->id, k->v[i].idx, t) != 1)
             continue;
         json_t *trial = doc_trial(k->c, t, space);
         json_object_set_new(trial, "by_value", doc_real(k->v[i].value));

@@ -17,7 +17,7 @@ struct ranked {
 struct rank_by { int n, column[SCORE_COLUMNS]; bool fused; };
 int rank_by_name(const struct job_spec *s, const char *name, struct rank_by *out, struct errbuf *e);
 
-/* The highest rung first and in it the best, equal ones by index. *out is malloc'ed. */
+/* The highest rung first and in it the best, equal ones by index; fused scores are of ranks within a rung. *out is malloc'ed. */
 int rank_scored(struct reader *r, uint64_t job, const struct rank_by *by, struct ranked **out, size_t *n, struct errbuf *e);
 
 #endif

@@ -11,6 +11,7 @@ struct replay {
     struct errbuf *e;
     struct search *search;
     struct audit  *audit;      /* NULL: the job has none */
+    int           n_warm;      /* candidates of a warm-up that workers voted on */
     uint64_t      checked;
     json_t       *difference; /* the first */
 };
@@ -38,6 +39,18 @@ static bool on_audit(void *arg, const struct trial_row *t)
         audit_ended(r->audit, t);
     free(want);
     return !r->difference;
+}
+
+static bool on_warmup(void *arg, const struct trial_row *t)
+{
+    struct replay *r = arg;
+    struct errbuf why = { 0 };
+    int rc = warmup_recorded(r->search, r->n_warm, t, &why);
+    if (rc == -ERR_CORRUPT)
+        r->difference = json_pack("{s:I,s:s}", "trial", (json_int_t)t->idx, "why", why.text);
+    else if (rc < 0)
+        r->rc = err_set(r->e, (enum err)-rc, "%s", why.text);
+    return rc == 0;
 }
 
 static void check_end(struct replay *r)
@@ -107,8 +120,12 @@ int doc_replay(struct coord *c, struct reader *reader, const struct job_row *row
         r.rc = search_open(&r.search, spec, &img, e);
     if (r.rc == 0)
         r.rc = audit_open(&r.audit, spec, e);
+    if (r.rc == 0 && (r.n_warm = search_warmup(r.search, e)) < 0)
+        r.rc = r.n_warm;
     if (r.rc == 0) {
-        int rc = reader_trials(reader, row->id, -1, SORT_INDEX, 0, 0, on_trial, &r);
+        int rc = r.n_warm > 0 ? reader_trials(reader, row->id, -1, SORT_WARMUP, 0, 0, on_warmup, &r) : 0;
+        if (rc >= 0 && r.rc == 0 && !r.difference)
+            rc = reader_trials(reader, row->id, -1, SORT_INDEX, 0, 0, on_trial, &r);
         if (rc >= 0 && r.rc == 0 && !r.difference)
             rc = reader_trials(reader, row->id, -1, SORT_AUDIT, 0, 0, on_audit, &r);
         check_end(&r);

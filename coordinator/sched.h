@@ -90,6 +90,9 @@ struct job {
     struct audit      *audit;       /* of those that ask for one, else NULL */
     struct trial     **audit_slot;  /* open audit trials: training of item i at 2 i, its control at 2 i + 1 */
     int                n_audits;    /* items whose trials were made */
+    struct trial     **warm_slot;   /* open trials of the warm-up that workers vote on: candidate i at i */
+    int                n_warm, warm_next; /* its candidates, 0: none; those below were looked at */
+    uint64_t           warm_open, warm_done;
     struct trial     **slot;        /* open trials: trial i at i % n_slots */
     uint64_t           n_slots;
     struct again { uint64_t idx; struct trial *t; } *again; /* open trials that the window left behind: tried again; by idx, t NULL once ended */
@@ -201,6 +204,11 @@ int  job_load(struct sched *s, struct job *j, struct errbuf *e);
 struct search_result job_told(const struct trial_row *row); /* what a searcher is told of an ended trial; borrows from row */
 /* A trial of a search is over: its searcher and its audit are told. live: not while loading. */
 int  job_tell(struct sched *s, struct job *j, const struct trial_row *row, bool live, struct errbuf *e);
+/* job_warmup.c: before any candidate is loaded or proposed. */
+int  job_warmup_load(struct sched *s, struct job *j, struct errbuf *e);
+void job_warmup_tell(struct sched *s, struct job *j, const struct trial_row *row); /* one of it has ended */
+/* Of a recorded one, for whoever runs the search again: n is what search_warmup said. -ERR_CORRUPT where it would not have been made. */
+int  warmup_recorded(struct search *search, int n, const struct trial_row *row, struct errbuf *e);
 int  job_audit_open(struct sched *s, struct job *j); /* the trials of what was chosen. -ERR_NOMEM: the next result tries again */
 void job_audit_tell(struct sched *s, struct job *j, const struct trial_row *row, bool live);
 struct trial **job_slot(const struct job *j, uint64_t idx); /* where trial idx is while it is open, if not tried again; NULL: nowhere */
@@ -227,7 +235,8 @@ void job_tick(struct sched *s, struct job *j);
 void trial_free(struct trial *t);
 /* race.c. What a trial is scored with; of a racing round that reads the trial it goes on from. */
 int  race_fidelity(struct sched *s, const struct job_spec *spec, const struct trial_row *t, struct fidelity *out, struct errbuf *e);
-uint32_t race_zero_cost(const struct job_spec *spec, const struct trial_row *t); /* the set that is computed beside it */
+uint32_t race_zero_cost(const struct job_spec *spec, const struct trial_row *t); /* the set that is computed beside it; a round has its parent's */
+int  race_latency_batch(const struct job_spec *spec, const struct trial_row *t); /* so, too, what is measured */
 /* Of a racing round: *r, what was computed, becomes the score over all initialisations so far. -ERR_INPUT where it is not what was asked for. */
 int  race_result(struct sched *s, const struct job_spec *spec, const struct trial_row *t, struct trial_result *r, struct errbuf *e);
 void job_serve_book(struct sched *s, struct job *j); /* proposals that the score book answers, as far as it does: they need no worker */

@@ -165,6 +165,21 @@ int submit_find_job(struct coord *c, const char *name_or_id, uint64_t *id, struc
     return 0;
 }
 
+void submit_say_namesakes(struct coord *c, const char *name_or_id, char *out, size_t cap)
+{
+    enum { SHOWN = 8 };
+    uint64_t ids[SHOWN + 1];
+    bool number = name_or_id[0] && strspn(name_or_id, "0123456789") == strlen(name_or_id); /* no name is one */
+    int  found = number || !name_or_id[0] ? 0 : reader_job_bearers(c->reader, name_or_id, ids, SHOWN + 1);
+    size_t n = 0;
+    out[0] = 0;
+    if (found < 2)
+        return;
+    n = (size_t)snprintf(out, cap, "several jobs are called \"%s\": %llu, the newest, is meant; the others are", name_or_id, (ull)ids[0]);
+    for (int i = 1; i < found && n < cap; i++)
+        n += i < SHOWN ? (size_t)snprintf(out + n, cap - n, "%s %llu", i > 1 ? "," : "", (ull)ids[i]) : (size_t)snprintf(out + n, cap - n, " …");
+}
+
 /* ---- search ---- */
 static int find_curriculum(struct coord *c, const char *name, hash_str hash, const char *dataset, const struct image_shape *img,
                            struct curriculum_shape *cur, struct errbuf *e)
@@ -559,6 +574,7 @@ static int prepare_verify(struct coord *c, struct submission *sub, bool dry, str
     struct rank_by by;
     uint64_t of = 0;
     const struct space *sp;
+    submit_say_namesakes(c, s->verify.of, sub->note, sizeof sub->note);
     int rc = s->verify.of[0] ? searched_job(c, s, &of, &by, e) : spaces_resolve(c, s->space, s->space_hash, e);
     if (rc == 0 && !s->verify.of[0] && (sp = space_find(s->space)))
         rc = space_proxy_check(sp, &s->verify.proxy, "verify", e);

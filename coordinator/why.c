@@ -123,10 +123,16 @@ static bool later_job(struct asking *a, char *out, size_t cap)
     return first != NULL;
 }
 
+static bool warms_up(struct asking *a, char *out, size_t cap)
+{
+    snprintf(out, cap, "its warm-up: %llu of %d candidates are known; proposals come when all are", (ull)a->j->warm_done, a->j->n_warm);
+    return a->j->warm_done < (uint64_t)a->j->n_warm;
+}
+
 static bool window(struct asking *a, char *out, size_t cap)
 {
     struct job *j = a->j;
-    if (!j->search || j->no_more || search_next_index(j->search) >= j->total || search_ready(j->search))
+    if (!j->search || j->no_more || j->warm_done < (uint64_t)j->n_warm || search_next_index(j->search) >= j->total || search_ready(j->search))
         return false;
     uint64_t next = search_next_index(j->search), needed = next - (uint64_t)j->spec.window;
     struct trial *t = job_trial(j, needed);
@@ -210,7 +216,7 @@ static const struct reason {
     { "store", true, false, store_down },         { "ended", false, true, ended },           { "paused", true, false, is_paused },
     { "stopping", true, false, is_stopping },     { "saving", true, false, is_being_saved }, { "no_workers", true, false, no_workers },
     { "priority", true, false, later_job },       { "busy", true, false, all_busy },         { "parallel", true, false, parallel_limit },
-    { "window", true, false, window },            { "audit", true, false, audit_waits },
+    { "warmup", true, false, warms_up },          { "window", true, false, window },            { "audit", true, false, audit_waits },
     { "outside", true, false, asks },
     { "proposals", true, false, nothing_to_propose },
     { "running", true, false, runs },             { "failures", true, true, failures },      { "memory", true, true, memory },

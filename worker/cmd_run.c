@@ -9,6 +9,7 @@
 #include "common/blob.h"
 #include "common/fsio.h"
 #include "common/job.h"
+#include "worker/clock.h"
 #include "worker/engine/engine.h"
 #include "worker/spaces.h"
 #include "worker/task.h"
@@ -17,11 +18,9 @@
 #include <getopt.h>
 #include <jansson.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static const char USAGE[] =
@@ -59,16 +58,6 @@ struct runner {
     struct timespec begin;
 };
 
-static volatile sig_atomic_t stop_signal;
-static void on_signal(int s) { stop_signal = s; }
-
-static double since(const struct timespec *t0)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)(now.tv_sec - t0->tv_sec) + 1e-9 * (double)(now.tv_nsec - t0->tv_nsec);
-}
-
 /* ---- what the task sees ---- */
 
 static const char *on_blob_path(void *arg, const char *hash)
@@ -83,12 +72,6 @@ static const char *on_blob_path(void *arg, const char *hash)
     return NULL;
 }
 
-static bool on_cancelled(void *arg)
-{
-    (void)arg;
-    return stop_signal != 0;
-}
-
 static void on_progress(void *arg, const struct task_progress *p)
 {
     struct runner *r = arg;
@@ -100,10 +83,10 @@ static void on_progress(void *arg, const struct task_progress *p)
     if (evaluated) {
         r->eval_done = p->done;
         fprintf(r->log, "{\"meta_step\":%.0f,\"seconds\":%.3f,\"meta_loss\":%.6f,\"accuracy\":%.6f,\"held_out\":%.6f,\"rate\":%.6g}\n",
-                p->done, since(&r->begin), p->loss, p->accuracy, p->held_out, p->rate);
+                p->done, seconds_since(&r->begin), p->loss, p->accuracy, p->held_out, p->rate);
         fflush(r->log);
     }
-    if (!evaluated && since(&r->talked) < TALK_EVERY_S)
+    if (!evaluated && seconds_since(&r->talked) < TALK_EVERY_S)
         return;
     clock_gettime(CLOCK_MONOTONIC, &r->talked);
     double left = p->rate > 0 ? (p->total - p->done) / p->rate : 0;
@@ -175,24 +158,16 @@ static int make_task(const struct job_spec *s, struct runner *r, struct task *t,
         memcpy(t->score.curriculum, r->curriculum, sizeof r->curriculum);
         t->score.fidelity = s->fidelity;
         t->score.zero_cost = job_zero_cost(s);
+        t->score.latency_batch = job_latency_batch(s);
         t->score.seed = trial_seed(s->seed, hex);
     } else {
         t->kind = TASK_TRAIN;
-        const struct verify_cfg *v = &s->verify;
+        job_training(s, &t->train);
         memcpy(t->train.arch, arch, sizeof arch);
         snprintf(t->train.space, sizeof t->train.space, "%s", space->name);
         snprintf(t->train.space_hash, sizeof t->train.space_hash, "%s", space->hash ? space->hash : "");
         memcpy(t->train.dataset, r->dataset, sizeof r->dataset);
-        t->train.epochs = v->epochs;
-        t->train.batch = v->batch;
-        t->train.lr = v->lr;
-        t->train.momentum = v->momentum;
-        t->train.weight_decay = v->weight_decay;
-        t->train.flip = v->flip;
-        t->train.shift = v->shift;
-        t->train.proxy = v->proxy;
         t->train.seed = s->seed;
-        t->train.keep_weights = true;
     }
     return 0;
 }
@@ -219,6 +194,8 @@ static json_t *result_json(const struct trial_result *r, bool stopped, const cha
                           "engine_version", ENGINE_VERSION);
     if (r->zero_cost.known)
         json_object_set_new(j, "zero_cost", zero_cost_json(&r->zero_cost));
+    if (r->latency_ms > 0)
+        json_object_set_new(j, "latency_ms", json_real(r->latency_ms));
     if (arch)
         json_object_set_new(j, "arch", json_string(arch));
     return j;
@@ -247,8 +224,8 @@ static int read_job(const struct options *o, struct job_spec *s, struct errbuf *
     int rc = fs_read_all(o->job, JOB_TEXT_MAX, &text, &len, e);
     if (rc == 0)
         rc = jobfile_parse(text, len, o->job, s, e);
-    for (int i = 0; rc == 0 && i < o->n_set; i++)
-        rc = jobfile_set(s, o->set[i], e);
+    if (rc == 0)
+        rc = jobfile_set_all(s, (char *const *)o->set, o->n_set, e);
     free(text);
     return rc;
 }
@@ -276,19 +253,11 @@ static int open_log(struct runner *r, struct errbuf *e)
     return r->log ? 0 : fs_error(e, errno, "cannot open", path);
 }
 
-static void catch_signals(void)
-{
-    struct sigaction a = { .sa_handler = on_signal };
-    sigemptyset(&a.sa_mask);
-    sigaction(SIGTERM, &a, NULL);
-    sigaction(SIGINT, &a, NULL);
-}
-
 static int run(const struct options *o, bool *failed, struct errbuf *e)
 {
     static const task_fn fn[TASK_KIND_COUNT] = { [TASK_SCORE] = task_score, [TASK_TRAIN] = task_train, [TASK_TEACH] = task_teach };
     struct runner r = { .o = o, .eval_done = -1 };
-    struct task_env env = { .arg = &r, .blob_path = on_blob_path, .cancelled = on_cancelled, .progress = on_progress,
+    struct task_env env = { .arg = &r, .blob_path = on_blob_path, .cancelled = cmd_cancelled, .progress = on_progress,
                             .upload = on_upload, .work_dir = o->out, .threads = o->threads, .mem_bytes = o->mem_bytes };
     struct trial_result result = { 0 };
     struct job_spec *spec = malloc(sizeof *spec);
@@ -297,7 +266,7 @@ static int run(const struct options *o, bool *failed, struct errbuf *e)
     clock_gettime(CLOCK_MONOTONIC, &r.begin);
     r.talked = r.begin;
     if (rc == 0 && (rc = hash_inputs(&r, e)) == 0 && (rc = make_task(spec, &r, task, e)) == 0 && (rc = open_log(&r, e)) == 0) {
-        catch_signals();
+        cmd_catch_signals();
         rc = fn[task->kind](task, &env, &result, e);
         bool stopped = rc == -ERR_CANCELLED;
         if (stopped)

@@ -8,8 +8,10 @@
 #include "common/blob.h"
 #include "common/book.h"
 #include "common/fsio.h"
+#include "worker/clock.h"
 #include "worker/datacache.h"
 #include "worker/engine/engine.h"
+#include "worker/latency.h"
 #include "worker/par.h"
 #include "worker/spaces.h"
 #include "worker/task.h"
@@ -18,11 +20,9 @@
 #include <errno.h>
 #include <getopt.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static const char USAGE[] =
@@ -39,7 +39,8 @@ static const char USAGE[] =
     "  --zero-cost LIST    synflow,naswot,jacob_cov,zico,snip,grad_norm, or all\n"
     "  --set KEY=VALUE     any key of a search job, as fidelity.checkpoints=[8,16]; may be repeated\n"
     "  --threads N         architectures side by side (default: the number of processors)\n"
-    "  --seconds           a last column with the time that each took; the file then differs from run to run\n"
+    "  --seconds           a column with the time that each took; the file then differs from run to run\n"
+    "  --latency           a column with the milliseconds of a forward pass (of latency.batch images); likewise. Best with --threads 1\n"
     "A signal ends it after the rows at work; the same command goes on from there. Exit: 0 done or stopped, 65 bad input.\n";
 
 #define MAX_SET      64
@@ -49,7 +50,7 @@ static const char USAGE[] =
 struct options {
     const char *archs, *out, *dataset, *curriculum, *job, *space, *set[MAX_SET];
     int   n_set, threads;
-    bool  seconds;
+    unsigned measured;           /* BOOK_SECONDS, BOOK_LATENCY */
     char  inits[40], zero_cost[256]; /* assignments, "" if not given */
 };
 
@@ -77,16 +78,6 @@ struct scoring {
     struct timespec begin, talked;
 };
 
-static volatile sig_atomic_t stop_signal;
-static void on_signal(int s) { stop_signal = s; }
-
-static double since(const struct timespec *t0)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)(now.tv_sec - t0->tv_sec) + 1e-9 * (double)(now.tv_nsec - t0->tv_nsec);
-}
-
 /* ---- one architecture ---- */
 
 static const char *on_blob_path(void *arg, const char *hash)
@@ -95,15 +86,9 @@ static const char *on_blob_path(void *arg, const char *hash)
     return strcmp(hash, s->dataset) == 0 ? s->o->dataset : strcmp(hash, s->curriculum) == 0 ? s->o->curriculum : NULL;
 }
 
-static bool on_cancelled(void *arg)
-{
-    (void)arg;
-    return stop_signal != 0;
-}
-
 static int by_training(struct scoring *s, const struct line *l, struct trial_result *r, struct errbuf *e)
 {
-    struct task_env env = { .arg = s, .blob_path = on_blob_path, .cancelled = on_cancelled, .threads = 1 };
+    struct task_env env = { .arg = s, .blob_path = on_blob_path, .cancelled = cmd_cancelled, .threads = 1 };
     struct task *t = calloc(1, sizeof *t);
     if (!t)
         return err_set(e, ERR_NOMEM, "a task");
@@ -116,6 +101,7 @@ static int by_training(struct scoring *s, const struct line *l, struct trial_res
     t->score.fidelity = s->spec->fidelity;
     t->score.seed = trial_seed(s->spec->seed, l->hash);
     t->score.zero_cost = job_zero_cost(s->spec);
+    t->score.latency_batch = s->o->measured & BOOK_LATENCY ? s->spec->latency.batch : 0;
     int rc = task_score(t, &env, r, e);
     free(t);
     return rc;
@@ -135,8 +121,11 @@ static int without_training(struct scoring *s, const struct line *l, struct tria
     r->state = TRIAL_SCORED;
     r->params = net.param_count;
     r->macs = net_macs(&net);
-    rc = zerocost_scores(&net, s->data, seed, NULL, job_zero_cost(s->spec), &r->zero_cost, e);
-    r->seconds = since(&begin);
+    if (job_zero_cost(s->spec))
+        rc = zerocost_scores(&net, s->data, seed, NULL, job_zero_cost(s->spec), &r->zero_cost, e);
+    if (rc == 0 && s->o->measured & BOOK_LATENCY)
+        rc = latency_measure(&net, s->data, s->spec->latency.batch, cmd_cancelled, NULL, &r->latency_ms, e);
+    r->seconds = seconds_since(&begin);
     net_fini(&net);
     return rc;
 }
@@ -151,14 +140,14 @@ static void write_row(struct scoring *s, const struct line *l, const struct tria
     memcpy(b.curriculum, s->curriculum, sizeof b.curriculum);
     memcpy(b.fidelity, s->fidelity, sizeof b.fidelity);
     snprintf(b.engine, sizeof b.engine, "%s", ENGINE_VERSION);
-    book_write_row(s->f, &b, s->o->seconds);
+    book_write_row(s->f, &b, s->o->measured);
 }
 
 static void talk(struct scoring *s, bool last)
 {
     const int done = s->written - s->kept;
-    const double t = since(&s->begin);
-    if (!last && since(&s->talked) < TALK_EVERY_S)
+    const double t = seconds_since(&s->begin);
+    if (!last && seconds_since(&s->talked) < TALK_EVERY_S)
         return;
     clock_gettime(CLOCK_MONOTONIC, &s->talked);
     fprintf(stderr, "%d of %d rows, %.3g a second", s->written, s->n, t > 0 ? done / t : 0);
@@ -186,7 +175,7 @@ static void score_one(void *arg, int item, int thread)
     struct errbuf e = { 0 };
     (void)thread;
     pthread_mutex_lock(&s->lock);
-    bool go = !stop_signal && s->rc == 0;
+    bool go = !cmd_stopped() && s->rc == 0;
     pthread_mutex_unlock(&s->lock);
     struct trial_result *r = go ? calloc(1, sizeof *r) : NULL;
     if (!go)
@@ -320,7 +309,7 @@ static int read_rows(struct scoring *s, size_t *keep, struct errbuf *e)
     *keep = 0;
     if (!m)
         return err_set(e, ERR_NOMEM, "a row");
-    book_write_header(m, s->o->seconds);
+    book_write_header(m, s->o->measured);
     fclose(m);
     int rc = fs_read_all(s->o->out, MAX_LIST, &text, &len, &none);
     if (rc == -ERR_NOTFOUND || (rc == 0 && (len < cap || !strchr(text, '\n')))) { /* not even a whole first line */
@@ -357,7 +346,7 @@ static int open_out(struct scoring *s, struct errbuf *e)
     if (!s->f || (keep && (ftruncate(fileno(s->f), (off_t)keep) < 0 || fseek(s->f, 0, SEEK_END) < 0)))
         return fs_error(e, errno, "cannot open", s->o->out);
     if (!keep)
-        book_write_header(s->f, s->o->seconds);
+        book_write_header(s->f, s->o->measured);
     s->written = s->kept;
     if (!(s->todo = malloc((size_t)s->n * sizeof *s->todo)))
         return err_set(e, ERR_NOMEM, "%d architectures", s->n);
@@ -372,8 +361,9 @@ static int open_out(struct scoring *s, struct errbuf *e)
 static int read_job(const struct options *o, const struct space *space, struct job_spec *s, struct errbuf *e)
 {
     static const char plain[] = "kind: search\ndataset: here\ncurriculum: here\n";
-    char space_set[NAME_MAX_LEN + 8] = "", *text = NULL;
+    char space_set[NAME_MAX_LEN + 8] = "", *text = NULL, *set[3 + MAX_SET];
     const char *given[] = { space_set, o->inits, o->zero_cost };
+    int n = 0;
     size_t len = 0;
     if (space) /* before all else: what may be set depends on it */
         snprintf(space_set, sizeof space_set, "space=%s", space->name);
@@ -382,12 +372,15 @@ static int read_job(const struct options *o, const struct space *space, struct j
         rc = jobfile_parse(text ? text : plain, text ? len : strlen(plain), o->job ? o->job : "defaults", s, e);
     if (rc == 0 && s->kind != JOB_SEARCH)
         rc = err_set(e, ERR_INPUT, "%s is a %s job, not a search", o->job, job_kind_name(s->kind));
-    for (size_t i = 0; rc == 0 && i < sizeof given / sizeof given[0]; i++)
-        rc = *given[i] ? jobfile_set(s, given[i], e) : 0;
-    for (int i = 0; rc == 0 && i < o->n_set; i++)
-        rc = jobfile_set(s, o->set[i], e);
-    if (rc == 0 && !o->curriculum && !s->scores.n_zero_cost)
-        rc = err_set(e, ERR_USAGE, "nothing to do: give --curriculum, --zero-cost or both");
+    for (size_t i = 0; i < sizeof given / sizeof given[0]; i++)
+        if (*given[i])
+            set[n++] = (char *)(uintptr_t)given[i];
+    for (int i = 0; i < o->n_set; i++)
+        set[n++] = (char *)(uintptr_t)o->set[i];
+    if (rc == 0)
+        rc = jobfile_set_all(s, set, n, e);
+    if (rc == 0 && !o->curriculum && !s->scores.n_zero_cost && !(o->measured & BOOK_LATENCY))
+        rc = err_set(e, ERR_USAGE, "nothing to do: give --curriculum, --zero-cost or --latency");
     free(text);
     return rc;
 }
@@ -428,10 +421,7 @@ static int run(const struct options *o, struct errbuf *e)
     clock_gettime(CLOCK_MONOTONIC, &s.begin);
     s.talked = s.begin;
     if (rc == 0 && (rc = open_inputs(&s, e)) == 0 && (rc = read_list(&s, e)) == 0 && (rc = open_out(&s, e)) == 0) {
-        struct sigaction a = { .sa_handler = on_signal };
-        sigemptyset(&a.sa_mask);
-        sigaction(SIGTERM, &a, NULL);
-        sigaction(SIGINT, &a, NULL);
+        cmd_catch_signals();
         if (s.kept)
             fprintf(stderr, "%s has %d of %d rows; going on\n", o->out, s.kept, s.n);
         write_ready(&s); /* repeats of kept rows */
@@ -439,7 +429,7 @@ static int run(const struct options *o, struct errbuf *e)
         rc = s.rc;
         *e = s.rc < 0 ? s.e : *e;
         talk(&s, true);
-        if (rc == 0 && stop_signal)
+        if (rc == 0 && cmd_stopped())
             fprintf(stderr, "stopped; the same command goes on from here\n");
     }
     if (s.f && fclose(s.f) != 0 && rc == 0)
@@ -470,7 +460,7 @@ static bool parse(int argc, char **argv, struct options *o)
         { "archs", required_argument, NULL, 'a' }, { "out", required_argument, NULL, 'o' }, { "dataset", required_argument, NULL, 'd' },
         { "curriculum", required_argument, NULL, 'c' }, { "space", required_argument, NULL, 's' }, { "job", required_argument, NULL, 'j' },
         { "inits", required_argument, NULL, 'i' }, { "zero-cost", required_argument, NULL, 'z' }, { "set", required_argument, NULL, 'S' },
-        { "threads", required_argument, NULL, 't' }, { "seconds", no_argument, NULL, 'T' }, { "help", no_argument, NULL, 'h' }, { 0 } };
+        { "threads", required_argument, NULL, 't' }, { "seconds", no_argument, NULL, 'T' }, { "latency", no_argument, NULL, 'L' }, { "help", no_argument, NULL, 'h' }, { 0 } };
     int c;
     optind = 1;
     o->threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
@@ -493,7 +483,8 @@ static bool parse(int argc, char **argv, struct options *o)
             if ((o->threads = atoi(optarg)) < 1 || o->threads > 256)
                 return false;
             break;
-        case 'T': o->seconds = true; break;
+        case 'T': o->measured |= BOOK_SECONDS; break;
+        case 'L': o->measured |= BOOK_LATENCY; break;
         default: return false;
         }
     return optind == argc && o->archs && o->out && o->dataset;

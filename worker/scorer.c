@@ -3,12 +3,15 @@
  * A score is a pure function of (architecture, curriculum, dataset, fidelity, seed, engine version). For each multiple of
  * the learned step size and each initialisation a learner is trained; the multiple with the best mean is the
  * score (the first of equal ones).
- * The zero-cost scores that the task asks for are taken at the first initialisation's weights.
+ * The zero-cost scores that the task asks for are taken at the first initialisation's weights. A latency that it asks for is a measurement,
+ * and no part of the score.
  * A learner that diverges counts as guessing from there on: accuracy 1/K at later checkpoints and at the end, loss
  * log K for the steps that are missing. When all diverge, the trial has failed(nan); not so where they are further initialisations of one that
  * has had others: then they are scores like these. */
+#include "worker/clock.h"
 #include "worker/datacache.h"
 #include "worker/evaluate.h"
+#include "worker/latency.h"
 #include "worker/mem.h"
 #include "worker/spaces.h"
 #include "worker/task.h"
@@ -16,7 +19,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <time.h>
 
 struct scorer {
     const struct score_task *task;
@@ -39,13 +41,6 @@ struct scale_sum { /* what one multiple of the step size gave */
     int    diverged;
     double init[MAX_INITS], checkpoint[MAX_CHECKPOINTS], loss;
 };
-
-static double seconds_since(const struct timespec *t0)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)(now.tv_sec - t0->tv_sec) + 1e-9 * (double)(now.tv_nsec - t0->tv_nsec);
-}
 
 static int check(struct scorer *s, struct errbuf *e)
 {
@@ -72,17 +67,23 @@ static int compile(struct scorer *s, struct trial_result *r, struct errbuf *e)
 {
     const struct curriculum *c = &s->lessons->c;
     struct unroll_cfg cfg = { .learner = &s->net, .dtype = ENG_F32, .T = s->steps, .B = c->B, .inner = c->inner };
-    struct demand d;
+    struct demand d = { 0 };
     int batch, n_batches, rc;
     eval_batches(s->data, s->task->fidelity.valid_images, &batch, &n_batches);
     if (n_batches == 0)
         return err_set(e, ERR_INPUT, "dataset %s has no validation images", s->data->d.hash);
-    if ((rc = demand_score(&s->net, s->steps, c->B, &c->inner, batch, n_batches, &d, e)) < 0)
+    if (!s->task->untrained && (rc = demand_score(&s->net, s->steps, c->B, &c->inner, batch, n_batches, &d, e)) < 0)
         return rc;
     r->mem_bytes = d.mem_bytes;
     if (s->task->zero_cost) { /* before the training, and gone when it starts */
         uint64_t bytes = 0;
         if ((rc = zerocost_predict(&s->net, s->data, s->task->zero_cost, &bytes, e)) < 0)
+            return rc;
+        r->mem_bytes = bytes > r->mem_bytes ? bytes : r->mem_bytes;
+    }
+    if (s->task->latency_batch) { /* likewise */
+        uint64_t bytes = 0;
+        if ((rc = demand_latency(&s->net, s->task->latency_batch, &bytes, e)) < 0)
             return rc;
         r->mem_bytes = bytes > r->mem_bytes ? bytes : r->mem_bytes;
     }
@@ -94,6 +95,11 @@ static int compile(struct scorer *s, struct trial_result *r, struct errbuf *e)
     if (s->task->zero_cost && (rc = zerocost_scores(&s->net, s->data, rng_derive(s->task->seed, RNG_WEIGHTS, 0), s->pool, s->task->zero_cost,
                                                     &r->zero_cost, e)) < 0)
         return rc;
+    if (s->task->latency_batch && (rc = latency_measure(&s->net, s->data, s->task->latency_batch, s->env->cancelled, s->env->arg,
+                                                        &r->latency_ms, e)) < 0)
+        return rc;
+    if (s->task->untrained)
+        return 0;
     if ((rc = unroll_new(&cfg, &s->u, e)) < 0)
         return rc;
     unroll_set_pool(s->u, s->pool);
@@ -247,8 +253,10 @@ int task_score(const struct task *t, const struct task_env *env, struct trial_re
         rc = space_build(space, t->score.arch, d->c, d->h, d->w, d->n_classes, &t->score.fidelity.proxy, &s.net, e);
         r->params = s.net.param_count;
         r->macs = rc == 0 ? net_macs(&s.net) : 0;
-        if (rc == 0 && (rc = compile(&s, r, e)) == 0)
+        if (rc == 0 && (rc = compile(&s, r, e)) == 0 && !t->score.untrained)
             rc = run_all(&s, r, e);
+        if (rc == 0 && t->score.untrained)
+            r->state = TRIAL_SCORED;
     }
     r->seconds = seconds_since(&s.begin);
     evaluator_fini(&s.eval);

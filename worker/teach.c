@@ -3,6 +3,7 @@
  * Order inside a round: meta-step, evaluation when due, checkpoint when due. A checkpoint so taken holds everything, and a
  * job that goes on from it ends with the same curriculum, byte for byte, as one that was never stopped (unless
  * it ends by time). A meta-step is not interrupted: a cancelled task ends with a checkpoint after the one at work. */
+#include "worker/clock.h"
 #include "worker/spaces.h"
 #include "worker/task.h"
 #include "worker/teacher.h"
@@ -13,7 +14,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 struct teaching {
     const struct teach_task *task;
@@ -28,12 +28,7 @@ struct teaching {
 
 static bool cancelled(const struct teaching *g) { return g->env->cancelled && g->env->cancelled(g->env->arg); }
 
-static double elapsed(const struct teaching *g)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)(now.tv_sec - g->begin.tv_sec) + 1e-9 * (double)(now.tv_nsec - g->begin.tv_nsec);
-}
+static double elapsed(const struct teaching *g) { return seconds_since(&g->begin); }
 
 static void tell(const struct teaching *g)
 {

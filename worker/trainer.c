@@ -4,6 +4,7 @@
  * steps and a cosine to zero after it; random flips and shifts. The train split is permuted every epoch and its last
  * partial batch left out. Batch norms keep running statistics, which evaluation uses. The test split is read here,
  * once, after the last step, and nowhere else in Didact; not even here for an audit, whose result may end a search. */
+#include "worker/clock.h"
 #include "worker/datacache.h"
 #include "worker/mem.h"
 #include "worker/spaces.h"
@@ -14,7 +15,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #define WARM_UP 20 /* one step in so many */
@@ -34,13 +34,6 @@ struct trainer {
     uint64_t  per_epoch, steps;
     struct timespec begin;
 };
-
-static double seconds_since(const struct timespec *t0)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)(now.tv_sec - t0->tv_sec) + 1e-9 * (double)(now.tv_nsec - t0->tv_nsec);
-}
 
 static bool stop(const struct trainer *s) { return s->env->cancelled && s->env->cancelled(s->env->arg); }
 

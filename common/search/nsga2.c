@@ -110,7 +110,7 @@ static void observe(void *st, const struct search_result *r)
         return;
     struct member *m = g->member[g->n_both++];
     m->idx = (int64_t)r->idx;
-    pareto_values(g->spec, r->score, r->params, r->macs, m->v);
+    pareto_values(g->spec, r->score, r->params, r->macs, r->latency_ms, m->v);
     strncpy(m->arch, r->arch, sizeof m->arch - 1);
     if (g->n_both == g->n_parents + g->n)
         next_generation(g);

@@ -61,9 +61,12 @@ void pareto_rank(const double *v, int n, int m, int *rank, double *crowd, int *w
     }
 }
 
-void pareto_values(const struct job_spec *s, double score, uint64_t params, uint64_t macs, double *v)
+#define UNKNOWN_MS 1e12 /* finite, for distances within a front */
+
+void pareto_values(const struct job_spec *s, double score, uint64_t params, uint64_t macs, double latency_ms, double *v)
 {
-    const double value[METRIC_COUNT] = { [METRIC_SCORE] = score, [METRIC_PARAMS] = (double)params, [METRIC_MACS] = (double)macs };
+    const double value[METRIC_COUNT] = { [METRIC_SCORE] = score, [METRIC_PARAMS] = (double)params, [METRIC_MACS] = (double)macs,
+                                         [METRIC_LATENCY] = latency_ms > 0 ? latency_ms : UNKNOWN_MS };
     for (int k = 0; k < s->n_objectives; k++)
         v[k] = s->objective[k].max ? -value[s->objective[k].metric] : value[s->objective[k].metric];
 }

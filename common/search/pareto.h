@@ -14,7 +14,8 @@ bool pareto_dominates(const double *a, const double *b, int m);
  * objectives, each as a share of the front's extent; INFINITY at its ends. work [2 n]. O(m n²). */
 void pareto_rank(const double *v, int n, int m, int *rank, double *crowd, int *work);
 
-/* A trial's values of these objectives, those to be maximised with their sign changed. v [n_objectives]. */
-void pareto_values(const struct job_spec *s, double score, uint64_t params, uint64_t macs, double *v);
+/* A trial's values of these objectives, those to be maximised with their sign changed. v [n_objectives]. A latency that is not known (0) is
+ * worse than any. */
+void pareto_values(const struct job_spec *s, double score, uint64_t params, uint64_t macs, double latency_ms, double *v);
 
 #endif

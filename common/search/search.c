@@ -147,7 +147,7 @@ int search_open_in(struct search **out, const struct job_spec *spec, const struc
     int rc = ops->check(&spec->searcher, e);
     if (rc < 0)
         return rc;
-    if (spec->warmup.candidates > 0 && !cheap_find(spec->warmup.score))
+    if (spec->warmup.candidates > 0 && spec->warmup.n_vote == 0 && !cheap_find(spec->warmup.score))
         return err_set(e, ERR_NOTFOUND, "there is no cheap score \"%s\"", spec->warmup.score);
     struct search *s = calloc(1, sizeof *s);
     if (!s)
@@ -196,8 +196,30 @@ static bool sees(const struct search *s) /* whether proposal `next` is allowed t
     return s->observed + s->window <= s->next;
 }
 
+/* Its candidates go to workers before the first trial. */
+static bool asks_workers(const struct search *s) { return !s->world.cheap && job_warmup_zero_cost(&s->spec); }
+
+int search_warmup(struct search *s, struct errbuf *e)
+{
+    int rc = asks_workers(s) && !s->warmup.drawn ? warmup_make(&s->warmup, &s->spec, s->space, &s->world, e) : 0;
+    return rc < 0 ? rc : asks_workers(s) && !s->warmup.made ? s->warmup.n : 0;
+}
+
+struct warmup_candidate search_warmup_at(const struct search *s, int i)
+{
+    const struct candidate *c = &s->warmup.candidate[i];
+    return (struct warmup_candidate){ c->arch, c->hash, trial_seed(s->spec.seed, c->hash), c->params, c->macs, c->told };
+}
+
+int search_warmup_tell(struct search *s, int i, const struct zero_cost_scores *z, struct errbuf *e)
+{
+    return s->warmup.made ? 0 : warmup_tell(&s->warmup, i, z, e);
+}
+
 bool search_ready(const struct search *s)
 {
+    if (asks_workers(s) && !s->warmup.made)
+        return false;
     /* Trials 0 … next - W must be in. All below `observed` are; at most one more is needed at a time. */
     return !sees(s) || s->ring[s->observed % s->window].done;
 }

@@ -31,6 +31,7 @@ struct search_result {
     const char *arch;
     int      n_inits;      /* of the score, and its standard error over them; 0: not known */
     double   score_se;
+    double latency_ms; /* as measured; 0: it was not */
 };
 
 struct search;
@@ -77,7 +78,13 @@ int  search_open_in(struct search **out, const struct job_spec *spec, const stru
 void search_close(struct search *s); /* NULL is fine */
 
 uint64_t search_next_index(const struct search *s);
-bool     search_ready(const struct search *s); /* all results that the next proposal may see are in */
+bool     search_ready(const struct search *s); /* all results that the next proposal may see are in, and the warm-up's */
+/* Where the vote of a warm-up needs tensors: draws its candidates and says how many there are; nothing is ready until each is told. 0 where
+ * there is nothing to wait for. */
+int  search_warmup(struct search *s, struct errbuf *e);
+struct warmup_candidate { const char *arch, *hash; uint64_t seed, params, macs; bool told; };
+struct warmup_candidate search_warmup_at(const struct search *s, int i); /* in the order of their draws, until all are told */
+int  search_warmup_tell(struct search *s, int i, const struct zero_cost_scores *z, struct errbuf *e); /* NULL: it failed */
 /* The next proposal. -ERR_STATE when not ready; -ERR_INPUT "constraints leave nothing to propose". */
 int  search_propose(struct search *s, struct proposal *out, struct errbuf *e);
 /* Instead of search_propose: the proposal was made before, in an earlier life. Reads idx, hash, parent, rung. */

@@ -56,7 +56,7 @@ static double cheap(void *arg, const char *arch)
 /* What is shown of a network on this rung. */
 static struct search_result shown(const struct record *r, const struct job_spec *spec, const struct proposal *p)
 {
-    struct search_result out = { p->idx, r->score, p->rung, r->params, r->macs, p->arch, 0, 0 };
+    struct search_result out = { p->idx, r->score, p->rung, r->params, r->macs, p->arch, 0, 0, 0 };
     double squares = 0;
     if (spec->racing.n_inits == 0)
         return out;

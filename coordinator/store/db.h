@@ -23,13 +23,16 @@ void db_zero_cost_parse(const char *text, struct zero_cost_scores *z);          
 
 /* A book row in the order of a trial's columns, so that one reader does for both; its own follow. */
 #define DB_BOOK_COLS "0,0,state,arch,arch_hash,NULL,seed,0,0,'',0,'',NULL,0,0,'',reason,detail,score,score_se,init_scores,checkpoint_steps," \
-                     "checkpoint_scores,loss_sum,lr_scale,0.0,params,macs,0,'','',seconds,0,0,zero_cost,0,0,'','',space,dataset,curriculum,fidelity,engine,key"
-#define DB_BOOK_SPACE 39 /* the first of its own */
+                     "checkpoint_scores,loss_sum,lr_scale,0.0,params,macs,0,'','',seconds,0,0,zero_cost,0,0,'','',0.0,space,dataset,curriculum,fidelity," \
+                     "engine,key"
+#define DB_BOOK_SPACE 40 /* the first of its own */
 void db_book_row(sqlite3_stmt *s, struct book_row *out); /* read.c */
 
-/* Of a search's trials: what it proposed, and what its audit added (TRIAL_AUDIT). */
+/* Of a search's trials: what it proposed, and what its audit and its warm-up added (TRIAL_AUDIT …). */
 #define DB_CANDIDATE "idx<1000000000"
-#define DB_AUDITS    "idx>=1000000000"
+#define DB_AUDITS    "idx BETWEEN 1000000000 AND 2999999999"
+#define DB_WARMUP    "idx>=3000000000"
+#define DB_ADDED     "idx>=1000000000"
 
 /* write.c */
 struct writer;

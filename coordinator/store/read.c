@@ -11,12 +11,12 @@
 #define TRIAL_COLS "job,idx,state,arch,arch_hash,parent,seed,attempt,deaths,worker,worker_pid,grp,proxy,created_ms,ended_ms,"    \
                    "checkpoint,reason,detail,score,score_se,init_scores,checkpoint_steps,checkpoint_scores,loss_sum,lr_scale,"   \
                    "valid_score,params,macs,meta_steps,artifact,result_checkpoint,seconds,mem_bytes,told_failed,zero_cost,from_book,rung," \
-                   "tag,request"
+                   "tag,request,latency_ms"
 
 #define STMTS(X)                                                                                                             \
     X(LAST_JOB, "SELECT max(id) FROM job")                                                                                   \
     X(JOB, "SELECT " JOB_COLS " FROM job WHERE id=?1")                                                                       \
-    X(JOB_EXACT, "SELECT id FROM job WHERE name=?1 ORDER BY id DESC LIMIT 1")                                                \
+    X(JOB_EXACT, "SELECT id FROM job WHERE name=?1 ORDER BY id DESC LIMIT ?2")                                                \
     X(JOB_PREFIX, "SELECT id FROM job WHERE name>=?1 AND name<?2 ORDER BY id DESC LIMIT ?3")                                 \
     X(JOBS, "SELECT " JOB_COLS " FROM job ORDER BY id DESC LIMIT ?2 OFFSET ?3")                                              \
     X(JOBS_IN, "SELECT " JOB_COLS " FROM job WHERE state=?1 ORDER BY id DESC LIMIT ?2 OFFSET ?3")                            \
@@ -35,6 +35,7 @@
     X(TRIALS_AUDIT, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND " DB_AUDITS " ORDER BY idx LIMIT ?3 OFFSET ?4")          \
     X(TRIALS_FROM, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND idx>=?2 AND " DB_CANDIDATE " ORDER BY idx LIMIT ?3")    \
     X(REQUEST, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND request=?2 AND request<>'' ORDER BY idx")                  \
+    X(TRIALS_WARMUP, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND " DB_WARMUP " ORDER BY idx LIMIT ?3 OFFSET ?4")       \
     X(TEACH, "SELECT job,meta_step,seconds,meta_loss,accuracy,held_out FROM (SELECT * FROM teach_history WHERE job=?1"       \
              " ORDER BY meta_step DESC LIMIT ?2) ORDER BY meta_step")                                                        \
     X(EVENTS, "SELECT at_ms,trial,kind,text FROM job_event WHERE job=?1 ORDER BY id DESC LIMIT ?3")                          \
@@ -172,6 +173,7 @@ static void result_from(sqlite3_stmt *s, struct trial_row *t)
     r->seconds = column_real(s, 31);
     r->mem_bytes = (uint64_t)sqlite3_column_int64(s, 32);
     db_zero_cost_parse((const char *)sqlite3_column_text(s, 34), &r->zero_cost);
+    r->latency_ms = sqlite3_column_double(s, 39);
 }
 
 static void trial_from(sqlite3_stmt *s, struct trial_row *t)
@@ -236,19 +238,26 @@ int reader_job(struct reader *r, uint64_t id, struct job_row *out)
     return rc;
 }
 
-int reader_job_named(struct reader *r, const char *name, uint64_t *ids, int cap)
+int reader_job_bearers(struct reader *r, const char *name, uint64_t *ids, int cap)
 {
     sqlite3_stmt *s = start(r, R_JOB_EXACT);
+    int rc = 0, n = 0;
     sqlite3_bind_text(s, 1, name, -1, SQLITE_TRANSIENT);
-    int rc = next(r, s), n = 0;
-    if (rc == 1)
+    sqlite3_bind_int(s, 2, cap);
+    while (n < cap && (rc = next(r, s)) == 1)
         ids[n++] = (uint64_t)sqlite3_column_int64(s, 0);
     sqlite3_reset(s);
-    if (rc != 0)
-        return rc < 0 ? rc : n;
+    return rc < 0 ? rc : n;
+}
+
+int reader_job_named(struct reader *r, const char *name, uint64_t *ids, int cap)
+{
+    int n = reader_job_bearers(r, name, ids, 1), rc = 0;
+    if (n != 0)
+        return n;
     char end[NAME_MAX_LEN + 8];
     snprintf(end, sizeof end, "%.*s\xF4\x8F\xBF\xBF", NAME_MAX_LEN, name); /* the last code point: ends the range */
-    s = start(r, R_JOB_PREFIX);
+    sqlite3_stmt *s = start(r, R_JOB_PREFIX);
     sqlite3_bind_text(s, 1, name, -1, SQLITE_TRANSIENT);
     sqlite3_bind_text(s, 2, end, -1, SQLITE_TRANSIENT);
     sqlite3_bind_int(s, 3, cap);
@@ -325,6 +334,8 @@ static enum stmt trials_stmt(int state, enum trial_sort sort)
         return R_TRIALS_BEST;
     if (sort == SORT_AUDIT)
         return R_TRIALS_AUDIT;
+    if (sort == SORT_WARMUP)
+        return R_TRIALS_WARMUP;
     switch (state) {
     case -1: return R_TRIALS;
     case TRIAL_SCORED: return R_TRIALS_SCORED;

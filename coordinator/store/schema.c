@@ -63,4 +63,6 @@ const char *const db_migration[STORE_VERSION] = {
     "ALTER TABLE trial ADD COLUMN tag TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE trial ADD COLUMN request TEXT NOT NULL DEFAULT '';"
     "CREATE INDEX trial_by_request ON trial(job, request, idx) WHERE request<>'';",
+    /* 6 -> 7: what a worker measured of a forward pass; 0: nothing */
+    "ALTER TABLE trial ADD COLUMN latency_ms REAL NOT NULL DEFAULT 0;",
 };

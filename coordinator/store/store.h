@@ -19,15 +19,16 @@
 
 #include <stdint.h>
 
-#define STORE_VERSION 6 /* of the schema; PRAGMA user_version */
+#define STORE_VERSION 7 /* of the schema; PRAGMA user_version */
 
-enum trial_group { GROUP_NONE, GROUP_TOP, GROUP_RANDOM, GROUP_LIST, GROUP_AUDIT, GROUP_CONTROL, GROUP_COUNT };
-const char *trial_group_name(enum trial_group g); /* "" "top" "random" "list" "audit" "control" */
+enum trial_group { GROUP_NONE, GROUP_TOP, GROUP_RANDOM, GROUP_LIST, GROUP_AUDIT, GROUP_CONTROL, GROUP_WARMUP, GROUP_COUNT };
+const char *trial_group_name(enum trial_group g); /* "" "top" "random" "list" "audit" "control" "warmup" */
 
 /* Trials of a search that its standing audit adds: the real training of candidate i, and its score on real batches. They are no
- * candidates: every list but SORT_AUDIT leaves them out. */
+ * candidates: every list but SORT_AUDIT leaves them out. So are a warm-up's (SORT_WARMUP). */
 #define TRIAL_AUDIT   1000000000ull /* + i; budget.trials stays below */
 #define TRIAL_CONTROL 2000000000ull
+#define TRIAL_WARMUP  3000000000ull /* + i: the i-th candidate of a warm-up that workers vote on */
 
 struct job_counts {
     uint64_t scored, failed, cancelled, reason[FAIL_REASON_COUNT];
@@ -154,15 +155,16 @@ uint64_t reader_last_job(struct reader *r);
 /* Functions of type int(...) return rows seen, 0 or more, or a negative error. Callbacks return false to stop. */
 int reader_job(struct reader *r, uint64_t id, struct job_row *out); /* 1 found, 0 not */
 /* The newest job of exactly this name, else the jobs whose name begins so: up to `cap` ids, newest first; returns how many. */
+int reader_job_bearers(struct reader *r, const char *name, uint64_t *ids, int cap); /* of exactly this name, newest first */
 int reader_job_named(struct reader *r, const char *name, uint64_t *ids, int cap);
 int reader_jobs(struct reader *r, int state, uint64_t offset, int limit, bool (*on)(void *arg, struct job_row *row), void *arg);
 int reader_active_jobs(struct reader *r, bool (*on)(void *arg, struct job_row *row), void *arg); /* not ended, by id; no limit */
 int reader_job_states(struct reader *r, uint64_t n[JOB_STATE_COUNT], struct job_counts *ended);
 
-enum trial_sort { SORT_INDEX, SORT_SCORE, SORT_AUDIT };
+enum trial_sort { SORT_INDEX, SORT_SCORE, SORT_AUDIT, SORT_WARMUP };
 int reader_trial(struct reader *r, uint64_t job, uint64_t idx, struct trial_row *out); /* 1, 0 */
 /* state -1: any. SORT_SCORE gives scored trials only, the highest rung first, in it best first, ties by index; SORT_AUDIT an audit's
- * (state: -1), by index. limit <= 0: all. */
+ * and SORT_WARMUP a warm-up's (state: -1), by index. limit <= 0: all. */
 int reader_trials(struct reader *r, uint64_t job, int state, enum trial_sort sort, uint64_t offset, int64_t limit,
                   bool (*on)(void *arg, const struct trial_row *row), void *arg);
 /* Trials from index `from` on, in their order. */

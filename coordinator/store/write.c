@@ -31,7 +31,7 @@
              " AND " DB_CANDIDATE)                                                                                          \
     X(EVENT, "INSERT INTO job_event(job,trial,at_ms,kind,text) VALUES(?1,?2,?3,?4,?5)")                                     \
     X(JOB_CANCEL_OPEN, "UPDATE trial SET state='cancelled', ended_ms=?2 WHERE job=?1 AND state IN ('waiting','running') AND " DB_CANDIDATE) \
-    X(JOB_CANCEL_AUDITS, "UPDATE trial SET state='cancelled', ended_ms=?2 WHERE job=?1 AND state IN ('waiting','running') AND " DB_AUDITS) \
+    X(JOB_CANCEL_ADDED, "UPDATE trial SET state='cancelled', ended_ms=?2 WHERE job=?1 AND state IN ('waiting','running') AND " DB_ADDED) \
     X(TRIAL_INSERT, "INSERT INTO trial(job,idx,state,arch,arch_hash,parent,seed,attempt,deaths,grp,proxy,created_ms,rung,tag,request)"  \
                     " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)")                                          \
     /* Touches no row that has a result: a trial ends once. */                                                             \
@@ -43,7 +43,7 @@
     X(TRIAL_RESULT, "UPDATE trial SET state=?4, reason=?5, detail=?6, score=?7, score_se=?8, init_scores=?9,"               \
                     " checkpoint_steps=?10, checkpoint_scores=?11, loss_sum=?12, lr_scale=?13, valid_score=?14, params=?15," \
                     " macs=?16, meta_steps=?17, artifact=?18, result_checkpoint=?19, seconds=?20, mem_bytes=?21, ended_ms=?22," \
-                    " deaths=max(deaths,?23), zero_cost=?24 WHERE job=?1 AND idx=?2 AND attempt=?3 AND state='running'")                   \
+                    " deaths=max(deaths,?23), zero_cost=?24, latency_ms=?33 WHERE job=?1 AND idx=?2 AND attempt=?3 AND state='running'")                   \
     X(TRIAL_TAKE, "UPDATE trial SET state='running' WHERE job=?1 AND idx=?2 AND attempt=?3 AND state='waiting'")            \
     X(TRIAL_FROM_BOOK, "UPDATE trial SET from_book=1 WHERE job=?1 AND idx=?2")                                              \
     /* From ?4 on the numbers are those of TRIAL_RESULT. */                                                                \
@@ -69,7 +69,7 @@ struct writer {
 
 const char *trial_group_name(enum trial_group g)
 {
-    static const char *const names[GROUP_COUNT] = { "", "top", "random", "list", "audit", "control" };
+    static const char *const names[GROUP_COUNT] = { "", "top", "random", "list", "audit", "control", "warmup" };
     return g >= 0 && g < GROUP_COUNT ? names[g] : "";
 }
 
@@ -187,10 +187,10 @@ static int job_end(struct writer *w, struct store_op *op)
     if (rc < 0)
         return rc;
     int64_t cancelled = (int64_t)j->n.cancelled + sqlite3_changes(w->db);
-    s = w->st[S_JOB_CANCEL_AUDITS]; /* no candidates, and not counted with them */
+    s = w->st[S_JOB_CANCEL_ADDED]; /* no candidates, and not counted with them */
     bind_int(s, 1, (int64_t)j->id);
     bind_int(s, 2, j->ended_ms);
-    if ((rc = run(w, S_JOB_CANCEL_AUDITS, &op->err)) < 0)
+    if ((rc = run(w, S_JOB_CANCEL_ADDED, &op->err)) < 0)
         return rc;
     s = w->st[S_JOB_END];
     bind_job_state(s, j);
@@ -400,6 +400,7 @@ static int trial_result(struct writer *w, struct store_op *op)
     bind_result(s, &op->trial.r);
     bind_int(s, 22, op->trial.ended_ms);
     bind_int(s, 23, op->trial.deaths);
+    bind_real(s, 33, op->trial.r.latency_ms > 0 ? op->trial.r.latency_ms : 0);
     int rc = run(w, S_TRIAL_RESULT, &op->err);
     if (rc < 0)
         return rc;

@@ -48,6 +48,19 @@ def d(box, load):
     return load(box.coordinator())
 
 
+def test_what_is_told_has_a_latency_where_one_was_measured(d, box, submit):
+    job = submit(d, **OUTSIDE, objectives=[{"metric": "score"}, {"metric": "latency"}], budget={"trials": 4})
+    post(d, f"jobs/{job}/trials", {"trials": [{"arch": a} for a in archs(3)] + [{"arch": archs(1)[0]}]})
+    box.worker(d, slots=2)
+    assert d.wait_end(job)["state"] == "succeeded"
+    told = d.get(f"jobs/{job}/told?after=0")["told"]
+    trials = sorted(d.trials(job), key=lambda t: t["trial"])
+    assert [t["latency_ms"] for t in told] == [t["latency_ms"] for t in trials] and all(t["latency_ms"] > 0 for t in told)
+    assert not any(t["from_book"] for t in trials) and told[3]["score"] == told[0]["score"], "the same network is measured again"
+    assert d.get(f"jobs/{job}/told?after=0")["told"] == told and d.get(f"jobs/{job}/replay")["ok"] is True
+    assert d.get(f"jobs/{job}/results")["front"]
+
+
 def test_ask_and_tell_over_http(d, box, submit):
     job = submit(d, **OUTSIDE, budget={"trials": 6})
     texts = archs(6)

@@ -64,13 +64,17 @@ def test_an_audit_after_the_fact(box, load, submit):
     first = submit(d, kind="verify", name="a", **NOTHING, verify=dict(recipe, of=str(search), top=3, random=7))
     second = submit(d, kind="verify", name="b", seed=9, **NOTHING, verify=dict(recipe, of="small", top=0, random=4))
     longer = submit(d, kind="verify", name="c", **NOTHING, verify=dict(recipe, of=str(search), top=1, random=1, epochs=2))
-    elsewhere = submit(d, kind="verify", name="d", **NOTHING, verify=dict(recipe, of=str(other), top=2, random=0))
+    elsewhere = submit(d, kind="verify", name="d", seed=8, **NOTHING, verify=dict(recipe, of=str(other), top=2, random=4))
     for job in (first, second, longer, elsewhere):
         assert d.wait_end(job)["state"] == "succeeded"
     doc = cli_json(d, "audit", search)
     one, = [s for s in doc["samples"] if s["training"]["epochs"] == 1]
     two, = [s for s in doc["samples"] if s["training"]["epochs"] == 2]
     assert len(doc["samples"]) == 2 and sorted(one["jobs"]) == [first, second] and two["jobs"] == [longer]
+
+    (alone,) = cli_json(d, "audit", other)["samples"]
+    audited, told = alone["predictors"][0]["all"]["spearman"], d.get(f"jobs/{elsewhere}/results")["verify"]
+    assert alone["n"] == told["n"] == 6 and (audited["value"], audited["low"], audited["high"]) == (told["spearman"], told["ci_low"], told["ci_high"])
 
     trials = {t["arch"]: t for t in reversed(d.trials(search)) if t["state"] == "scored"}
     real = {}
@@ -214,6 +218,26 @@ def test_with_halving_the_lowest_rung_is_audited_and_the_book_knows_candidates_a
     assert not any(d.get(f"jobs/{again}/why?trial={r['trial']}")["trial"]["from_book"] for r in rows)
 
 
+def test_time_is_left_while_an_audit_trains(box, load, submit, messages):
+    """Every candidate is scored, and the trainings are held back."""
+    from fake_worker import FakeWorker
+    d = load(box.coordinator())
+    job = submit(d, **AUDITED)
+    with FakeWorker(messages, d.connect) as w:
+        w.hello()
+        held = []
+        while d.job(job)["trials"]["scored"] < TRIALS:
+            lease = w.lease()
+            held.append(lease) if lease.WhichOneof("task") == "train" else w.deliver(lease)
+            w.heartbeat([h.ref for h in held])
+        doc = d.job(job)
+        assert doc["state"] == "running" and doc["eta_s"] is None, "no training has ended: nobody knows"
+        w.deliver(held.pop(), seconds=10.0)
+        doc = d.job(job)
+        left = doc["audit"]["chosen"] - doc["audit"]["trained"]
+        assert doc["audit"]["trained"] == 1 and left > 0 and doc["eta_s"] == pytest.approx(left * 10 / w.slots)
+
+
 def test_the_sample_does_not_touch_the_search(box, load, submit):
     import json
     d = load(box.coordinator())
@@ -246,7 +270,7 @@ def test_what_an_audit_asks_for_is_checked(box, load, submit):
     from harness import job_yaml
     d = load(box.coordinator())
     file = box.dir / "j.yaml"
-    for audit, words in (({"epochs": 3}, "'audit.share' is not given"), ({"share": 0.1, "min": 9, "max": 8}, "'audit.max' is 8"),
+    for audit, words in (({"epochs": 3}, "'audit.share' is not given"), ({"timeout": "9m"}, "'audit.timeout' asks for an audit"), ({"lr": 0.1}, "'audit.lr' asks"), ({"share": 0.1, "min": 9, "max": 8}, "'audit.max' is 8"),
                          ({"share": 0.1, "min": 50}, "more than the 40"), ({"share": 0.1, "control": True}, "needs 'audit.control_curriculum'"),
                          ({"share": 0.1, "control": True, "control_curriculum": "none"}, "no curriculum \"none\""),
                          ({"share": 0.1, "batch": 2000}, "audit.batch is 2000"), ({"share": 0.1, "action": "stopp"}, "stop")):

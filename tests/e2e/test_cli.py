@@ -67,6 +67,21 @@ def test_a_mistyped_verb_or_flag_names_the_nearest():
     assert done.returncode == 64 and "slots" in done.stderr
 
 
+def test_a_group_of_verbs_has_help():
+    for group, verbs in (("local", ["start", "stop", "status"]), ("dataset", ["import", "export"]), ("space", ["show"])):
+        for flag in ("--help", "-h"):
+            r = run_cli(group, flag)
+            assert r.status == 0 and r.err == "" and all(f"Usage: didact {group} {v}" in r.out for v in verbs)
+    assert run_cli("local").status == 64 and run_cli("nothing", "--help").status == 64
+    assert run_cli("simulate", "--help").out.count("may be repeated") == 2, "--searcher and --set, once each"
+
+
+def test_a_rectifier_is_called_by_its_slope():
+    relu = run_cli("space", "show", "chain", "--arch", "bn relu | c16k3 max2 | c16k3 | gap").out
+    leaky = run_cli("space", "show", "chain", "--arch", "bn lrelu | c16k3 max2 | c16k3 | gap").out
+    assert "relu" in relu and "lrelu" not in relu.split("┌", 1)[1] and "lrelu" in leaky.split("┌", 1)[1]
+
+
 @pytest.fixture
 def ended(box, load, submit):
     d = load(box.coordinator())

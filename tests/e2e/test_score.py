@@ -75,6 +75,18 @@ def test_rows_are_those_of_a_search(files, box, load, submit, tmp_path):
     assert float(exported[1].split(",")[-6]) == trials[got[0]["arch"]]["zero_cost"]["synflow"]
 
 
+def test_latency_is_a_column_of_its_own(files, box, tmp_path):
+    score(files, tmp_path / "trained.csv", *FIDELITY, "--latency", "--seconds", "--threads", "1")
+    score(files, tmp_path / "plain.csv", *FIDELITY, "--threads", "1")
+    score(files, tmp_path / "alone.csv", "--latency", "--set", "latency.batch=8", "--threads", "1", curriculum=False)
+    trained, plain, alone = (rows(tmp_path / f"{n}.csv") for n in ("trained", "plain", "alone"))
+    assert list(trained[0])[-2:] == ["seconds", "latency_ms"] and "latency_ms" not in plain[0]
+    assert [r["score"] for r in trained] == [r["score"] for r in plain]
+    assert all(0 < float(r["latency_ms"]) < 1000 for r in trained + alone) and not any(r["score"] for r in alone)
+    d = box.coordinator()
+    assert harness.cli_json(d, "book", "import", tmp_path / "trained.csv")["new"] == len({r["arch"] for r in trained})
+
+
 @pytest.mark.limit(180)
 def test_the_file_has_the_same_bytes_for_any_threads_and_instructions(files, tmp_path):
     score(files, tmp_path / "a.csv", *FIDELITY, "--zero-cost", "all", "--threads", "1")

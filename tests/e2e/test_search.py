@@ -1,6 +1,8 @@
 """A search from submission to result, and what changes it on the way."""
 
+import csv
 import json
+import math
 import platform
 import re
 import sqlite3
@@ -119,6 +121,134 @@ def test_a_warm_search_starts_large_and_replays(box, load, submit):
     assert d.get(f"jobs/{job}/replay")["ok"] is True
 
 
+VOTED = dict(warmup={"candidates": 60, "keep": 6, "vote": ["params", "synflow", "naswot", "grad_norm"]}, budget={"trials": 20}, window=4,
+             searcher={"name": "evolution", "population": 6, "sample": 3}, fidelity={"steps": 3, "inits": 1, "valid_images": 32})
+
+
+def log_rank_sums(trials):
+    """The vote, counted here: of equal values the mean rank."""
+    sums = {t["arch"]: 0.0 for t in trials}
+    for of in (lambda t: t["params"], *(lambda t, k=k: t["zero_cost"][k] for k in ("synflow", "naswot", "grad_norm"))):
+        v = [of(t) for t in trials]
+        for t in trials:
+            below, equal = sum(x < of(t) for x in v), sum(x == of(t) for x in v)
+            sums[t["arch"]] += math.log((below + (equal + 1) / 2) / len(v))
+    return sums
+
+
+@pytest.fixture(scope="session")
+def voted_alone(material):
+    """The history of VOTED by one worker, left alone, and its warm-up."""
+    box = harness.Sandbox()
+    try:
+        d = box.coordinator()
+        cli(d, "dataset", "import", material.idx, "--name", "small")
+        cli(d, "curriculum", "import", material.curriculum, "--name", "smallcur")
+        box.worker(d)
+        (box.dir / "job.yaml").write_text(harness.job_yaml(**VOTED))
+        cli(d, "submit", box.dir / "job.yaml")
+        doc = d.wait_end()
+        assert doc["state"] == "succeeded" and doc["trials"]["scored"] + doc["trials"]["failed"] == 20
+        warm = d.get("jobs/1/warmup?limit=1000")["trials"]
+        return d.history(), [(t["arch"], t["zero_cost"], t["seed"]) for t in warm], warm, d.trials(), d.get("jobs/1/replay")
+    finally:
+        box.close()
+
+
+def test_workers_vote_on_where_a_search_starts(voted_alone):
+    _, _, warm, trials, replay = voted_alone
+    assert 50 <= len(warm) <= 60 and all(t["state"] == "scored" and t["group"] == "warmup" and set(t["zero_cost"]) ==
+                                         {"synflow", "naswot", "grad_norm"} for t in warm)
+    assert [t["trial"] for t in warm] == [3 * 10**9 + i for i in range(len(warm))]
+    assert len({t["arch_hash"] for t in warm}) == len(warm) and not any(t["init_scores"] for t in warm)
+    sums = log_rank_sums(warm)
+    order = {t["arch"]: i for i, t in enumerate(warm)}
+    pool = sorted(sums, key=lambda a: (-sums[a], order[a]))[:6]
+    first = [t for t in sorted(trials, key=lambda t: t["trial"]) if t["parent"] is None][:6]
+    assert [t["arch"] for t in first] == pool and [t["trial"] for t in trials] == list(range(20))
+    assert replay["ok"] is True
+
+
+@pytest.mark.kill
+@pytest.mark.limit(120)
+def test_a_voted_warm_up_survives_kill_9_and_several_workers(box, load, submit, voted_alone, kill_round):
+    d = load(box.coordinator(lease_ms=2000))
+    w1, w2 = box.worker(d, "w1"), box.worker(d, "w2", slots=2)
+    job = submit(d, **VOTED)
+
+    def done(n):
+        return harness.wait_for(f"{n} of the warm-up", lambda: (d.job(job)["warmup"] or {"done": 99})["done"] >= n)
+    done(5 + kill_round % 7)
+    d.kill9()
+    w1.kill9()
+    d.start()
+    w1.start()
+    done(30)
+    d.kill9()
+    d.start()
+    d.wait_scored(6)
+    for p in (d, w2):
+        p.kill9()
+        p.start()
+    assert d.wait_end(job)["state"] == "succeeded"
+    warm = [(t["arch"], t["zero_cost"], t["seed"]) for t in d.get(f"jobs/{job}/warmup?limit=1000")["trials"]]
+    assert warm == voted_alone[1] and d.history(job) == voted_alone[0]
+    assert d.get(f"jobs/{job}/replay")["ok"] is True
+
+
+def test_replay_finds_a_warm_up_that_was_tampered_with(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, slots=2)
+    job = submit(d, **VOTED)
+    d.wait_end(job)
+    assert d.stop() == 0
+    (db,) = [p for p in d.folder.iterdir() if p.is_file() and p.read_bytes()[:15] == b"SQLite format 3"]
+    with sqlite3.connect(db) as c:
+        assert c.execute("UPDATE trial SET zero_cost='synflow=-1e9 naswot=-1e9 grad_norm=-1e9' WHERE job=? AND idx>=3000000000 AND"
+                         " arch_hash=(SELECT arch_hash FROM trial WHERE job=? AND idx=0)", (job, job)).rowcount == 1
+    c.close()
+    d.start()
+    assert d.get(f"jobs/{job}/replay")["ok"] is False
+
+
+def test_a_warm_up_shows_waits_fails_and_is_cancelled(box, load, submit, messages):
+    from fake_worker import FakeWorker
+    d = load(box.coordinator())
+    job = submit(d, **VOTED)
+    with FakeWorker(messages, d.connect) as w:
+        w.hello()
+        lease = w.lease()
+        assert lease.score.untrained and lease.score.zero_cost == 0b100011 and lease.ref.trial == 3 * 10**9
+        assert d.job(job)["warmup"]["done"] == 0 and d.job(job)["trials"]["running"] == 1
+        w.deliver(lease, zero_cost_known=0b100011, zero_cost=[1.0, 2.0, 3.0], init_score=[], score=0.0)
+        why = cli(d, "why", job).out
+        assert "its warm-up: 1 of" in why and "waits for the result" not in why
+        assert "warm-up" in cli(d, "show", job).out and d.job(job)["warmup"]["done"] == 1
+        n = d.job(job)["warmup"]["candidates"]
+        for i in range(1, n):                          # the last three fail, and are no start
+            lease = w.lease()
+            assert lease.ref.trial >= 3 * 10**9
+            if i < n - 3:
+                w.deliver(lease, zero_cost_known=0b100011, zero_cost=[float(i), float(i), float(i)], init_score=[], score=0.0)
+            else:
+                w.deliver(lease, state=w.FAILED, reason=2, score=0.0, init_score=[])
+        lease = w.lease()
+        assert lease.ref.trial == 0 and not lease.score.untrained
+        doc = d.job(job)
+        assert doc["trials"]["failed"] == 0 and doc["trials"]["scored"] == 0 and doc["warmup"]["done"] == n
+        warm = d.get(f"jobs/{job}/warmup?limit=1000")["trials"]
+        assert [t["state"] for t in warm].count("failed") == 3
+        assert lease.score.arch not in [t["arch"] for t in warm if t["state"] == "failed"]
+        w.deliver(lease)
+        second = submit(d, name="second", **VOTED)
+        cli(d, "cancel", job, "--yes")
+        lease = w.lease()
+        assert lease.ref.job == second and lease.ref.trial >= 3 * 10**9
+        cli(d, "cancel", second, "--yes")
+        assert d.wait_end(second)["state"] == "cancelled"
+        assert [t["state"] for t in d.get(f"jobs/{second}/warmup")["trials"]] == ["cancelled"]
+
+
 @pytest.mark.parametrize("searcher", ["random", "evolution", "local", "nsga2"])
 def test_halving_spends_more_on_the_better(box, load, submit, searcher):
     d = load(box.coordinator())
@@ -188,6 +318,56 @@ def test_a_race_scores_again_what_cannot_be_told_apart(box, load, submit, search
     assert d.history(job) == history and d.get(f"jobs/{job}/replay")["ok"] is True
 
 
+@pytest.mark.limit(120)
+def test_everything_at_once_is_still_a_function_of_its_seed(box, load, submit):
+    """A start that workers vote on, halving below `fidelity` and racing above it, with a latency beside each score."""
+    d = load(box.coordinator(lease_ms=2000))
+    w1, w2 = box.worker(d, "w1"), box.worker(d, "w2", slots=2)
+    spec = dict(searcher={"name": "nsga2", "population": 6}, warmup={"candidates": 24, "keep": 8, "vote": ["params", "synflow"]}, window=4,
+                halving={"steps": [1, 2], "inits": [1, 2], "reduction": 2}, racing={"inits": [4, 7], "among": 2, "after": 6, "share": 0.8},
+                fidelity={"steps": 4, "inits": 2, "valid_images": 48, "lr_scales": [1, 0.5]}, latency={"measure": True},
+                scores={"zero_cost": ["naswot"], "fuse": ["score", "naswot", "params"]}, budget={"trials": 90})
+    calm = submit(d, name="calm", **spec)
+    assert d.wait_end(calm)["state"] == "succeeded"
+    rough = submit(d, name="rough", **spec)
+    harness.wait_for("some of the warm-up", lambda: (d.job(rough)["warmup"] or {"done": 99})["done"] >= 5)
+    for n in (5, 60):
+        d.wait_scored(n, job=rough)
+        for p in (d, w1):
+            p.kill9()
+            p.start()
+    doc = d.wait_end(rough)
+    assert doc["state"] == "succeeded" and doc["trials"]["scored"] == 90 and doc["repeatable"] is True
+    assert d.history(rough) == d.history(calm) and w2.running
+    assert d.get(f"jobs/{calm}/replay")["ok"] is True and d.get(f"jobs/{rough}/replay")["ok"] is True
+    warm = d.get(f"jobs/{rough}/warmup?limit=1000")["trials"]
+    trials = sorted(d.trials(rough), key=lambda t: t["trial"])
+    assert all(t["latency_ms"] is None and t["state"] == "scored" for t in warm) and trials[0]["arch_hash"] in {t["arch_hash"] for t in warm}
+    assert {t["rung"] for t in trials} > {0, 1, 2, 3}, "all kinds of rungs"
+    for t in trials:
+        assert t["latency_ms"] > 0 and t["zero_cost"]["naswot"] is not None
+        if t["rung"] > 2:                              # nothing but more initialisations is computed
+            below = trials[t["parent"]]
+            assert (t["latency_ms"], t["zero_cost"], t["lr_scale"]) == tuple(below[k] for k in ("latency_ms", "zero_cost", "lr_scale"))
+            assert t["init_scores"][:len(below["init_scores"])] == below["init_scores"]
+    # The front is of what has all of `fidelity`, of each network as it is known best.
+    known = {}
+    for t in sorted(trials, key=lambda t: t["rung"]):
+        known.update({t["arch_hash"]: t} if t["rung"] >= 2 else {})
+
+    def beaten(t):
+        return any(o["score"] >= t["score"] and o["latency_ms"] <= t["latency_ms"] and
+                   (o["score"], o["latency_ms"]) != (t["score"], t["latency_ms"]) for o in known.values())
+    best = {t["trial"] for t in known.values() if not beaten(t)}
+    assert any(trials[i]["rung"] > 2 for i in best)
+    assert {t["trial"] for t in cli_json(d, "best", rough, "--pareto", "score,latency")["front"]} == best
+    below = sum(t["rung"] < 2 for t in trials)
+    assert f"{below} scored on lower rungs" in harness.cli(d, "best", rough, "--pareto", "score,latency").err
+    ranked = cli_json(d, "results", rough, "--by", "fused", "--top", 100)["best"]
+    assert len({t["arch_hash"] for t in ranked}) == len(ranked) and [t["rung"] for t in ranked] == sorted((t["rung"] for t in ranked), reverse=True)
+    assert all(t["by_value"] is not None for t in ranked)
+
+
 def test_the_front_is_what_no_trial_beats(box, load, submit):
     d = load(box.coordinator())
     box.worker(d, slots=2)
@@ -202,6 +382,56 @@ def test_the_front_is_what_no_trial_beats(box, load, submit):
     best = sorted(t["trial"] for t in scored if not any(beats(o, t) for o in scored))
     assert sorted(t["trial"] for t in doc["front"]) == best and best
     assert any(t["parent"] is not None for t in scored), "later generations have parents"
+
+
+LATENCY = dict(searcher={"name": "nsga2", "population": 6}, objectives=[{"metric": "score"}, {"metric": "latency"}],
+               fidelity={"steps": 3, "inits": 1, "valid_images": 32}, budget={"trials": 30})
+
+
+@pytest.mark.limit(120)
+def test_latency_is_measured_recorded_and_searched_by(box, load, submit):
+    """It differs from run to run, so it is a fact that replay reads, in no pure function and in no book."""
+    d = load(box.coordinator(lease_ms=2000))
+    w = box.worker(d)
+    job = submit(d, **LATENCY, scores={"fuse": ["score", "latency"]})
+    d.wait_scored(9)
+    d.kill9()
+    w.kill9()
+    d.start()
+    w.start()
+    doc = d.wait_end(job)
+    assert doc["state"] == "succeeded" and doc["repeatable"] is False
+    trials = d.trials(job)
+    scored = {t["trial"]: t for t in trials if t["state"] == "scored"}
+    assert all(0 < t["latency_ms"] < 1000 for t in scored.values()) and not any(t["from_book"] for t in trials)
+    assert b"latency" not in d.history(job)
+    assert any(t["parent"] is not None for t in trials) and d.get(f"jobs/{job}/replay")["ok"] is True
+
+    def beaten(t):
+        return any(o["score"] >= t["score"] and o["latency_ms"] <= t["latency_ms"] and
+                   (o["score"], o["latency_ms"]) != (t["score"], t["latency_ms"]) for o in scored.values())
+    best = {i for i, t in scored.items() if not beaten(t)}
+    front = d.get(f"jobs/{job}/results")["front"]
+    assert {t["trial"] for t in front} == best and all(t["latency_ms"] == scored[t["trial"]]["latency_ms"] for t in front)
+    mine = harness.cli_json(d, "best", job, "--pareto", "score,latency")
+    assert mine["objectives"] == ["score", "latency"] and {t["trial"] for t in mine["front"]} == best
+    assert "LATENCY MS" in harness.cli(d, "results", job).out.splitlines()[1]
+    fastest = harness.cli_json(d, "results", job, "--by", "latency", "--top", 1)["best"][0]
+    assert fastest["latency_ms"] == min(t["latency_ms"] for t in scored.values()) == fastest["by_value"]
+    assert harness.cli_json(d, "results", job, "--by", "fused")["best"]
+    rows = list(csv.DictReader(harness.cli(d, "export", job, "--format", "csv", "-o", "-").out.splitlines()))
+    assert [float(r["latency_ms"]) for r in rows if r["state"] == "scored"] == [scored[int(r["trial"])]["latency_ms"] for r in rows if r["state"] == "scored"]
+    assert "cannot be simulated" in harness.cli(d, "simulate", job, status=65).err
+
+    plain = submit(d, name="plain", **{**LATENCY, "objectives": None, "searcher": {"name": "random"}})
+    again = submit(d, name="again", **{**LATENCY, "objectives": None, "searcher": {"name": "random"}}, latency={"measure": True, "batch": 4})
+    d.wait_end(plain)
+    assert d.wait_end(again)["repeatable"] is True, "nothing goes by it"
+    assert d.history(plain) == d.history(again)
+    assert all(t["latency_ms"] is None for t in d.trials(plain)) and any(t["from_book"] for t in d.trials(plain))
+    assert all(t["latency_ms"] > 0 for t in d.trials(again)) and not any(t["from_book"] for t in d.trials(again))
+    assert "latency.measure" in harness.cli(d, "results", plain, "--by", "latency", status=65).err
+    harness.cli(d, "best", plain, "--pareto", "score,latency", status=66)
 
 
 def test_networks_have_the_size_that_the_job_says(box, load, submit):

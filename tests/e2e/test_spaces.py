@@ -106,13 +106,15 @@ def test_the_coordinator_checks_what_is_imported(box, messages):
 
 
 @pytest.mark.limit(180)
-@pytest.mark.parametrize("kind", ["random", "evolution", "local", "nsga2", "halving"])
+@pytest.mark.parametrize("kind", ["random", "evolution", "local", "nsga2", "halving", "voted"])
 def test_every_searcher_searches_a_file_through_kills(box, load, submit, own, kind):
     """A job left alone, and the same with coordinator and workers killed in its middle: the same bytes, and replay says so."""
     over = {"random": {"searcher": {"name": "random"}}, "evolution": {"searcher": {"name": "evolution", "population": 6, "sample": 3}},
             "local": {"searcher": {"name": "local"}}, "nsga2": {"searcher": {"name": "nsga2", "population": 6}, "fidelity": {**SMALL["fidelity"], "downsample": 2}},
             "halving": {"searcher": {"name": "evolution", "population": 6, "sample": 3}, "halving": {"steps": [2], "inits": [1]},
-                        "warmup": {"candidates": 60}}}[kind]
+                        "warmup": {"candidates": 60}},
+            "voted": {"searcher": {"name": "evolution", "population": 6, "sample": 3}, "warmup": {"candidates": 30, "keep": 10, "vote": ["synflow", "macs"]},
+                      "latency": {"measure": True}, "scores": {"zero_cost": ["naswot"]}}}[kind]
     d = load(box.coordinator(lease_ms=2000))
     cli(d, "space", "import", own)
     w1, w2 = box.worker(d, "w1"), box.worker(d, "w2")
@@ -134,7 +136,7 @@ def test_every_searcher_searches_a_file_through_kills(box, load, submit, own, ki
     assert doc["state"] == "succeeded" and doc["failures"]["input"] == 0, doc
     assert d.history(rough) == d.history(calm)
     for job in (calm, rough):
-        assert d.get(f"jobs/{job}/replay") == {"ok": True, "proposals": 30, "checked": 30, "first_difference": None}
+        assert d.get(f"jobs/{job}/replay") == {"ok": True, "external": False, "proposals": 30, "checked": 30, "first_difference": None}
     trials = d.trials(rough)
     assert all(t["space"] == doc["space"] and t["space"].startswith("own@") for t in trials)
     assert len({t["arch_hash"] for t in trials}) > 20

@@ -1,6 +1,7 @@
 """The verbs that answer and steer: best, compare, clone, wait, set, extend, retry, why; on real coordinators and workers."""
 
 import json
+import math
 
 import pytest
 
@@ -34,6 +35,86 @@ def test_best_prints_the_front(searched):
     r = run_cli("--connect", searched.connect, "best", 1, "--pareto", "score,beauty")
     assert r.status == 64 and "beauty" in r.err
     assert cli(searched, "best", 1).out.strip() == doc["front"][0]["arch"]
+
+
+def test_rungs_of_halving_are_not_mixed(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, slots=2)
+    job = submit(d, halving={"steps": [1, 3], "inits": [1, 1]}, window=4, scores={"fuse": ["score", "params"]},
+                 fidelity={"steps": 6, "inits": 2, "valid_images": 32}, budget={"trials": 40})
+    d.wait_end(job)
+    scored = [t for t in d.trials(job) if t["state"] == "scored"]
+    top = {t["trial"]: t for t in scored if t["rung"] == 2}
+    assert top and len(top) < len(scored)
+    front = cli_json(d, "best", job, "--pareto", "score,loss_sum")["front"]
+
+    def beaten(t):
+        return any(o["score"] >= t["score"] and o["loss_sum"] <= t["loss_sum"] and (o["score"], o["loss_sum"]) != (t["score"], t["loss_sum"])
+                   for o in top.values())
+    assert {t["trial"] for t in front} == {t["trial"] for t in top.values() if not beaten(t)}
+    assert f"{len(scored) - len(top)} scored on lower rungs" in cli(d, "best", job, "--pareto", "score,loss_sum").err
+    ranked = cli_json(d, "results", job, "--by", "fused", "--top", 100)["best"]
+    assert [t["rung"] for t in ranked] == sorted((t["rung"] for t in ranked), reverse=True)
+    assert len({t["arch_hash"] for t in ranked}) == len(ranked) == len({t["arch_hash"] for t in scored})
+
+    def ranks(key, sign):                              # of the highest rung alone, ties sharing their mean
+        v = [sign * t[key] for t in top.values()]
+        return {i: (sum(x < sign * t[key] for x in v) + (sum(x == sign * t[key] for x in v) + 1) / 2) / len(v) for i, t in top.items()}
+    a, b = ranks("score", 1), ranks("params", 1)
+    assert {t["trial"]: t["by_value"] for t in ranked if t["rung"] == 2} == pytest.approx({i: math.log(a[i]) + math.log(b[i]) for i in top})
+    rows = cli(d, "results", job, "--top", 100).out.splitlines()
+    head = next(r for r in rows if "ARCHITECTURE" in r).split()
+    assert head[:3] == ["RANK", "TRIAL", "RUNG"]
+    assert "RUNG" not in cli(d, "results", job, "--top", 1).out
+
+
+def test_a_name_of_several_jobs_is_said_to_be_one(searched, submit):
+    assert cli(searched, "show", "first").err == ""
+    submit(searched, name="first", budget={"trials": 3})
+    searched.wait_end(3)
+    for argv in (["show", "first"], ["results", "first"], ["replay", "first"], ["compare", "first", 2], ["extend", "first", "--trials", 4]):
+        r = run_cli("--connect", searched.connect, *argv)
+        assert r.err.count('note: several jobs are called "first": 3, the newest, is meant; the others are 1') == 1, r
+    assert "note:" not in cli(searched, "show", 3).err + cli(searched, "show", "second").err
+    assert json.loads(cli(searched, "show", "first", "--json").out)["id"] == 3
+    searched.wait_end(3)
+    yaml = json.dumps({"kind": "verify", "verify": {"of": "first", "top": 1, "random": 0, "epochs": 1, "batch": 32}})
+    file = searched.folder / "verify.yaml"
+    file.write_text(yaml)
+    assert "the others are 1" in cli(searched, "submit", file, "--dry-run").err
+    assert "the others are 1" in cli(searched, "submit", file).err
+
+
+def test_trials_and_workers_call_a_worker_the_same(searched):
+    names = {w["name"] for w in searched.get("workers")["workers"]}
+    assert names == {"w1"}
+    rows = cli(searched, "trials", 1).out.splitlines()
+    at = rows[0].index("WORKER")
+    assert all(row[at:].split()[0] == "w1" for row in rows[1:])
+
+
+def test_settings_are_printed_as_they_were_written(searched, submit, box):
+    job = submit(searched, name="third", budget={"trials": 3}, fidelity={"steps": 6, "inits": 1, "valid_images": 32, "lr_scales": [0.15, 1]},
+                 audit={"share": 0.1, "min": 3, "floor": 0.15})
+    searched.wait_end(job)
+    text = cli(searched, "clone", job, "--print").out
+    assert "lr_scales: [0.15, 1.0]" in text and "floor: 0.15\n" in text and "share: 0.1\n" in text and "99999" not in text
+    text = cli(searched, "compare", 1, job).out
+    assert "[0.15, 1.0]" in text and "99999" not in text
+    assert "0.15" in cli(searched, "show", job).out
+
+
+def test_a_dataset_file_is_imported_as_it_was_exported(searched, box):
+    (row,) = searched.get("datasets")["datasets"]
+    file = box.dir / "out.safetensors"
+    cli(searched, "dataset", "export", "small", "-o", file)
+    cli(searched, "dataset", "import", file, "again")
+    assert {(r["name"], r["hash"]) for r in searched.get("datasets")["datasets"]} == {("small", row["hash"]), ("again", row["hash"])}
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "out.safetensors" in cli(searched, "dataset", "import", file, "third", status=65).err
+    (box.dir / "words.txt").write_text("words")
+    assert "words.txt" in cli(searched, "dataset", "import", box.dir / "words.txt", status=65).err
+    assert len(searched.get("datasets")["datasets"]) == 2
 
 
 def test_compare_names_what_differs_and_what_is_shared(searched):

@@ -156,10 +156,65 @@ static void a_low_verdict_ends_the_search_where_the_order_says(void **state)
     assert_true(audit_stop_at(a) == 4 + LAG); /* candidate 4 was the fifth, and five are enough */
     char text[200];
     audit_stop_text(a, text, sizeof text);
-    assert_non_null(strstr(text, "-1.00 (95 % -1.00 to -1.00) over 5 networks is below the floor of 0.3"));
+    assert_non_null(strstr(text, "-1.00 (95 % -1.00 to -0.16) over 5 networks is below the floor of 0.3"));
     for (int i = 7; i < 20; i++)
         ended(a, i, 0.01 * i); /* what comes later does not move it */
     assert_true(audit_stop_at(a) == 4 + LAG && audit_complete(a));
+    audit_close(a);
+}
+
+/* Four pairs in the reverse order are no proof, whatever `min` says. */
+static void a_handful_of_networks_ends_no_search(void **state)
+{
+    (void)state;
+    struct audit *a = open_audit(1, 1, 50, AUDIT_STOP, 12);
+    struct estimate rho;
+    int n;
+    audit_close(a);
+    spec.audit.min = 3;
+    assert_int_equal(audit_open(&a, &spec, NULL), 0);
+    for (uint64_t i = 0; i < 5; i++)
+        saw(a, i, (int)i, 0.01 * (double)i);
+    for (int i = 0; i < 4; i++)
+        assert_false(ended(a, i, 0.9 - 0.01 * i));
+    assert_int_equal(audit_verdict(a, &rho, &n), AUDIT_FINE);
+    assert_true(n == 4 && fabs(rho.value + 1) < 1e-12 && rho.high > 0.6 && audit_stop_at(a) == UINT64_MAX);
+    assert_true(ended(a, 4, 0.1)); /* the fifth is */
+    assert_true(audit_stop_at(a) == 4 + 12);
+    audit_close(a);
+}
+
+static bool took(struct audit *a, int item, bool control, double seconds)
+{
+    static struct trial_row t;
+    audit_row(a, item, control, &t);
+    t.state = TRIAL_SCORED;
+    t.r.score = 0.5;
+    t.r.seconds = seconds;
+    return audit_ended(a, &t);
+}
+
+static void the_time_that_is_left_is_that_of_what_is_left(void **state)
+{
+    (void)state;
+    struct audit *a = open_audit(4, 1, 5, AUDIT_WARN, 0);
+    audit_close(a);
+    spec.audit.control = true;
+    assert_int_equal(audit_open(&a, &spec, NULL), 0);
+    for (uint64_t i = 0; i < 8; i++)
+        saw(a, i, (int)i, 0.5);
+    assert_int_equal(audit_n(a), 2);
+    assert_true(isnan(audit_seconds_left(a, 20)));
+    took(a, 0, false, 30);
+    assert_true(isnan(audit_seconds_left(a, 20))); /* nothing is known of controls */
+    took(a, 0, true, 2);
+    assert_true(fabs(audit_seconds_left(a, 20) - 4 * 32) < 1e-9);    /* item 1, and a block each of 8 … 19 */
+    assert_true(fabs(audit_seconds_left(a, 10000) - 4 * 32) < 1e-9); /* no more than `max` */
+    assert_true(fabs(audit_seconds_left(a, 8) - 32) < 1e-9);
+    took(a, 1, false, 10);
+    assert_true(fabs(audit_seconds_left(a, 8) - 2) < 1e-9);
+    took(a, 1, true, 2);
+    assert_true(audit_seconds_left(a, 8) == 0 && fabs(audit_seconds_left(a, 20) - 3 * 22) < 1e-9);
     audit_close(a);
 }
 
@@ -214,6 +269,8 @@ int main(void)
         cmocka_unit_test(every_place_of_a_block_is_drawn_equally_often),
         cmocka_unit_test(promotions_and_what_was_told_as_failed_are_not_chosen), cmocka_unit_test(no_more_than_max_are_chosen),
         cmocka_unit_test(a_low_verdict_ends_the_search_where_the_order_says),
+        cmocka_unit_test(a_handful_of_networks_ends_no_search),
+        cmocka_unit_test(the_time_that_is_left_is_that_of_what_is_left),
         cmocka_unit_test(a_failed_training_counts_for_nothing_and_holds_up_nobody),
         cmocka_unit_test(a_plan_spends_the_share_between_its_least_and_its_most),
         cmocka_unit_test(a_job_without_a_share_has_none),

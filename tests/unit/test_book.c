@@ -26,13 +26,13 @@ static struct book_row sample(void)
 }
 
 /* The two lines of a book with this row, without their ends. */
-static void written(const struct book_row *b, bool seconds, char **header, char **row)
+static void written(const struct book_row *b, unsigned measured, char **header, char **row)
 {
     char *text = NULL;
     size_t n;
     FILE *f = open_memstream(&text, &n);
-    book_write_header(f, seconds);
-    book_write_row(f, b, seconds);
+    book_write_header(f, measured);
+    book_write_row(f, b, measured);
     fclose(f);
     char *save = NULL;
     *header = strdup(strtok_r(text, "\n", &save));
@@ -57,7 +57,7 @@ static void a_row_comes_back_bit_for_bit(void **state)
     (void)state;
     struct book_row a = sample(), b;
     char *h, *r, ka[BOOK_KEY_LEN + 1], kb[BOOK_KEY_LEN + 1];
-    written(&a, true, &h, &r);
+    written(&a, BOOK_SECONDS, &h, &r);
     assert_int_equal(reread(h, r, &b, NULL), 0);
     assert_true(book_same(&a.r, &b.r) && b.r.seconds == 2.5);
     assert_string_equal(a.arch, b.arch);
@@ -69,13 +69,35 @@ static void a_row_comes_back_bit_for_bit(void **state)
     free(r);
 }
 
+static void what_was_measured_is_read_and_no_part_of_the_row(void **state)
+{
+    (void)state;
+    struct book_row a = sample(), b;
+    char *h, *r;
+    a.r.latency_ms = 0.5;
+    written(&a, BOOK_SECONDS | BOOK_LATENCY, &h, &r);
+    assert_string_equal(h + strlen(h) - strlen(",seconds,latency_ms"), ",seconds,latency_ms");
+    assert_int_equal(reread(h, r, &b, NULL), 0);
+    assert_true(b.r.seconds == 2.5 && b.r.latency_ms == 0.5);
+    b.r.latency_ms = 7;
+    assert_true(book_same(&a.r, &b.r));
+    free(h);
+    free(r);
+    a.r.latency_ms = 0; /* of a row that was not measured */
+    written(&a, BOOK_LATENCY, &h, &r);
+    assert_int_equal(reread(h, r, &b, NULL), 0);
+    assert_true(b.r.latency_ms == 0);
+    free(h);
+    free(r);
+}
+
 static void a_failed_row_has_a_reason_and_no_score(void **state)
 {
     (void)state;
     struct book_row a = sample(), b;
     char *h, *r;
     a.r = (struct trial_result){ .state = TRIAL_FAILED, .reason = FAIL_NAN, .detail = "step 3, of course", .params = 4 };
-    written(&a, false, &h, &r);
+    written(&a, 0, &h, &r);
     assert_int_equal(reread(h, r, &b, NULL), 0);
     assert_true(book_same(&a.r, &b.r) && book_keeps(&b.r));
     assert_string_equal(b.r.detail, "step 3, of course");
@@ -150,7 +172,7 @@ static void bad_books_are_refused_with_the_column(void **state)
     };
     struct book_row a = sample(), b;
     char *h, *r;
-    written(&a, false, &h, &r);
+    written(&a, 0, &h, &r);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         char text[4096], *at = strstr(r, bad[i].from);
         struct errbuf e = { 0 };
@@ -188,6 +210,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_row_comes_back_bit_for_bit),
+        cmocka_unit_test(what_was_measured_is_read_and_no_part_of_the_row),
         cmocka_unit_test(a_failed_row_has_a_reason_and_no_score),
         cmocka_unit_test(the_size_of_the_network_is_part_of_the_fidelity),
         cmocka_unit_test(every_field_of_the_key_counts),

@@ -610,6 +610,45 @@ static void a_folder_with_nothing_known_in_it_says_what_was_looked_for(void **st
     assert_non_null(strstr(e.text, "gone"));
 }
 
+/* ---- a dataset file ---- */
+
+static void a_dataset_file_comes_out_as_it_went_in(void **state)
+{
+    const char *const source[] = { idx_source(*state, 40, 10), idx_source(*state, 40, 0), folder_source(*state) };
+    const char *again = tmp_path(*state, "again.st");
+    hash_str first, second;
+    struct errbuf e;
+    for (size_t i = 0; i < sizeof source / sizeof source[0]; i++) { /* with a test part, without one, with names of classes */
+        assert_int_equal(dataset_import(source[i], out(*state), first, NULL), 0);
+        assert_int_equal(dataset_import(out(*state), again, second, &e), 0);
+        assert_string_equal(first, second);
+        unlink(again);
+    }
+    cut_file(out(*state), 3);
+    assert_int_equal(dataset_import(out(*state), again, second, &e), -ERR_INPUT);
+    assert_non_null(strstr(e.text, "out.st"));
+    tmp_write(tmp_path(*state, "words.txt"), "words", 5);
+    assert_int_equal(dataset_import(tmp_path(*state, "words.txt"), again, second, &e), -ERR_INPUT);
+    assert_non_null(strstr(e.text, "words.txt"));
+    assert_int_not_equal(access(again, F_OK), 0);
+}
+
+static void names_that_are_no_list_of_names_are_refused(void **state)
+{
+    static const char *const names[] = { "[\"a\",\"b\"]", "[\"a\",\"b\",3]", "{}", "[" };
+    static const uint8_t images[10 * 4], classes[10] = { 0, 1, 2, 0, 1, 2, 0, 1, 2, 0 };
+    const struct st_tensor v[2] = {
+        { .name = "train.images", .dtype = ST_U8, .ndim = 4, .dim = { 10, 1, 2, 2 }, .data = images },
+        { .name = "train.labels", .dtype = ST_U8, .ndim = 1, .dim = { 10 }, .data = classes },
+    };
+    const char *file = tmp_path(*state, "in.st");
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *const meta[] = { "format", "didact-dataset-1", "classes", "3", "class_names", names[i] };
+        assert_int_equal(st_write(file, v, 2, meta, 3, NULL), 0);
+        refused(*state, file, "in.st", "class_names");
+    }
+}
+
 /* ---- opening ---- */
 
 static uint8_t pixels[40];
@@ -723,6 +762,7 @@ int main(void)
         T(an_image_kind_that_is_not_read_is_refused_not_dropped),
         T(a_truncated_png_is_refused_wherever_it_ends),
         T(a_truncated_jpeg_is_refused_wherever_it_ends),
+        T(a_dataset_file_comes_out_as_it_went_in), T(names_that_are_no_list_of_names_are_refused),
         T(a_folder_with_nothing_known_in_it_says_what_was_looked_for),
         T(a_file_that_does_not_keep_the_contract_is_refused_naming_the_field),
         T(more_than_256_classes_use_16_bit_labels),

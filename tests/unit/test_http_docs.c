@@ -184,7 +184,7 @@ static void a_job_has_every_field_of_the_documentation(void **state)
 {
     struct fixture *f = *state;
     static const char *const keys[] = { "id", "name", "kind", "state", "seed", "created_ms", "started_ms", "ended_ms", "reason", "trials", "failures",
-                                        "best", "rate", "eta_s", "progress", "audit", "dataset", "dataset_hash", "curriculum", "curriculum_hash", "space",
+                                        "best", "rate", "eta_s", "progress", "audit", "warmup", "dataset", "dataset_hash", "curriculum", "curriculum_hash", "space",
                                         "repeatable", "spec" };
     uint64_t id = add_job(f, JOB_SEARCH, "small", 0, NULL, NULL);
     assert_int_equal(id, 1);

@@ -172,16 +172,20 @@ static void mistakes_are_told_with_their_line(void **state)
         { SEARCH "fidelity: {lr_scales: [1, 2, 3, 4, 5]}\n", "'fidelity.lr_scales' has more than 4 items" },
         { SEARCH "fidelity: {lr_scales: [0]}\n", "above 0, at most 100" },
         { SEARCH "scores: {zero_cost: [synflo]}\n", "did you mean 'synflow'" },
+        { SEARCH "scores: {fuse: [score, latency]}\n", "'scores.fuse' has latency, but nothing measures it" },
+        { SEARCH "latency: {measure: true, batch: 257}\n", "'latency.batch' must be an integer, 1 to 256" },
         { SEARCH "scores: {zero_cost: [snip, snip]}\n", "'scores.zero_cost' names snip twice" },
         { SEARCH "scores: {fuse: [score, naswot]}\n", "'scores.fuse' has naswot, which 'scores.zero_cost' does not compute" },
         { SEARCH "scores: {fuse: [score, score]}\n", "'scores.fuse' names score twice" },
         { SEARCH "warmup: {candidates: 10, keep: 11}\n", "'warmup.keep' is 11, more than the 10 candidates" },
+        { SEARCH "warmup: {candidates: 10, vote: [synflow, score]}\n", "'warmup.vote' has score, which nobody knows before a trial" },
+        { SEARCH "warmup: {candidates: 10, vote: [synflow, naswot, synflow]}\n", "'warmup.vote' names synflow twice" },
         { SEARCH "warmup: {score: synflow}\n", "must be one of params, macs" },
         { SEARCH "halving: {steps: [8, 4]}\nfidelity: {steps: 16}\n", "rung 0 (8 steps" },
         { SEARCH "halving: {steps: [8, 16]}\nfidelity: {steps: 16}\n", "rung 1 (16 steps" },
         { SEARCH "halving: {steps: [8], inits: [1, 1]}\n", "'halving.inits' has 2 items, 'halving.steps' 1" },
         { SEARCH "objectives: []\n", "'objectives' is empty" },
-        { SEARCH "objectives: [{metric: latency}]\n", "must be one of score, params, macs, not 'latency'" },
+        { SEARCH "objectives: [{metric: speed}]\n", "must be one of score, params, macs, latency, not 'speed'" },
         { SEARCH "objectives: [{metric: score, goal: most}]\n", "must be one of min, max" },
         { SEARCH "objectives: [{goal: max}]\n", "an item has no 'metric'" },
         { SEARCH "objectives: [{metric: params}, {metric: params, goal: max}]\n", "names params twice" },
@@ -209,6 +213,8 @@ static void mistakes_are_told_with_their_line(void **state)
         { SEARCH "searcher: {name: evolution, population: 4, sample: 5}\n", "'searcher.sample' is 5, more than the population of 4" },
         { SEARCH "searcher: {name: external}\nhalving: {steps: [2]}\nfidelity: {steps: 8}\n", "line 5: 'halving' makes proposals of its own" },
         { SEARCH "searcher: {name: external}\nwarmup: {candidates: 9}\n", "line 5: 'warmup' makes proposals of its own" },
+        { SEARCH "searcher: {name: external}\nwarmup: {candidates: 9, vote: [synflow]}\n", "line 5: 'warmup' makes proposals of its own" },
+        { SEARCH "warmup: {vote: [params]}\nsearcher: {name: external}\n", "line 5: 'warmup' makes proposals of its own" },
         { SEARCH "racing: {inits: [4]}\nsearcher: {name: external}\n", "line 5: 'racing' makes proposals of its own" },
         { SEARCH "racing: {inits: [4, 4]}\n", "line 4: 'racing.inits' must rise from 'fidelity.inits' (2): 4 follows 4" },
         { SEARCH "racing: {inits: [4]}\nfidelity: {inits: 4}\n", "line 5: 'racing.inits' must rise from 'fidelity.inits' (4): 4 follows 4" },
@@ -338,6 +344,7 @@ static void set_changes_one_key_and_checks_the_whole(void **state)
         { "budget.trials=", "is empty" },
         { "fidelity.steps=12", "has 16, beyond 'fidelity.steps' (12)" },
         { "constraints.min_macs=1M", "nothing can satisfy both" },
+        { "audit.batch=64", "--set: 'audit.batch' asks for an audit, but 'audit.share' is not given" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(jobfile_set(&spec, bad[i].set, &e), -ERR_INPUT);
@@ -375,6 +382,21 @@ static void expect_round_trip(const char *text)
     free(s);
 }
 
+static void a_latency_is_measured_where_something_asks_for_it(void **state)
+{
+    (void)state;
+    must_parse(SEARCH);
+    assert_int_equal(spec.n_objectives, 3);
+    assert_int_equal(job_latency_batch(&spec), 0);
+    must_parse(SEARCH "latency: {batch: 8}\n");
+    assert_int_equal(job_latency_batch(&spec), 0);
+    must_parse(SEARCH "latency: {measure: true, batch: 8}\n");
+    assert_int_equal(job_latency_batch(&spec), 8);
+    must_parse(SEARCH "objectives: [{metric: score}, {metric: latency}]\n");
+    assert_int_equal(job_latency_batch(&spec), 1);
+    assert_false(spec.objective[1].max); /* less is better */
+}
+
 /* Keys that limit each other may come in any order, and all or none of them take effect. */
 static void several_settings_are_checked_together(void **state)
 {
@@ -395,6 +417,8 @@ static void specs_survive_json(void **state)
     expect_round_trip(SEARCH "scores: {zero_cost: [zico, synflow], fuse: [score, loss_sum, params, synflow]}\n");
     expect_round_trip(SEARCH "halving: {steps: [8, 16], inits: [1, 2], reduction: 4}\nfidelity: {steps: 16, inits: 4}\n");
     expect_round_trip(SEARCH "objectives: [{metric: macs}, {metric: score, goal: min}]\n");
+    expect_round_trip(SEARCH "warmup: {candidates: 300, vote: [macs, synflow, zico]}\n");
+    expect_round_trip(SEARCH "objectives: [{metric: score}, {metric: latency}]\nlatency: {batch: 16}\nscores: {fuse: [score, latency]}\n");
     expect_round_trip(SEARCH "seed: 9007199254740993\nfidelity: {checkpoints: [3, 5], lr_scales: [0.1, 1, 0.3333333333333333]}\nbudget: {time: 1h}\n");
     expect_round_trip(TEACH "teach: {meta_at: [{step: 3, weight: 0.1}], lr: 0.123456789012345678, clip: 0, mu: 0.7}\n");
     expect_round_trip(VERIFY);
@@ -518,6 +542,7 @@ int main(void)
         cmocka_unit_test(messages_stay_valid_text),
         cmocka_unit_test(large_and_crowded_files_are_refused),
         cmocka_unit_test(set_changes_one_key_and_checks_the_whole),
+        cmocka_unit_test(a_latency_is_measured_where_something_asks_for_it),
         cmocka_unit_test(several_settings_are_checked_together),
         cmocka_unit_test(specs_survive_json),
         cmocka_unit_test(bad_json_is_refused),

@@ -287,6 +287,39 @@ static void a_copy_stands_alone(void **state)
     net_fini(NULL);
 }
 
+static void pruning_leaves_what_the_output_reads(void **state)
+{
+    (void)state;
+    static const char *const path[] = { "input", "a", "b", "sum", "flat", "head" };
+    static const struct { const char *name; int stream; uint64_t size, offset; } param[] = {
+        { "a.weight", 1, 36, 0 }, { "b.weight", 2, 36, 36 }, { "head.weight", 4, 128, 72 }, { "head.bias", 5, 2, 200 } };
+    struct net n;
+    assert_int_equal(net_init(&n, 1, 4, 4, NULL), 0);
+    int dead = net_conv(&n, 0, 8, 3, 1, 1, "dead", NULL), a = net_conv(&n, 0, 4, 3, 1, 1, "a", NULL), b = net_conv(&n, 0, 4, 3, 1, 1, "b", NULL);
+    net_conv(&n, net_lrelu(&n, dead, 0, "dead.relu", NULL), 8, 1, 1, 0, "dead.too", NULL);
+    int head = net_linear(&n, net_unary(&n, NET_FLATTEN, net_add2(&n, a, b, "sum", NULL), "flat", NULL), 2, "head", NULL);
+    net_unary(&n, NET_TANH, head, "after", NULL);
+    assert_int_equal(net_set_out(&n, head, NULL), 0);
+    for (int again = 0; again < 2; again++) { /* and then there is nothing to prune */
+        net_prune(&n);
+        assert_int_equal(n.n_nodes, 6);
+        assert_int_equal(n.out, 5);
+        for (int i = 0; i < 6; i++)
+            assert_string_equal(n.node[i].path, path[i]);
+        assert_true(n.node[3].in[0] == 1 && n.node[3].in[1] == 2 && n.node[5].in[0] == 4 && n.node[5].param0 == 2);
+        assert_int_equal(n.n_params, 4);
+        for (int k = 0; k < 4; k++) {
+            assert_string_equal(n.param[k].name, param[k].name);
+            assert_int_equal(n.param[k].stream, param[k].stream);
+            assert_int_equal(n.param[k].size, param[k].size);
+            assert_int_equal(n.param[k].offset, param[k].offset);
+            assert_int_equal(n.param[k].node, k < 2 ? k + 1 : 5);
+        }
+        assert_int_equal(n.param_count, 202);
+    }
+    net_fini(&n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -301,6 +334,7 @@ int main(void)
         cmocka_unit_test(inputs_and_flat_vectors_are_bounded),
         cmocka_unit_test(long_paths_and_endless_networks_are_refused),
         cmocka_unit_test(a_copy_stands_alone),
+        cmocka_unit_test(pruning_leaves_what_the_output_reads),
     };
     return cmocka_run_group_tests_name("net", tests, NULL, NULL);
 }

@@ -119,6 +119,20 @@ static void zero_cost_scores_come_beside_the_score_and_change_nothing_in_it(void
     assert_true(one.zero_cost.value[ZC_NASWOT] == all.zero_cost.value[ZC_NASWOT]);
 }
 
+static void a_latency_is_measured_beside_the_score_and_changes_nothing_in_it(void **state)
+{
+    struct bench b;
+    prepare(state, &b, 0.1, 2);
+    struct trial_result plain = score(&b);
+    assert_true(plain.latency_ms == 0);
+    b.task.score.latency_batch = 1;
+    struct trial_result one = score(&b);
+    b.task.score.latency_batch = 64;
+    struct trial_result many = score(&b);
+    assert_true(one.latency_ms > 0 && one.latency_ms < 1000 && many.latency_ms > 4 * one.latency_ms);
+    assert_true(one.score == plain.score && one.loss_sum == plain.loss_sum && many.score == plain.score);
+}
+
 static void another_seed_gives_another_score(void **state)
 {
     struct bench b;
@@ -195,6 +209,7 @@ int main(void)
         TEST(a_learner_taught_with_real_images_scores_above_chance),
         TEST(a_score_has_the_same_bits_again_and_with_two_threads),
         TEST(further_initialisations_are_those_of_a_larger_whole),
+        TEST(a_latency_is_measured_beside_the_score_and_changes_nothing_in_it),
         TEST(zero_cost_scores_come_beside_the_score_and_change_nothing_in_it),
         TEST(another_seed_gives_another_score),
         TEST(divergence_of_every_learner_is_a_failed_trial_that_names_the_step),

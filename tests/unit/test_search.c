@@ -1,5 +1,4 @@
 /* Searchers: a history is a function of the seed and the results, whoever computed them and in whatever order. */
-#include "common/search/pareto.h"
 #include "common/search/search.h"
 
 #include <math.h>
@@ -43,7 +42,6 @@ static double score_of(const char *hash)
     return (double)(strtoul(head, NULL, 16) % 1000) / 1000;
 }
 
-
 /* Of a race: what is known of a network comes closer to its score with every rung, and says how far off it may be. */
 static const struct racing_cfg *race; /* NULL: scores without noise */
 
@@ -51,7 +49,7 @@ static int hex(char c) { return c <= '9' ? c - '0' : c - 'a' + 10; }
 
 static struct search_result raced(const struct proposal *p)
 {
-    struct search_result r = { p->idx, fails(p->hash) ? NAN : score_of(p->hash), p->rung, p->params, p->macs, p->arch, 0, 0 };
+    struct search_result r = { p->idx, fails(p->hash) ? NAN : score_of(p->hash), p->rung, p->params, p->macs, p->arch, 0, 0, 0 };
     if (!race)
         return r;
     r.n_inits = p->rung ? race->inits[p->rung - 1] : 2;
@@ -275,34 +273,6 @@ static void local_search_climbs_and_restarts(void **state)
     free(a);
 }
 
-/* The front of the front, by definition: rank r is what only ranks below r dominate. */
-static void fronts_and_crowding_are_those_of_the_definition(void **state)
-{
-    (void)state;
-    enum { N = 60, M = 3 };
-    double v[N * M], crowd[N];
-    int rank[N], work[2 * N];
-    struct rng r;
-    rng_init(&r, 9, RNG_TEST, 0);
-    for (int i = 0; i < N * M; i++)
-        v[i] = rng_below(&r, 8); /* ties, too */
-    pareto_rank(v, N, M, rank, crowd, work);
-    for (int i = 0; i < N; i++) {
-        int least = 0, ends = 0;
-        for (int j = 0; j < N; j++)
-            if (pareto_dominates(v + j * M, v + i * M, M) && rank[j] + 1 > least)
-                least = rank[j] + 1;
-        assert_int_equal(rank[i], least);
-        assert_true(crowd[i] >= 0 && crowd[i] <= INFINITY);
-        for (int j = 0; j < N; j++)
-            ends += rank[j] == rank[i] && isinf(crowd[j]);
-        assert_true(ends >= 1);
-    }
-    const double line[] = { 0, 10, 1, 9, 4, 6, 10, 0 }; /* one front of four; crowding by hand: (4 + 4) / 10 and (9 + 9) / 10 */
-    pareto_rank(line, 4, 2, rank, crowd, work);
-    assert_true(isinf(crowd[0]) && isinf(crowd[3]) && fabs(crowd[1] - 0.8) < 1e-12 && fabs(crowd[2] - 1.8) < 1e-12);
-}
-
 /* The area that n points (score up, params down) dominate, params counted in shares of 20,000. */
 static double area(const struct run *a, double (*score)(const char *arch))
 {
@@ -340,7 +310,7 @@ static void nsga2_covers_more_than_random_search(void **state)
             for (a->n = 0; a->n < 200; a->n++) {
                 struct proposal *p = &a->p[a->n];
                 assert_int_equal(search_propose(s, p, NULL), 0);
-                assert_int_equal(search_finish(s, &(struct search_result){ p->idx, convolutions(p->arch), 0, p->params, p->macs, p->arch, 0, 0 }, NULL), 0);
+                assert_int_equal(search_finish(s, &(struct search_result){ p->idx, convolutions(p->arch), 0, p->params, p->macs, p->arch, 0, 0, 0 }, NULL), 0);
             }
             search_close(s);
             sum[k] += area(a, convolutions);
@@ -494,7 +464,7 @@ static void what_is_told_apart_is_not_raced(void **state)
     for (int i = 0; i < 40; i++) {
         assert_int_equal(search_propose(s, &p, NULL), 0);
         assert_int_equal(p.rung, 0);
-        assert_int_equal(search_finish(s, &(struct search_result){ p.idx, i == 3 ? 0.9 : 0.5, 0, 1, 1, p.arch, 2, 0.01 }, NULL), 0);
+        assert_int_equal(search_finish(s, &(struct search_result){ p.idx, i == 3 ? 0.9 : 0.5, 0, 1, 1, p.arch, 2, 0.01, 0 }, NULL), 0);
     }
     search_close(s);
 }
@@ -540,7 +510,7 @@ static void a_race_picks_better_for_the_same_cost(void **state)
                 pick = n;
                 at = score;
             }
-            assert_int_equal(search_finish(s, &(struct search_result){ p[n].idx, score, p[n].rung, 1, 1, p[n].arch, inits, se }, NULL), 0);
+            assert_int_equal(search_finish(s, &(struct search_result){ p[n].idx, score, p[n].rung, 1, 1, p[n].arch, inits, se, 0 }, NULL), 0);
         }
         search_close(s);
         int candidates = 0;
@@ -592,6 +562,68 @@ static void a_warm_up_starts_from_the_best_of_its_candidates(void **state)
         spec.warmup = (struct warmup_cfg){ .candidates = 300, .score = "params" };
         cut_and_go_on(&spec, a, cut);
     }
+    free(a);
+    free(b);
+}
+
+/* What a worker would say; a candidate in ten fails. */
+static bool asked(const struct warmup_candidate *c, struct zero_cost_scores *z)
+{
+    *z = (struct zero_cost_scores){ .known = 1u << ZC_SYNFLOW, .value[ZC_SYNFLOW] = score_of(c->hash) };
+    return c->hash[5] != '3';
+}
+
+/* Told in this order; the first `n` proposals. */
+static void vote(const struct job_spec *spec, uint64_t order, int n, struct run *out)
+{
+    struct search *s;
+    struct rng r;
+    uint32_t told[300];
+    assert_int_equal(search_open(&s, spec, &IMG, NULL), 0);
+    int candidates = search_warmup(s, NULL);
+    assert_in_range(candidates, 250, 300);
+    assert_int_equal(search_warmup(s, NULL), candidates); /* again, and nothing is drawn anew */
+    rng_init(&r, order, RNG_TEST, 1);
+    rng_permute(&r, told, (uint32_t)candidates);
+    for (int k = 0; k < candidates; k++) {
+        struct warmup_candidate c = search_warmup_at(s, (int)told[k]);
+        struct zero_cost_scores z;
+        bool works = asked(&c, &z);
+        assert_false(search_ready(s) || c.told);
+        assert_int_equal(c.seed, trial_seed(spec->seed, c.hash));
+        assert_int_equal(search_warmup_tell(s, (int)told[k], works ? &z : NULL, NULL), 0);
+    }
+    assert_true(search_ready(s));
+    assert_int_equal(search_warmup(s, NULL), 0);
+    for (out->n = 0; out->n < n; out->n++) {
+        assert_int_equal(search_propose(s, &out->p[out->n], NULL), 0);
+        finish(s, &out->p[out->n]);
+    }
+    search_close(s);
+}
+
+static void a_vote_is_waited_for_and_does_not_depend_on_the_order_of_its_answers(void **state)
+{
+    (void)state;
+    struct job_spec spec = spec_of("evolution", 4, 6);
+    struct run *a = malloc(sizeof *a), *b = malloc(sizeof *b);
+    spec.warmup = (struct warmup_cfg){ .candidates = 300, .keep = 8, .n_vote = 1, .vote = { COLUMN_ZERO_COST + ZC_SYNFLOW } };
+    vote(&spec, 1, 30, a);
+    vote(&spec, 2, 30, b);
+    assert_memory_equal(a->p, b->p, 30 * sizeof *a->p);
+    for (int i = 0; i < 8; i++) { /* one vote: its own order, without those that failed */
+        struct warmup_candidate c = { .hash = a->p[i].hash };
+        struct zero_cost_scores z;
+        assert_true(asked(&c, &z) && a->p[i].parent == -1);
+        assert_true(i == 0 || score_of(a->p[i].hash) <= score_of(a->p[i - 1].hash));
+    }
+    assert_true(score_of(a->p[7].hash) > 0.9);
+    /* Parameters and multiply-adds can vote without anybody's help: here with the same order, so as one of them. */
+    spec.warmup = (struct warmup_cfg){ .candidates = 300, .keep = 8, .n_vote = 1, .vote = { COLUMN_MACS } };
+    simulate(&spec, 8, 1, a);
+    spec.warmup = (struct warmup_cfg){ .candidates = 300, .keep = 8, .score = "macs" };
+    simulate(&spec, 8, 1, b);
+    assert_memory_equal(a->p, b->p, 8 * sizeof *a->p);
     free(a);
     free(b);
 }
@@ -716,12 +748,12 @@ int main(void)
         cmocka_unit_test(a_proposal_waits_for_the_results_that_it_may_see),
         cmocka_unit_test(a_recalled_search_goes_on_as_if_nothing_had_happened),
         cmocka_unit_test(local_search_climbs_and_restarts),
-        cmocka_unit_test(fronts_and_crowding_are_those_of_the_definition),
         cmocka_unit_test(nsga2_covers_more_than_random_search),
         cmocka_unit_test(halving_promotes_as_soon_as_it_may),
         cmocka_unit_test(a_race_goes_on_with_what_cannot_be_told_apart),
         cmocka_unit_test(what_is_told_apart_is_not_raced),
         cmocka_unit_test(a_race_picks_better_for_the_same_cost),
+        cmocka_unit_test(a_vote_is_waited_for_and_does_not_depend_on_the_order_of_its_answers),
         cmocka_unit_test(a_warm_up_starts_from_the_best_of_its_candidates),
         cmocka_unit_test(constraints_hold_for_every_proposal),
         cmocka_unit_test(impossible_constraints_say_so),

@@ -70,6 +70,31 @@ static void a_mutation_is_canonical_and_another_network(void **state)
     }
 }
 
+static void the_output_depends_on_every_layer(void **state)
+{
+    (void)state;
+    const struct space *s;
+    for (int i = 0; (s = space_at(i)); i++)
+        for (uint64_t k = 0; k < 500; k++) {
+            struct proxy p = { .cells = s->has_cells ? (int)(k % 4) : 0 };
+            char text[ARCH_TEXT_MAX];
+            struct rng r;
+            struct net n;
+            rng_init(&r, 23, RNG_TEST, k);
+            s->random(s, &r, text);
+            assert_int_equal(space_build(s, text, 1, 28, 28, 10, &p, &n, NULL), 0);
+            bool *read = calloc((size_t)n.n_nodes, sizeof *read);
+            for (int node = 0; node < n.n_nodes; node++)
+                for (int in = 0; in < n.node[node].n_in; in++)
+                    read[n.node[node].in[in]] = true; /* read by a later layer, which is read in turn */
+            for (int node = 0; node < n.n_nodes; node++)
+                if (!read[node] && node != n.out)
+                    fail_msg("%s: nothing reads %s", text, n.node[node].path);
+            free(read);
+            net_fini(&n);
+        }
+}
+
 static void the_same_stream_proposes_the_same(void **state)
 {
     (void)state;
@@ -467,6 +492,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_random_architecture_is_canonical_and_builds_at_every_size),
         cmocka_unit_test(a_mutation_is_canonical_and_another_network),
+        cmocka_unit_test(the_output_depends_on_every_layer),
         cmocka_unit_test(the_same_stream_proposes_the_same),
         cmocka_unit_test(chain_draws_free_choices_uniformly),
         cmocka_unit_test(mutation_is_uniform_over_the_single_changes),

@@ -51,6 +51,18 @@ static struct space *must_parse(const char *yaml)
     return s;
 }
 
+static void expect_all_read(const struct net *n, const char *text)
+{
+    bool *read = calloc((size_t)n->n_nodes, sizeof *read);
+    for (int node = 0; node < n->n_nodes; node++)
+        for (int in = 0; in < n->node[node].n_in; in++)
+            read[n->node[node].in[in]] = true;
+    for (int node = 0; node < n->n_nodes; node++)
+        if (!read[node] && node != n->out)
+            fail_msg("%s: nothing reads %s", text, n->node[node].path);
+    free(read);
+}
+
 static void every_random_architecture_is_canonical_and_builds(void **state)
 {
     (void)state;
@@ -79,8 +91,10 @@ static void every_random_architecture_is_canonical_and_builds(void **state)
                 if (rc < 0 && !odd)
                     fail_msg("%s: %s", text[i], e.text);
                 assert_string_equal(text[i], again);
-                if (rc == 0)
+                if (rc == 0) {
+                    expect_all_read(&n, text[i]);
                     net_fini(&n);
+                }
                 unbuilt += odd;
             }
         }

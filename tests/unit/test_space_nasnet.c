@@ -1,4 +1,5 @@
 #include "common/space.h"
+#include "worker/engine/engine.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -170,6 +171,64 @@ static void the_skeleton_grows_with_the_proxy(void **state)
     }
 }
 
+/* What `build` makes before space_build prunes it. */
+static void build_all(const char *arch, const struct proxy *p, struct net *n)
+{
+    struct arch_frame f = { 1, 28, 28, 10, *p };
+    assert_int_equal(S->build(S, arch, &f, n, NULL), 0);
+}
+
+static void layers_that_nothing_reads_are_not_there(void **state)
+{
+    (void)state;
+    /* Every cell reads only the last but one: reduction cells stand beside the way to the output. */
+    const char *arch = "normal: skip~0+sep3~0 max3~0+max3~0 skip~2+skip~3 sep5~0+avg3~0 avg3~0+avg3~0"
+                       " | reduce: max3~0+skip~1 sep3~0+sep3~2 avg3~2+skip~3 skip~2+sep5~3 skip~0+skip~5";
+    struct net all, n;
+    build_all(arch, &(struct proxy){ 0 }, &all);
+    assert_int_equal(space_build(S, arch, 1, 28, 28, 10, NULL, &n, NULL), 0);
+    layer(&all, "reduce1.in1.conv");
+    for (int i = 0; i < n.n_nodes; i++)
+        if (strncmp(n.node[i].path, "reduce", 6) == 0 || strstr(n.node[i].path, ".in1."))
+            fail_msg("%s is there", n.node[i].path);
+    layer(&n, "cell2.in0.conv");
+    assert_true(n.param_count < all.param_count && net_macs(&n) < net_macs(&all));
+    net_fini(&n);
+    net_fini(&all);
+}
+
+/* What was scored before layers were left out is scored the same. */
+static void what_is_left_has_the_weights_that_it_had(void **state)
+{
+    (void)state;
+    int pruned = 0;
+    for (uint64_t i = 0; i < 40; i++) {
+        struct proxy p = { .cells = 1 + (int)(i % 3) };
+        char arch[ARCH_TEXT_MAX];
+        struct net all, n;
+        struct rng r;
+        rng_init(&r, 5, RNG_TEST, i);
+        S->random(S, &r, arch);
+        build_all(arch, &p, &all);
+        assert_int_equal(space_build(S, arch, 1, 28, 28, 10, &p, &n, NULL), 0);
+        float *a = calloc(all.param_count, sizeof *a), *b = calloc(n.param_count, sizeof *b);
+        eng_params_init(&all, ENG_F32, 9, a);
+        eng_params_init(&n, ENG_F32, 9, b);
+        for (int k = 0, was = 0; k < n.n_params; k++, was++) {
+            while (was < all.n_params && strcmp(all.param[was].name, n.param[k].name) != 0)
+                was++;
+            assert_true(was < all.n_params && all.param[was].size == n.param[k].size);
+            assert_memory_equal(a + all.param[was].offset, b + n.param[k].offset, n.param[k].size * sizeof *b);
+        }
+        pruned += n.n_params < all.n_params;
+        free(a);
+        free(b);
+        net_fini(&n);
+        net_fini(&all);
+    }
+    assert_true(pruned > 0 && pruned < 40);
+}
+
 static void a_published_cell_has_its_published_cost(void **state)
 {
     (void)state;
@@ -218,6 +277,8 @@ int main(void)
         cmocka_unit_test(mistakes_name_the_cell_and_the_node),
         cmocka_unit_test(cells_are_built_as_written),
         cmocka_unit_test(the_skeleton_grows_with_the_proxy),
+        cmocka_unit_test(layers_that_nothing_reads_are_not_there),
+        cmocka_unit_test(what_is_left_has_the_weights_that_it_had),
         cmocka_unit_test(a_published_cell_has_its_published_cost),
         cmocka_unit_test(a_proxy_out_of_range_or_place_is_refused),
     };

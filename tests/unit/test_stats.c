@@ -79,6 +79,17 @@ static int by_double(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* By y, then by x: the order in which pairs are drawn. */
+static void sort_pairs(double *x, double *y, int n)
+{
+    for (int i = 1; i < n; i++)
+        for (int j = i; j > 0 && (y[j] < y[j - 1] || (y[j] == y[j - 1] && x[j] < x[j - 1])); j--) {
+            double a = x[j], b = y[j];
+            x[j] = x[j - 1], y[j] = y[j - 1];
+            x[j - 1] = a, y[j - 1] = b;
+        }
+}
+
 /* The textbook's way: draw the pairs, write them down, rank them anew. */
 static void by_hand(enum rank_stat k, const double *x, const double *y, int n, uint64_t seed, double *low, double *high)
 {
@@ -109,6 +120,7 @@ static void multiplicities_give_what_drawn_pairs_give(void **state)
     for (int ties = 0; ties < 2; ties++)
         for (int k = 0; k < RANK_STAT_COUNT; k++) {
             ties ? with_ties(x, y) : without_ties(x, y);
+            sort_pairs(x, y, N);
             by_hand((enum rank_stat)k, x, y, N, 11, &low, &high);
             assert_int_equal(rank_interval((enum rank_stat)k, x, y, N, 11, &e), 0);
             assert_true(near(e.low, low) && near(e.high, high));
@@ -147,6 +159,55 @@ static void an_interval_is_named_by_its_seed(void **state)
     rank_interval(RANK_SPEARMAN, x, y, N, 8, &c);
     assert_true(a.low == b.low && a.high == b.high && a.value == c.value);
     assert_true(a.low != c.low || a.high != c.high);
+}
+
+static void the_order_of_the_pairs_does_not_matter(void **state)
+{
+    (void)state;
+    double x[N], y[N], z[N], px[N], py[N], pz[N];
+    struct estimate a, b;
+    for (int i = 0; i < N; i++)
+        z[i] = i * 3 % 7;
+    with_ties(x, y);
+    for (int i = 0; i < N; i++) {
+        px[i] = x[i * 5 % N];
+        py[i] = y[i * 5 % N];
+        pz[i] = z[i * 5 % N];
+    }
+    for (int k = 0; k < RANK_STAT_COUNT; k++) {
+        rank_interval((enum rank_stat)k, x, y, N, 7, &a);
+        rank_interval((enum rank_stat)k, px, py, N, 7, &b);
+        assert_true(near(a.value, b.value) && near(a.low, b.low) && near(a.high, b.high));
+        rank_difference((enum rank_stat)k, x, z, y, N, 7, &a);
+        rank_difference((enum rank_stat)k, px, pz, py, N, 7, &b);
+        assert_true(near(a.value, b.value) && near(a.low, b.low) && near(a.high, b.high) && a.low < a.high);
+    }
+}
+
+/* Every resample of a few pairs in perfect order is in perfect order; the interval says all the same how little they show. */
+static void a_small_sample_has_a_wide_interval(void **state)
+{
+    (void)state;
+    const double x[N] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21 };
+    /* tanh(atanh(1 - 6/120) - 1.96 sqrt((1 + 0.95^2 / 2) / 2)) and so on */
+    static const struct { int n; double low[RANK_STAT_COUNT]; } want[] = {
+        { 3, { -1, -1 } }, { 4, { -0.6916, -1 } }, { 5, { 0.1608, 0.1747 } }, { 8, { 0.9033, 0.8754 } }, { STATS_SMALL, { 1, 1 } } };
+    struct estimate e;
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++)
+        for (int k = 0; k < RANK_STAT_COUNT; k++) {
+            rank_interval((enum rank_stat)k, x, x, want[i].n, 7, &e);
+            if (!near(e.value, 1) || !near(e.high, 1) || fabs(e.low - want[i].low[k]) > 1e-4)
+                fail_msg("%s of %d: %.4f [%.4f %.4f]", rank_stat_name((enum rank_stat)k), want[i].n, e.value, e.low, e.high);
+        }
+    double y[N];
+    for (int i = 0; i < N; i++)
+        y[i] = -x[i];
+    rank_interval(RANK_SPEARMAN, x, y, 5, 7, &e);
+    assert_true(near(e.low, -1) && fabs(e.high + 0.1608) < 1e-4);
+    rank_difference(RANK_SPEARMAN, x, y, x, STATS_LEAST_DIFFERENCE - 1, 7, &e);
+    assert_true(near(e.value, 2) && isnan(e.low) && isnan(e.high));
+    rank_difference(RANK_SPEARMAN, x, y, x, STATS_LEAST_DIFFERENCE, 7, &e);
+    assert_true(near(e.low, 2) && near(e.high, 2));
 }
 
 static void too_few_pairs_have_no_interval(void **state)
@@ -210,6 +271,8 @@ int main(void)
         cmocka_unit_test(multiplicities_give_what_drawn_pairs_give),
         cmocka_unit_test(a_difference_is_taken_within_each_resample),
         cmocka_unit_test(an_interval_is_named_by_its_seed),
+        cmocka_unit_test(the_order_of_the_pairs_does_not_matter),
+        cmocka_unit_test(a_small_sample_has_a_wide_interval),
         cmocka_unit_test(too_few_pairs_have_no_interval),
         cmocka_unit_test(the_top_half_keeps_all_that_tie_at_its_border),
         cmocka_unit_test(regret_is_the_distance_from_the_best_to_the_best_picked),

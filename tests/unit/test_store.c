@@ -93,7 +93,7 @@ static struct store_op *result_op(uint64_t job, uint64_t idx, uint32_t attempt, 
     op->trial = (struct trial_row){ .job = job, .idx = idx, .attempt = attempt, .ended_ms = 20 };
     op->trial.r = (struct trial_result){ .state = TRIAL_SCORED, .score = score, .score_se = 1.0 / 3, .n_inits = 2, .init_score = { 0.1, 1e-300 },
                                          .n_checkpoints = 2, .checkpoint = { 8, 16 }, .checkpoint_score = { 0.2, M_PI }, .loss_sum = 1e17 + 2,
-                                         .lr_scale = 0.5, .params = 1ull << 40, .macs = 7, .seconds = 0.25, .mem_bytes = 99,
+                                         .lr_scale = 0.5, .params = 1ull << 40, .macs = 7, .seconds = 0.25, .mem_bytes = 99, .latency_ms = 1.0 / 3,
                                          .zero_cost = { 1u << ZC_SYNFLOW | 1u << ZC_JACOB_COV, { [ZC_SYNFLOW] = 1e300 / 3, [ZC_JACOB_COV] = -1.0 / 3 } } };
     return op;
 }
@@ -121,6 +121,7 @@ static void results_come_back_exactly_as_they_were(void **state)
     assert_true(isnan(t->proxy));
     assert_int_equal(t->r.zero_cost.known, 1u << ZC_SYNFLOW | 1u << ZC_JACOB_COV);
     assert_true(t->r.zero_cost.value[ZC_SYNFLOW] == 1e300 / 3 && t->r.zero_cost.value[ZC_JACOB_COV] == -1.0 / 3);
+    assert_true(t->r.latency_ms == 1.0 / 3);
     assert_string_equal(t->arch, "k3 relu");
     free(t);
 }
@@ -364,11 +365,42 @@ static void a_database_of_the_first_version_is_taken_along(void **state)
     assert_int_equal(reader_job(r, 4, &row), 1);
     assert_true(row.n.scored == 1 && row.idle_ms == 0);
     assert_int_equal(reader_trial(r, 4, 0, t), 1);
-    assert_true(t->r.score == 0.5 && !t->told_failed && t->r.zero_cost.known == 0 && t->rung == 0);
+    assert_true(t->r.score == 0.5 && !t->told_failed && t->r.zero_cost.known == 0 && t->rung == 0 && t->r.latency_ms == 0);
     job_row_fini(&row);
     free(t);
     reader_close(r);
     store_close(s);
+}
+
+/* So is what each later one wrote, with what it knew. */
+static void a_database_of_every_version_is_taken_along(void **state)
+{
+    struct fixture *f = *state;
+    struct trial_row *t = malloc(sizeof *t);
+    struct errbuf e = { 0 };
+    for (int version = 2; version < STORE_VERSION; version++) {
+        struct store *s;
+        struct reader *r;
+        char pragma[64];
+        const char *path = tmp_path(f->tmp, "version%d.db", version);
+        for (int i = 0; i < version; i++)
+            exec(path, db_migration[i]);
+        snprintf(pragma, sizeof pragma, "PRAGMA user_version=%d", version);
+        exec(path, pragma);
+        exec(path, "INSERT INTO job(id,name,kind,state,spec,created_ms,scored) VALUES(4,'old','search','succeeded','{}',5,1);"
+                   "INSERT INTO trial(job,idx,state,arch,arch_hash,seed,attempt,deaths,created_ms,score,params) VALUES(4,0,'scored','x','h',1,1,0,6,0.5,77)");
+        if (version >= 6)
+            exec(path, "UPDATE trial SET tag='mine', request='r-1'");
+        if (store_open(&s, path, NULL, &e) < 0 || reader_open(&r, path, &e) < 0)
+            fail_msg("version %d: %s", version, e.text);
+        assert_int_equal(reader_trial(r, 4, 0, t), 1);
+        assert_true(t->r.score == 0.5 && t->r.params == 77 && t->rung == 0 && t->r.latency_ms == 0);
+        assert_string_equal(t->tag, version >= 6 ? "mine" : "");
+        assert_string_equal(t->request, version >= 6 ? "r-1" : "");
+        reader_close(r);
+        store_close(s);
+    }
+    free(t);
 }
 
 static void a_damaged_database_is_refused_by_name(void **state)
@@ -482,6 +514,7 @@ int main(void)
         T(a_failed_commit_changes_nothing_and_the_next_one_works), T(one_bad_operation_does_not_hurt_its_group),
         T(the_book_keeps_the_first_result_of_a_key_and_notices_another), T(rows_of_another_book_are_added_all_or_none),
         T(a_database_of_the_first_version_is_taken_along),
+        T(a_database_of_every_version_is_taken_along),
         T(a_newer_database_is_refused_and_left_alone), T(a_damaged_database_is_refused_by_name),
         T(the_end_of_a_job_cancels_what_is_open), T(trials_are_listed_by_state_and_score),
         T(names_find_the_newest_or_all_that_begin_so), T(blobs_have_names),

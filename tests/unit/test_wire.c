@@ -37,7 +37,8 @@ static struct wire_msg sample[N_SAMPLES];
 static void fill_tasks(void)
 {
     tasks[0] = (struct task){ .job = 4, .trial = 9, .attempt = 1, .timeout_s = 60, .kind = TASK_SCORE };
-    tasks[0].score = (struct score_task){ .space = "chain", .space_hash = H2, .arch = "c16k3-gap", .dataset = H1, .curriculum = H2, .seed = ~0ull, .zero_cost = 1u << ZC_SYNFLOW | 1u << ZC_SNIP };
+    tasks[0].score = (struct score_task){ .space = "chain", .space_hash = H2, .arch = "c16k3-gap", .dataset = H1, .curriculum = H2, .seed = ~0ull, .zero_cost = 1u << ZC_SYNFLOW | 1u << ZC_SNIP,
+                                           .latency_batch = 16, .untrained = true };
     tasks[0].score.fidelity = (struct fidelity){ .steps = 32, .inits = 2, .valid_images = 2000, .n_checkpoints = 2,
                                                  .checkpoint = { 8, 16 }, .n_lr_scales = 2, .lr_scale = { 1, 0.5 },
                                                  .proxy = { 16, 5, 2 } };
@@ -67,7 +68,7 @@ static int setup(void **state)
                                     .checkpoint_score = { 0.5 }, .loss_sum = 12.25, .lr_scale = 1, .valid_score = 0.7,
                                     .params = 12345, .macs = 1ull << 40,
                                     .zero_cost = { 1u << ZC_NASWOT | 1u << ZC_SNIP, { [ZC_NASWOT] = -3.5, [ZC_SNIP] = 1e300 } }, .meta_steps = 7, .artifact = H1,
-                                    .checkpoint_blob = H2, .seconds = 1.5, .mem_bytes = 1 << 20 };
+                                    .checkpoint_blob = H2, .seconds = 1.5, .mem_bytes = 1 << 20, .latency_ms = 0.375 };
     failed = (struct trial_result){ .state = TRIAL_FAILED, .reason = FAIL_NAN, .detail = "step 3: loss is not finite" };
     for (size_t i = 0; i < sizeof bytes; i++)
         bytes[i] = (uint8_t)(i * 7);

@@ -45,3 +45,12 @@ int demand_train(const struct net *n, int B, uint64_t n_train, int K, struct dem
     eng_plan_free(p);
     return 0;
 }
+
+int demand_latency(const struct net *n, int batch, uint64_t *bytes, struct errbuf *e)
+{
+    const struct net_shape in = n->node[0].shape;
+    int rc = eng_plan_predict(n, batch, ENG_F32, ENG_RUNNING, bytes, e);
+    if (rc == 0)
+        *bytes += (n->param_count + (uint64_t)batch * (uint64_t)in.c * (uint64_t)in.h * (uint64_t)in.w) * sizeof(float);
+    return rc;
+}

@@ -22,4 +22,7 @@ int  demand_score(const struct net *n, int T, int B, const struct inner_cfg *inn
 /* Real training in batches of B of n_train images and K classes. */
 int  demand_train(const struct net *n, int B, uint64_t n_train, int K, struct demand *d, struct errbuf *e);
 
+/* Memory of a forward pass of `batch` images with its weights, as latency is measured. */
+int  demand_latency(const struct net *n, int batch, uint64_t *bytes, struct errbuf *e);
+
 #endif

@@ -41,7 +41,7 @@ void eng_pool_free(struct eng_pool *p);
 
 /* ---- parameters and images: in and out ---- */
 /* Kaiming-uniform weights (bound sqrt(3) * gain / sqrt(fan_in), gain sqrt(2)), zero biases, unit gains, g = |v|; internal layout.
- * Keyed by (seed, RNG_WEIGHTS, parameter number): the same bits on any machine. */
+ * Keyed by (seed, RNG_WEIGHTS, the parameter's stream): the same bits on any machine. */
 void eng_params_init(const struct net *n, enum eng_dtype t, uint64_t seed, void *w);
 void eng_params_import(const struct net *n, enum eng_dtype t, const void *outside, void *internal); /* P elements each */
 void eng_params_export(const struct net *n, enum eng_dtype t, const void *internal, void *outside);

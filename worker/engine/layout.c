@@ -97,7 +97,7 @@ void eng_params_init(const struct net *n, enum eng_dtype t, uint64_t seed, void 
         if (p->role == NET_WEIGHT || p->role == NET_WEIGHT_V) {
             struct rng r;
             const double bound = sqrt(6.0 / (double)(p->fan_in ? p->fan_in : 1));
-            rng_init(&r, seed, RNG_WEIGHTS, (uint64_t)k);
+            rng_init(&r, seed, RNG_WEIGHTS, (uint64_t)p->stream);
             for (uint64_t i = 0; i < p->size; i++)
                 put(t, w, p->offset + inside(p, i), (2 * rng_uniform(&r) - 1) * bound);
         } else if (p->role == NET_WEIGHT_G) {
