@@ -30,7 +30,7 @@ static unsigned needs_of(uint32_t wanted)
 
 static unsigned plan_needs(unsigned needs)
 {
-    return (needs & NEEDS_INPUT_GRAD ? ENG_INPUT_GRAD : 0u) | (needs & NEEDS_GRAD ? ENG_GRAD : 0u);
+    return (needs & NEEDS_INPUT_GRAD ? ENG_INPUT_GRAD : 0u) | (needs & NEEDS_GRAD ? ENG_GRAD : 0u) | (needs & NEEDS_CODES ? ENG_WHOLE : 0u);
 }
 
 /* ---- what the scores read ---- */

@@ -397,8 +397,7 @@ static void answer_in(const struct problem *q, unsigned need, enum cut cut, floa
 {
     struct eng_plan *p;
     float *w = given(ENG_F32, q->w, q->P), *x = given(ENG_F32, q->x, q->X), *y = given(ENG_F32, q->y, q->Y);
-    assert_int_equal(eng_plan_new(q->net, q->batch, ENG_F32, need, &p, NULL), 0);
-    p->op_by_op = cut == CUT_NOT;
+    assert_int_equal(eng_plan_new(q->net, q->batch, ENG_F32, need | (cut == CUT_NOT ? ENG_WHOLE : 0u), &p, NULL), 0);
     if (cut == CUT_SMALL) {
         cut_small(p, p->forth, p->n_forth);
         cut_small(p, p->back, p->n_back);

@@ -153,7 +153,12 @@ static void a_separable_cell_keeps_what_its_products_and_norms_made(void **state
     assert_int_equal(eng_plan_predict(&n, 64, ENG_F32, ENG_GRAD, &plain, NULL), 0);
     assert_int_equal(plan_compile(&n, 64, ENG_F32, ENG_GRAD, &(struct plan_wish){ .at_most = 0 }, &p, NULL), 0);
     assert_true(p->n_redo == 5);
-    assert_true(p->bytes < plain * 3 / 4);
+    int passing = 0; /* at least what the two depthwise convolutions write and their gradients */
+    for (int t = 0; t < p->n_tensors; t++)
+        for (int i = 0; i < N_USES; i++)
+            passing += p->tensor[t].passing[i] > 0 && p->tensor[t].passing[i] < 64;
+    assert_true(passing >= 8);
+    assert_true(p->bytes < plain * 4 / 5);
     eng_plan_free(p);
     net_fini(&n);
 }

@@ -58,7 +58,8 @@ enum eng_need {
     ENG_INPUT_GRAD = 2,   /* + with respect to the input */
     ENG_TANGENT = 4,      /* + Hessian-vector products and mixed derivatives */
     ENG_RUNNING = 8,      /* batch norms keep running statistics (verify) */
-    ENG_BLAS = 16         /* large products by OpenBLAS where it knows the CPU: the same bits on this machine only, not on every one */
+    ENG_BLAS = 16,        /* large products by OpenBLAS where it knows the CPU: the same bits on this machine only, not on every one */
+    ENG_WHOLE = 32        /* op by op over the whole batch, as eng_plan_watch needs it; the same bits in more time and memory */
 };
 struct eng_plan;
 /* `net` is copied. -ERR_SHAPE / -ERR_NOMEM. All memory the plan will ever use is allocated here. */
@@ -87,7 +88,8 @@ int    eng_count_correct(enum eng_dtype t, const void *logits, int n, int K, con
 /* What a rectifier has just computed, for those who count signs: `val` [batch, elems] in internal layout, gone after the call. */
 struct eng_rectified { enum eng_dtype dtype; int batch; uint64_t elems; const void *val; };
 typedef void (*eng_watch)(void *arg, const struct eng_rectified *r);
-/* Call `fn` after each (leaky) ReLU of a forward pass, those folded into a batch norm too, in the order of the plan. NULL: no more. */
+/* Call `fn` after each (leaky) ReLU of a forward pass, those folded into a batch norm too, in the order of the plan. NULL: no more.
+ * The plan must have been made with ENG_WHOLE. */
 void   eng_plan_watch(struct eng_plan *p, eng_watch fn, void *arg);
 
 /* Running statistics (ENG_RUNNING): eng_grad updates them with this momentum (new = (1-m) old + m batch);

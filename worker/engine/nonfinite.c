@@ -38,14 +38,21 @@ static const char *op_name(const struct eng_plan *p, const struct node *n)
     return n->op == OP_CONV ? net_op_name(p->net.node[n->net_node].op) : op_traits[n->op].name;
 }
 
+/* Of the images of one call. */
+static uint64_t elems_of(const struct eng_plan *p, int tensor, const struct op_call *c)
+{
+    const struct tensor *t = &p->tensor[tensor];
+    return t->batched ? t->elems / (uint64_t)p->batch * (uint64_t)c->batch : t->elems;
+}
+
 /* What a forward rule wrote. */
 static void look_ahead(struct nonfinite *h, const struct node *n, int rule, const struct op_call *c)
 {
     const struct eng_plan *p = h->plan;
     const char *layer = p->net.node[n->net_node].path, *op = op_name(p, n);
-    nonfinite_look(h, p->tensor[n->out].elems, c->out.val, "output of layer %s (%s%s)", layer, op, rule_names[rule]);
+    nonfinite_look(h, elems_of(p, n->out, c), c->out.val, "output of layer %s (%s%s)", layer, op, rule_names[rule]);
     if (rule == DUAL_FORWARD)
-        nonfinite_look(h, p->tensor[n->out].elems, c->out.dot, "tangent of the output of layer %s (%s%s)", layer, op, rule_names[rule]);
+        nonfinite_look(h, elems_of(p, n->out, c), c->out.dot, "tangent of the output of layer %s (%s%s)", layer, op, rule_names[rule]);
 }
 
 /* What a backward rule wrote: adjoints of its inputs, of which parameters have names. */
@@ -56,45 +63,61 @@ static void look_back(struct nonfinite *h, const struct node *n, int rule, const
     for (int k = 0; k < n->n_in; k++) {
         const struct tensor *t = &p->tensor[n->in[k]];
         const char *of = t->param ? "its parameters" : "its input";
-        nonfinite_look(h, t->elems, c->in[k].adj, "gradient of layer %s by %s (%s%s)", l->path, of, op_name(p, n), rule_names[rule]);
+        nonfinite_look(h, elems_of(p, n->in[k], c), c->in[k].adj, "gradient of layer %s by %s (%s%s)", l->path, of, op_name(p, n), rule_names[rule]);
         if (rule == DUAL_BACKWARD)
-            nonfinite_look(h, t->elems, c->in[k].adj_dot, "tangent of the gradient of layer %s by %s (%s%s)", l->path, of,
+            nonfinite_look(h, elems_of(p, n->in[k], c), c->in[k].adj_dot, "tangent of the gradient of layer %s by %s (%s%s)", l->path, of,
                            op_name(p, n), rule_names[rule]);
     }
 }
 
-static void on_op(void *arg, const struct eng_plan *p, int node, int rule, op_rule fn, const struct op_call *c)
+static void look(struct nonfinite *h, const struct node *n, int rule, const struct op_call *c)
 {
-    struct nonfinite *h = arg;
-    const struct node *n = &p->node[node];
-    const bool forward = rule == FORWARD || rule == DUAL_FORWARD, found = h->what[0];
-    if (!forward && p->tensor[n->out].root == p->tensor[p->output].root) { /* what the loss wrote, read first here */
-        nonfinite_look(h, p->tensor[n->out].elems, c->out.adj, "gradient of the loss by the logits");
-        nonfinite_look(h, p->tensor[n->out].elems, rule == DUAL_BACKWARD ? c->out.adj_dot : NULL, "tangent of the gradient of the loss by the logits");
+    const struct eng_plan *p = h->plan;
+    const bool forward = rule == FORWARD || rule == DUAL_FORWARD;
+    if (!forward && p->tensor[n->out].root == p->tensor[p->output].root) { /* what the loss wrote; it is whole, but only read here */
+        nonfinite_look(h, elems_of(p, n->out, c), c->out.adj, "gradient of the loss by the logits");
+        nonfinite_look(h, elems_of(p, n->out, c), rule == DUAL_BACKWARD ? c->out.adj_dot : NULL, "tangent of the gradient of the loss by the logits");
     }
-    fn(c);
-    if (c->part == OP_GATHER)
-        return; /* it has written nothing yet */
     if (forward)
         look_ahead(h, n, rule, c);
     else
         look_back(h, n, rule, c);
-    h->backward |= !found && h->what[0] && !forward;
+}
+
+/* A run goes block by block: what a later block shows of an earlier op stands before what the first blocks showed of later ones. */
+static void on_op(void *arg, const struct eng_plan *p, int node, int rule, op_rule fn, const struct op_call *c)
+{
+    struct nonfinite *h = arg, before = *h;
+    const bool forward = rule == FORWARD || rule == DUAL_FORWARD;
+    const int order = forward ? node : -node;
+    fn(c);
+    if (c->part == OP_GATHER)
+        return; /* it has written nothing yet */
+    if (h->what[0] && c->first > 0 && rule == h->rule && order < h->order)
+        h->what[0] = 0;
+    else if (h->what[0])
+        return;
+    look(h, &p->node[node], rule, c);
+    if (!h->what[0]) {
+        *h = before;
+        return;
+    }
+    h->rule = rule;
+    h->order = order;
+    h->backward = !forward;
 }
 
 void nonfinite_begin(struct nonfinite *h, struct eng_plan *p)
 {
-    *h = (struct nonfinite){ .plan = p, .probe = p->probe, .probe_arg = p->probe_arg };
+    *h = (struct nonfinite){ .plan = p, .probe = p->probe, .probe_arg = p->probe_arg, .rule = -1 };
     p->probe = on_op;
     p->probe_arg = h;
-    p->op_by_op = true;
 }
 
 void nonfinite_end(struct nonfinite *h)
 {
     h->plan->probe = h->probe;
     h->plan->probe_arg = h->probe_arg;
-    h->plan->op_by_op = false;
 }
 
 void nonfinite_step(struct nonfinite *h, const void *w, const void *x, const void *y, void *g)

@@ -2,7 +2,7 @@
  *
  * A step is watched by its loss and its weights alone: NaN travels through every op, so looking at each buffer would only
  * cost time. Once something was found, the step is walked again under a hunt, which looks at what every op wrote as it
- * ends (later on, its place in the arena may be another's). Walks are repeatable to the bit, so the second one breaks where
+ * ends, block by block (later on, its place in the arena may be another's). Walks are repeatable to the bit, so the second one breaks where
  * the first one did. An infinity that an op takes to a finite value (tanh, a ReLU on its flat side) is none of our business:
  * the value is right. */
 #ifndef DIDACT_ENGINE_NONFINITE_H
@@ -14,6 +14,7 @@ struct nonfinite {
     struct eng_plan *plan;      /* attached to; borrowed */
     char             what[192]; /* "output of layer 2.body.1 (dwconv)"; "": nothing found yet */
     bool             backward;  /* found on the way from the loss to the parameters */
+    int              rule, order; /* of the op that it was found at: its rule (-1: at none) and its place on that way */
     plan_probe       probe;     /* the plan's own, put back at the end */
     void            *probe_arg;
 };

@@ -91,26 +91,26 @@ static void clear_unread(const struct eng_plan *p, const struct bound *b)
 
 static void *moved(void *buffer, uint64_t bytes) { return buffer ? (char *)buffer + bytes : NULL; }
 
-static void move_view(const struct eng_plan *p, int tensor, int first, struct op_view *v)
+static void move_view(const struct eng_plan *p, int tensor, bool back, int first, struct op_view *v)
 {
     const struct tensor *t = &p->tensor[p->tensor[tensor].root];
     const uint64_t bytes = t->batched ? t->elems / (uint64_t)p->batch * (uint64_t)first * eng_dtype_size(p->dtype) : 0;
-    v->val = moved(v->val, bytes);
-    v->dot = moved(v->dot, bytes);
-    v->adj = moved(v->adj, bytes);
-    v->adj_dot = moved(v->adj_dot, bytes);
+    void **slot[N_BUFFERS] = { &v->val, &v->dot, &v->adj, &v->adj_dot };
+    for (int i = 0; i < N_BUFFERS; i++)
+        if (!t->passing[plan_use(t, i, back)])
+            *slot[i] = moved(*slot[i], bytes);
 }
 
 /* The part of a call that concerns `batch` images after `first` others. */
-static struct op_call slice(const struct eng_plan *p, const struct op_call *whole, int node, int first, int batch)
+static struct op_call slice(const struct eng_plan *p, const struct op_call *whole, int node, bool back, int first, int batch)
 {
     const struct node *n = &p->node[node];
     struct op_call c = *whole;
     c.first = first;
     c.batch = batch;
     for (int k = 0; k < n->n_in; k++)
-        move_view(p, n->in[k], first, &c.in[k]);
-    move_view(p, n->out, first, &c.out);
+        move_view(p, n->in[k], back, first, &c.in[k]);
+    move_view(p, n->out, back, first, &c.out);
     return c;
 }
 
@@ -134,13 +134,14 @@ static struct bound_step bind_step(const struct eng_plan *p, const struct bound 
 static void run_blocks(const struct eng_plan *p, const struct bound *b, const struct step *s, bool dual)
 {
     struct bound_step bound[STEP_MOST];
-    const int images = p->op_by_op ? p->batch : s->images[dual] * eng_pool_threads(p->pool);
+    const int64_t wish = (int64_t)s->images[dual] * eng_pool_threads(p->pool);
+    const int images = wish < s->most ? (int)wish : s->most;
     for (int i = 0; i < s->run; i++)
         bound[i] = bind_step(p, b, &s[i], dual);
     for (int first = 0; first < p->batch; first += images)
         for (int i = 0; i < s->run; i++) {
             const int left = p->batch - first;
-            struct op_call c = slice(p, &bound[i].c, bound[i].node, first, left < images ? left : images);
+            struct op_call c = slice(p, &bound[i].c, bound[i].node, b->back, first, left < images ? left : images);
             if (!bound[i].skip)
                 run(p, bound[i].node, bound[i].rule, &c);
         }
@@ -184,7 +185,6 @@ void eng_plan_watch(struct eng_plan *p, eng_watch fn, void *arg)
 {
     p->watch = fn;
     p->watch_arg = arg;
-    p->op_by_op = fn != NULL;
 }
 
 double eng_loss(struct eng_plan *p, const void *logits, const void *y) { return p->k->loss(p->batch, width(p), logits, y, NULL); }

@@ -295,8 +295,6 @@ int plan_compile(const struct net *net, int batch, enum eng_dtype t, unsigned ne
         rc = mark_flow(p, e);
     if (rc == 0)
         rc = plan_place(p, wish ? wish : &(struct plan_wish){ .at_most = UINT64_MAX }, e);
-    if (rc == 0)
-        rc = plan_steps(p, e);
     if (rc < 0) {
         eng_plan_free(p);
         return rc;

@@ -20,7 +20,12 @@ struct tensor {
     bool     kept[N_BUFFERS];  /* lies in the step's kept memory, not in the arena */
     uint64_t place[N_BUFFERS]; /* bytes into either */
     uint64_t again[2];         /* VAL, DOT on the way back: place[], but after a redo */
+    int      passing[N_BUFFERS + 2]; /* images it has room for where it lives within one run of blocks (blocks.c); 0: all. VAL and
+                                      * DOT that were computed again are the last two */
 };
+enum { N_USES = N_BUFFERS + 2 };
+/* Which of a tensor's passing[] a buffer is. */
+static inline int plan_use(const struct tensor *t, int buffer, bool back) { return back && t->redo && buffer <= DOT ? N_BUFFERS + buffer : buffer; }
 
 struct node {
     enum op         op;
@@ -37,9 +42,9 @@ struct node {
 typedef void (*plan_probe)(void *arg, const struct eng_plan *p, int node, int rule, op_rule fn, const struct op_call *c);
 
 /* One call of a rule (blocks.c). At the first of a run of steps that go block by block: how many, the images of a block in a plain and
- * in a tangent pass for one thread, and what they are a multiple of. */
+ * in a tangent pass for one thread, what they are a multiple of, and what they may be at most, whatever the threads. */
 enum { STEP_MOST = 24 };       /* steps of one run */
-struct step { int node; bool again; enum op_part part; int run, images[2], least; };
+struct step { int node; bool again; enum op_part part; int run, images[2], least, most; };
 
 /* Before node `before` goes back, node `node` goes forward once more. */
 struct redo { int before, node; };
@@ -74,7 +79,6 @@ struct eng_plan {
     struct eng_pool *pool;     /* borrowed */
     plan_probe      probe;     /* NULL, but in a profile */
     void           *probe_arg;
-    bool            op_by_op;  /* somebody looks at whole buffers between ops: no blocks of images */
     eng_watch       watch;     /* NULL: nobody looks at rectifiers */
     void           *watch_arg;
 };
@@ -82,6 +86,7 @@ struct eng_plan {
 /* Everything but the arena. wish NULL: nothing kept, nothing computed again. */
 int  plan_compile(const struct net *net, int batch, enum eng_dtype t, unsigned need, const struct plan_wish *wish, struct eng_plan **out, struct errbuf *e);
 int  plan_place(struct eng_plan *p, const struct plan_wish *wish, struct errbuf *e);
+/* The steps of both ways and their runs, from nodes and redo; and which buffers pass. */
 int  plan_steps(struct eng_plan *p, struct errbuf *e);
 bool plan_keeps_in(const struct node *n);          /* its backward reads its inputs, its output */
 bool plan_keeps_out(const struct node *n);
