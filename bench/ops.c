@@ -63,7 +63,7 @@ static double bytes_of(const struct eng_plan *p, int node, int rule, const struc
 static double flop_of(const struct eng_plan *p, int node, int rule, const struct op_call *c)
 {
     const struct node *n = &p->node[node];
-    if (n->op != OP_CONV && n->op != OP_DWCONV)
+    if (n->op != OP_CONV && n->op != OP_DWCONV && n->op != OP_UPCONV)
         return 0;
     const struct op_view *x = &c->in[0], *w = &c->in[1];
     int products = 0;
@@ -71,7 +71,8 @@ static double flop_of(const struct eng_plan *p, int node, int rule, const struct
         products = 1 + (rule == 2 ? (x->dot != NULL) + (w->dot != NULL) : 0);
     else
         products = (x->adj != NULL) + (w->adj != NULL) + (rule == 3 && x->adj_dot ? 1 + (w->dot != NULL) : 0) + (rule == 3 && w->adj_dot ? 1 + (x->dot != NULL) : 0);
-    return 2.0 * products * c->batch * (double)net_node_macs(&p->net, n->net_node);
+    const double macs = (double)net_node_macs(&p->net, n->net_node);
+    return 2 * products * c->batch * (n->op == OP_UPCONV ? macs * 4 / 9 : macs);
 }
 
 static struct row *row_of(struct ops_profile *o, const struct eng_plan *p, int node, int rule)
@@ -129,7 +130,7 @@ void ops_print(const struct ops_profile *o, const char *w, const char *what, int
                op_traits[n->op].name, p->net.node[n->net_node].path, rules[r->rule]);
         print_shape("in", p->batch, x->batched, x->s);
         print_shape("out", p->batch, y->batched, y->s);
-        printf(",\"k\":%d,\"calls\":%ld,\"ms\":%.4f,\"gflop\":%.4f,\"mib\":%.3f}", n->op == OP_CONV || n->op == OP_DWCONV ? n->at.k : 0, r->calls, r->ns * 1e-6,
+        printf(",\"k\":%d,\"calls\":%ld,\"ms\":%.4f,\"gflop\":%.4f,\"mib\":%.3f}", n->op == OP_CONV || n->op == OP_DWCONV || n->op == OP_UPCONV ? n->at.k : 0, r->calls, r->ns * 1e-6,
                r->flop * 1e-9, r->bytes / 1048576);
     }
     puts("]}");

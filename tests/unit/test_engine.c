@@ -1,4 +1,4 @@
-#include "worker/engine/engine.h"
+#include "worker/engine/plan.h"
 
 #include "tests/support/randnet.h"
 
@@ -389,6 +389,77 @@ static void unread_layers_do_not_matter(void **state)
     net_fini(&dead);
 }
 
+/* A doubling and its 3 x 3 convolution are one op. With a 5 x 5 kernel whose rim is zero it is the same function, and two ops. */
+static size_t in_wider(const struct net *small, const struct net *wide, int conv, size_t i)
+{
+    for (int q = 0; q < small->n_params; q++) {
+        const size_t at = i - (size_t)small->param[q].offset;
+        if (i < (size_t)small->param[q].offset || at >= (size_t)small->param[q].size)
+            continue;
+        if (q != conv)
+            return (size_t)wide->param[q].offset + at;
+        const size_t inner = (size_t)small->param[q].size / 9, place = at / inner;
+        return (size_t)wide->param[q].offset + ((place / 3 + 1) * 5 + place % 3 + 1) * inner + at % inner;
+    }
+    fail();
+    return 0;
+}
+
+static void a_doubling_is_part_of_its_convolution(void **state)
+{
+    (void)state;
+    enum { B = 3, K = 3, X = B * 2 * 5 * 7 };
+    for (int wn = 0; wn < 2; wn++) {
+        struct net n[2];
+        struct rng r;
+        double *w[2], *u[2], *g[2], *hu[2], *gx[2], *xu[2], loss[2];
+        int conv = 0, fused[2] = { 0 };
+        rng_init(&r, 1, RNG_TEST, 11);
+        for (int k = 0; k < 2; k++) {
+            assert_int_equal(net_init(&n[k], 2, 5, 7, NULL), 0);
+            int a = net_unary(&n[k], NET_UP2, net_bn(&n[k], net_conv(&n[k], 0, 6, 3, 1, 1, NULL, NULL), false, NULL, NULL), NULL, NULL);
+            conv = n[k].n_params;
+            a = net_add(&n[k], NET_CONV, &a, 1, &(struct net_attr){ .k = k ? 5 : 3, .pad = k ? 2 : 1, .out = 9, .stride = 1, .dilation = 1, .groups = 1, .wn = wn, .bias = true },
+                        NULL, NULL);
+            assert_true(net_linear(&n[k], net_unary(&n[k], NET_FLATTEN, a, NULL, NULL), K, NULL, NULL) > 0);
+        }
+        const size_t P[] = { (size_t)n[0].param_count, (size_t)n[1].param_count };
+        double *x = rand_normal(&r, ENG_F64, X, 1), *y = rand_labels(&r, ENG_F64, B, K, true), *small_w = rand_weights(&r, ENG_F64, &n[0]),
+               *small_u = rand_normal(&r, ENG_F64, P[0], 1);
+        for (int k = 0; k < 2; k++) {
+            struct eng_plan *p;
+            w[k] = zeros(P[k]);
+            u[k] = zeros(P[k]);
+            g[k] = zeros(P[k]);
+            hu[k] = zeros(P[k]);
+            gx[k] = zeros(X);
+            xu[k] = zeros(X);
+            for (size_t i = 0; i < P[0]; i++) {
+                w[k][k ? in_wider(&n[0], &n[1], conv, i) : i] = small_w[i];
+                u[k][k ? in_wider(&n[0], &n[1], conv, i) : i] = small_u[i];
+            }
+            assert_int_equal(eng_plan_new(&n[k], B, ENG_F64, ENG_TANGENT | ENG_INPUT_GRAD, &p, NULL), 0);
+            for (int i = 0; i < p->n_nodes; i++)
+                fused[k] += p->node[i].op == OP_UPCONV;
+            loss[k] = eng_grad(p, w[k], x, y, g[k], gx[k]);
+            eng_tangent(p, w[k], x, y, u[k], hu[k], xu[k], NULL, NULL);
+            eng_plan_free(p);
+        }
+        assert_true(fused[0] == 1 && fused[1] == 0 && fabs(loss[0] - loss[1]) < 1e-12);
+        for (size_t i = 0; i < P[0]; i++) {
+            const size_t j = in_wider(&n[0], &n[1], conv, i);
+            assert_true(fabs(g[0][i] - g[1][j]) < 1e-10 && fabs(hu[0][i] - hu[1][j]) < 1e-9);
+        }
+        for (size_t i = 0; i < X; i++)
+            assert_true(fabs(gx[0][i] - gx[1][i]) < 1e-10 && fabs(xu[0][i] - xu[1][i]) < 1e-9);
+        double *all[] = { x, y, small_w, small_u, w[0], w[1], u[0], u[1], g[0], g[1], hu[0], hu[1], gx[0], gx[1], xu[0], xu[1] };
+        for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+            free(all[i]);
+        net_fini(&n[0]);
+        net_fini(&n[1]);
+    }
+}
+
 /* More classes than any stack array: the loss has no room of its own. */
 static void many_classes_are_no_limit(void **state)
 {
@@ -578,6 +649,7 @@ int main(void)
         cmocka_unit_test(malformed_networks_and_sizes_are_refused),
         cmocka_unit_test(unread_layers_do_not_matter),
         cmocka_unit_test(many_classes_are_no_limit),
+        cmocka_unit_test(a_doubling_is_part_of_its_convolution),
         cmocka_unit_test(a_nan_pixel_never_gets_lost),
         cmocka_unit_test(a_row_with_nan_is_never_correct),
         cmocka_unit_test(running_statistics_follow_the_batches),

@@ -22,6 +22,8 @@
 /* One list makes the enum, the tables of every kernel variant and the tests: a row is a file op/NAME.c or part of one. */
 #define OP_LIST(X)                                                                                      \
     X(OP_CONV, conv)         /* x [N,H,W,Ci], w [k,k,Ci/groups,Co] -> y; linear is k = 1 on 1 x 1 */    \
+    X(OP_UPCONV, upconv)     /* x [N,H,W,Ci], f [4,4,Co,Ci] -> y [N,2H,2W,Co]: doubled, then 3 x 3 */    \
+    X(OP_FOLD, fold)         /* w [3,3,Ci,Co] -> f of an upconv */                                       \
     X(OP_DWCONV, dwconv)     /* x [N,H,W,C], w [k,k,1,C] -> y */                                        \
     X(OP_BIAS, bias)         /* x + b per channel */                                                    \
     X(OP_WNORM, wnorm)       /* v [rows,Co], g [Co] -> g v / |v| per column */                          \

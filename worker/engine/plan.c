@@ -7,6 +7,8 @@
 
 const struct op_traits op_traits[OP_COUNT] = {
     [OP_CONV] = { .name = "conv", .by_image = true, .keeps_in = true, .keeps_adj = true },
+    [OP_UPCONV] = { .name = "upconv", .keeps_in = true, .keeps_adj = true },
+    [OP_FOLD] = { .name = "fold" },
     [OP_DWCONV] = { .name = "dwconv", .by_image = true, .keeps_in = true, .keeps_adj = true, .again = 9 },
     [OP_BIAS] = { .name = "bias", .again = 1 },
     [OP_WNORM] = { .name = "wnorm", .keeps_in = true, .keeps_adj = true },
@@ -86,10 +88,29 @@ static int alias(struct eng_plan *p, int of, struct net_shape s)
     return t;
 }
 
+/* Does convolution i alone read a doubling, so that both are one (op/fold.c)? To few channels the narrow convolution is faster. */
+static bool doubles(const struct builder *b, int i)
+{
+    enum { FEW = 8 };
+    const struct net_node *l = &b->p->net.node[i];
+    return l->op == NET_CONV && l->at.k == 3 && l->at.stride <= 1 && l->at.pad == 1 && l->at.dilation <= 1 && l->at.groups <= 1 && l->shape.c >= FEW &&
+           b->p->net.node[l->in[0]].op == NET_UP2 && b->n_consumers[l->in[0]] == 1;
+}
+
+/* Is doubling i part of a convolution? */
+static bool is_doubled(const struct builder *b, int i)
+{
+    for (int j = i + 1; j < b->p->net.n_nodes; j++)
+        if (b->n_consumers[j] && b->p->net.node[j].n_in && b->p->net.node[j].in[0] == i)
+            return doubles(b, j);
+    return false;
+}
+
 static int product(struct builder *b, int i, int x)
 {
     struct eng_plan *p = b->p;
     const struct net_node *l = &p->net.node[i];
+    const bool up = doubles(b, i); /* then x is the doubling's input */
     int param = l->param0, w = add_param(p, &p->net.param[param]);
     if (l->at.wn) {
         int vg[2] = { w, add_param(p, &p->net.param[param + 1]) };
@@ -97,9 +118,15 @@ static int product(struct builder *b, int i, int x)
         add_node(p, OP_WNORM, i, vg, 2, w);
         param++;
     }
+    if (up) {
+        const struct net_shape s = p->tensor[w].s;
+        const int f = add_tensor(p, (struct net_shape){ .c = s.h / 9, .h = 16 * s.c, .w = 1 }, false);
+        add_node(p, OP_FOLD, i, &w, 1, f);
+        w = f;
+    }
     const bool depthwise = l->op == NET_CONV && l->at.groups > 1 && l->at.groups == p->tensor[x].s.c && l->at.groups == l->shape.c;
     int y = add_tensor(p, l->shape, true), xw[2] = { x, w };
-    struct node *n = &p->node[add_node(p, depthwise ? OP_DWCONV : OP_CONV, i, xw, 2, y)];
+    struct node *n = &p->node[add_node(p, up ? OP_UPCONV : depthwise ? OP_DWCONV : OP_CONV, i, xw, 2, y)];
     if (l->op == NET_LINEAR)
         n->at.k = n->at.stride = n->at.dilation = n->at.groups = 1;
     if (l->at.bias) {
@@ -149,6 +176,8 @@ static int lower(struct builder *b, int i)
         return product(b, i, in[0]);
     if (l->op == NET_BN)
         return norm(b, i, in[0]);
+    if (l->op == NET_UP2 && is_doubled(b, i))
+        return in[0];
     if (folds(b, i)) {
         p->node[p->tensor[in[0]].producer].at.slope = l->at.slope;
         return in[0];

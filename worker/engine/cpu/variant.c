@@ -14,7 +14,7 @@ const struct kernels *KN(kernels)(void)
         .dtype = KV_DTYPE,
         .op = { OP_LIST(OP_ROW) },
         .aux = { [OP_BN] = KN(bn_aux), [OP_MAXPOOL] = KN(maxpool_aux) },
-        .scratch = { [OP_CONV] = KN(conv_scratch), [OP_DWCONV] = KN(dwconv_scratch), [OP_BIAS] = KN(bias_scratch),
+        .scratch = { [OP_CONV] = KN(conv_scratch), [OP_UPCONV] = KN(upconv_scratch), [OP_DWCONV] = KN(dwconv_scratch), [OP_BIAS] = KN(bias_scratch),
                      [OP_WNORM] = KN(wnorm_scratch), [OP_BN] = KN(bn_scratch) },
         .way = { [OP_CONV] = KN(conv_way) },
         .optim = KN(optim_rows),

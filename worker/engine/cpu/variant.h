@@ -15,6 +15,7 @@ OP_LIST(OP_DECLARE)
 
 /* aux and scratch sizes of the ops that have any */
 size_t KN(conv_scratch)(const struct op_call *c);
+size_t KN(upconv_scratch)(const struct op_call *c);
 size_t KN(dwconv_scratch)(const struct op_call *c);
 size_t KN(bias_scratch)(const struct op_call *c);
 size_t KN(wnorm_scratch)(const struct op_call *c);

@@ -408,3 +408,36 @@ const char *KN(conv_way)(const struct op_call *c, bool transposed)
 }
 
 BILINEAR_RULES(conv)
+
+/* ---- after a doubling: the transposed convolution of fold.c's weights, which is the convolution's own way back ---- */
+
+static struct op_call turned(const struct op_call *c)
+{
+    struct op_call t = *c;
+    t.at.k = 4;
+    t.at.stride = 2;
+    t.at.pad = t.at.dilation = t.at.groups = 1;
+    t.in[0].s = c->out.s;
+    t.out.s = c->in[0].s;
+    return t;
+}
+
+static void upconv_map(const struct op_call *c, bool transposed, int n, const void *const *src, const void *const *w, void *dst, bool acc)
+{
+    const struct op_call t = turned(c);
+    conv_map(&t, !transposed, n, src, w, dst, acc);
+}
+
+static void upconv_corr(const struct op_call *c, int n, const void *const *x, const void *const *gy, void *gw)
+{
+    const struct op_call t = turned(c);
+    conv_corr(&t, n, gy, x, gw);
+}
+
+size_t KN(upconv_scratch)(const struct op_call *c)
+{
+    const struct op_call t = turned(c);
+    return KN(conv_scratch)(&t);
+}
+
+BILINEAR_RULES(upconv)
