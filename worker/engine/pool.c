@@ -1,56 +1,109 @@
-/* pool.c - helpers that share the tasks of one call. Tasks are taken from a counter: who takes which does not matter,
- * since outputs are disjoint and every sum's order is fixed by the task. */
+/* pool.c - helpers that share the tasks of one call. Who takes which does not matter to the result, since outputs are disjoint and every sum's
+ * order is fixed by the task. It matters to the caches: what a thread's task of the last op wrote lies in its own. So tasks are cut into even
+ * shares, one a thread; who is through with its own takes from the others'.
+ *
+ * An op on a block of images lasts some tens of microseconds, about as long as it takes to wake a thread. So whoever waits looks for a while
+ * before it sleeps; and a call waits for the helpers that came, not for those that are still waking up: a gate counts who is inside,
+ * and is closed when no task is left. */
 #include "worker/engine/op.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
-enum { MOST = 8 }; /* ops size their scratch for KERNEL_THREADS (cpu/geom.h) threads: no more take part */
+enum { MOST = 8 };        /* ops size their scratch for KERNEL_THREADS (cpu/geom.h) threads: no more take part */
+enum { LOOKS = 1000 };    /* some 50 microseconds */
+#define CLOSED (1u << 16) /* of the gate; below it: helpers inside */
+
+struct share { _Alignas(64) atomic_int next; int end; }; /* tasks next … end - 1 are to be taken */
 
 struct eng_pool {
+    struct share    share[MOST];
     int             n_helpers;
     pthread_t      *thread;
     pthread_mutex_t lock;
     pthread_cond_t  work, done;
-    uint64_t        round;      /* of work, under lock */
-    int             busy;       /* helpers that have not finished this round */
-    bool            stop;
-    void          (*fn)(void *arg, int i, int thread);
+    atomic_uint     round;     /* of work */
+    atomic_uint     gate;
+    atomic_int      sleeping;  /* helpers that want `work` signalled */
+    atomic_bool     waiting;   /* the caller wants `done` signalled */
+    atomic_bool     stop;
+    void          (*fn)(void *arg, int i, int thread); /* these, and the ends of shares, change while nobody is inside */
     void           *arg;
-    int             n;
-    atomic_int      next;
 };
 struct helper { struct eng_pool *pool; int number; };
 
+static inline void look_again(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 static void drain(struct eng_pool *p, int thread)
 {
-    for (int i; (i = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed)) < p->n;)
-        p->fn(p->arg, i, thread);
+    const int threads = p->n_helpers + 1;
+    for (int k = 0; k < threads; k++) {
+        struct share *s = &p->share[(thread + k) % threads];
+        for (int i; (i = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed)) < s->end;)
+            p->fn(p->arg, i, thread);
+    }
+}
+
+/* Until there is a round after `seen`, or an end. */
+static void await_work(struct eng_pool *p, unsigned seen)
+{
+    for (int i = 0; i < LOOKS; i++) {
+        if (atomic_load(&p->round) != seen || atomic_load(&p->stop))
+            return;
+        look_again();
+    }
+    pthread_mutex_lock(&p->lock);
+    atomic_fetch_add(&p->sleeping, 1); /* before the last look: begin_round looks here after it has changed the round */
+    while (atomic_load(&p->round) == seen && !atomic_load(&p->stop))
+        pthread_cond_wait(&p->work, &p->lock);
+    atomic_fetch_sub(&p->sleeping, 1);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static bool enter(struct eng_pool *p)
+{
+    unsigned now = atomic_load(&p->gate);
+    while (!(now & CLOSED))
+        if (atomic_compare_exchange_weak(&p->gate, &now, now + 1))
+            return true;
+    return false;
+}
+
+static void leave(struct eng_pool *p)
+{
+    if (atomic_fetch_sub(&p->gate, 1) == (CLOSED | 1) && atomic_load(&p->waiting)) {
+        pthread_mutex_lock(&p->lock);
+        pthread_cond_signal(&p->done);
+        pthread_mutex_unlock(&p->lock);
+    }
 }
 
 static void *helper_main(void *arg)
 {
     struct helper h = *(struct helper *)arg;
     struct eng_pool *p = h.pool;
+    unsigned seen = 0;
     free(arg);
     eng_thread_init();
-    uint64_t seen = 0;
-    pthread_mutex_lock(&p->lock);
     for (;;) {
-        while (!p->stop && p->round == seen)
-            pthread_cond_wait(&p->work, &p->lock);
-        if (p->stop)
-            break;
-        seen = p->round;
-        pthread_mutex_unlock(&p->lock);
-        drain(p, h.number);
-        pthread_mutex_lock(&p->lock);
-        if (--p->busy == 0)
-            pthread_cond_signal(&p->done);
+        await_work(p, seen);
+        if (atomic_load(&p->stop))
+            return NULL;
+        seen = atomic_load(&p->round);
+        if (enter(p)) { /* this round or, who was slow, the next one */
+            drain(p, h.number);
+            leave(p);
+        }
     }
-    pthread_mutex_unlock(&p->lock);
-    return NULL;
 }
 
 int eng_pool_new(int n_threads, struct eng_pool **out, struct errbuf *e)
@@ -58,11 +111,14 @@ int eng_pool_new(int n_threads, struct eng_pool **out, struct errbuf *e)
     *out = NULL;
     if (n_threads < 1 || n_threads > 1024)
         return err_set(e, ERR_USAGE, "threads must be 1 to 1024, not %d", n_threads);
-    struct eng_pool *p = calloc(1, sizeof *p);
+    struct eng_pool *p = aligned_alloc(_Alignof(struct eng_pool), sizeof *p);
+    if (p)
+        memset(p, 0, sizeof *p);
     if (!p || !(p->thread = calloc((size_t)n_threads, sizeof *p->thread))) {
         free(p);
         return err_set(e, ERR_NOMEM, "no memory for %d threads", n_threads);
     }
+    atomic_init(&p->gate, CLOSED);
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->work, NULL);
     pthread_cond_init(&p->done, NULL);
@@ -86,7 +142,7 @@ void eng_pool_free(struct eng_pool *p)
     if (!p)
         return;
     pthread_mutex_lock(&p->lock);
-    p->stop = true;
+    atomic_store(&p->stop, true);
     pthread_cond_broadcast(&p->work);
     pthread_mutex_unlock(&p->lock);
     for (int i = 0; i < p->n_helpers; i++)
@@ -103,6 +159,40 @@ int eng_pool_threads(const struct eng_pool *p)
     return p ? p->n_helpers + 1 : 1;
 }
 
+static void begin_round(struct eng_pool *p, int n)
+{
+    const int threads = p->n_helpers + 1;
+    for (int t = 0; t < threads; t++) {
+        atomic_store_explicit(&p->share[t].next, (int)((int64_t)n * t / threads), memory_order_relaxed);
+        p->share[t].end = (int)((int64_t)n * (t + 1) / threads);
+    }
+    atomic_store(&p->gate, 0);
+    atomic_fetch_add(&p->round, 1);
+    if (atomic_load(&p->sleeping) > 0) {
+        pthread_mutex_lock(&p->lock);
+        pthread_cond_broadcast(&p->work);
+        pthread_mutex_unlock(&p->lock);
+    }
+}
+
+/* Nobody comes in any more; until everybody is out. */
+static void end_round(struct eng_pool *p)
+{
+    unsigned inside = atomic_fetch_or(&p->gate, CLOSED) & ~CLOSED;
+    for (int i = 0; i < LOOKS && inside; i++) {
+        look_again();
+        inside = atomic_load(&p->gate) & ~CLOSED;
+    }
+    if (!inside)
+        return;
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->waiting, true); /* before the last look: who leaves looks here after that */
+    while (atomic_load(&p->gate) & ~CLOSED)
+        pthread_cond_wait(&p->done, &p->lock);
+    atomic_store(&p->waiting, false);
+    pthread_mutex_unlock(&p->lock);
+}
+
 void eng_pool_for(struct eng_pool *p, int n, void (*fn)(void *arg, int i, int thread), void *arg)
 {
     if (!p || p->n_helpers == 0 || n <= 1) {
@@ -110,18 +200,9 @@ void eng_pool_for(struct eng_pool *p, int n, void (*fn)(void *arg, int i, int th
             fn(arg, i, 0);
         return;
     }
-    pthread_mutex_lock(&p->lock);
     p->fn = fn;
     p->arg = arg;
-    p->n = n;
-    atomic_store(&p->next, 0);
-    p->busy = p->n_helpers;
-    p->round++;
-    pthread_cond_broadcast(&p->work);
-    pthread_mutex_unlock(&p->lock);
+    begin_round(p, n);
     drain(p, 0);
-    pthread_mutex_lock(&p->lock);
-    while (p->busy > 0)
-        pthread_cond_wait(&p->done, &p->lock);
-    pthread_mutex_unlock(&p->lock);
+    end_round(p);
 }
