@@ -3,17 +3,19 @@
  * shares, one a thread; who is through with its own takes from the others'.
  *
  * An op on a block of images lasts some tens of microseconds, about as long as it takes to wake a thread. So whoever waits looks for a while
- * before it sleeps; and a call waits for the helpers that came, not for those that are still waking up: a gate counts who is inside,
- * and is closed when no task is left. */
+ * before it sleeps, longer than the caller is at work alone between two calls: Linux likes to wake a thread on the waker's own processor,
+ * where it comes too late every time. And a call waits for the helpers that came, not for those that are still waking up: a
+ * gate counts who is inside, and is closed when no task is left. */
 #include "worker/engine/op.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MOST = 8 };        /* ops size their scratch for KERNEL_THREADS (cpu/geom.h) threads: no more take part */
-enum { LOOKS = 1000 };    /* some 50 microseconds */
+enum { LOOKS = 20000, YIELD = 1000 }; /* a millisecond; every 50 microseconds whoever else wants the processor may have it */
 #define CLOSED (1u << 16) /* of the gate; below it: helpers inside */
 
 struct share { _Alignas(64) atomic_int next; int end; }; /* tasks next … end - 1 are to be taken */
@@ -34,8 +36,10 @@ struct eng_pool {
 };
 struct helper { struct eng_pool *pool; int number; };
 
-static inline void look_again(void)
+static inline void look_again(int i)
 {
+    if (i % YIELD == YIELD - 1)
+        sched_yield();
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -59,7 +63,7 @@ static void await_work(struct eng_pool *p, unsigned seen)
     for (int i = 0; i < LOOKS; i++) {
         if (atomic_load(&p->round) != seen || atomic_load(&p->stop))
             return;
-        look_again();
+        look_again(i);
     }
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->sleeping, 1); /* before the last look: begin_round looks here after it has changed the round */
@@ -180,7 +184,7 @@ static void end_round(struct eng_pool *p)
 {
     unsigned inside = atomic_fetch_or(&p->gate, CLOSED) & ~CLOSED;
     for (int i = 0; i < LOOKS && inside; i++) {
-        look_again();
+        look_again(i);
         inside = atomic_load(&p->gate) & ~CLOSED;
     }
     if (!inside)
