@@ -174,29 +174,23 @@ static void wt_one_0(const struct wtile *t) { wtile_whole(t, 1, false); }
 static void wt_half_1(const struct wtile *t) { wtile_half(t, 1, true); }
 static void wt_half_0(const struct wtile *t) { wtile_half(t, 1, false); }
 
+/* Columns outside: a chunk's pixels of two vectors of G stay in the nearest cache while the rows of A pass by. */
 void KN(wprod_run)(const struct wprod *p)
 {
-    for (int r = p->r0; r < p->r1; r += WR) {
-        struct wtile t = { .p = p, .n_rows = p->r1 - r < WR ? p->r1 - r : WR };
-        const bool one_run = t.n_rows == WR && r / p->run_len == (r + WR - 1) / p->run_len;
-        for (int i = 0; i < WR; i++) {
-            int ri = i < t.n_rows ? r + i : p->r1 - 1;
-            for (int s = 0; s < p->n_seg; s++)
-                t.a[s][i] = p->a[s] + p->run_off[ri / p->run_len] + ri % p->run_len;
-        }
-        for (t.n = 0; t.n < p->N;) {
-            const int  left = p->N - t.n;
-            const bool pair = left > VL + HL;
-            t.d = p->d + r * p->ldd + t.n;
-            t.n0 = lanes(left);
-            t.n1 = pair ? lanes(left - VL) : 0;
-            if (pair)
-                (one_run ? wt_two_1 : wt_two_0)(&t);
-            else if (left <= HL)
-                (one_run ? wt_half_1 : wt_half_0)(&t);
-            else
-                (one_run ? wt_one_1 : wt_one_0)(&t);
-            t.n += pair ? 2 * VL : VL;
+    for (int n = 0, step; n < p->N; n += step) {
+        const int  left = p->N - n;
+        const bool pair = left > VL + HL, small = left <= HL;
+        void (*const tile[2])(const struct wtile *) = { pair ? wt_two_0 : small ? wt_half_0 : wt_one_0, pair ? wt_two_1 : small ? wt_half_1 : wt_one_1 };
+        step = pair ? 2 * VL : VL;
+        for (int r = p->r0; r < p->r1; r += WR) {
+            struct wtile t = { .p = p, .n_rows = p->r1 - r < WR ? p->r1 - r : WR, .n = n, .n0 = lanes(left), .n1 = pair ? lanes(left - VL) : 0,
+                               .d = p->d + r * p->ldd + n };
+            for (int i = 0; i < WR; i++) {
+                int ri = i < t.n_rows ? r + i : p->r1 - 1;
+                for (int s = 0; s < p->n_seg; s++)
+                    t.a[s][i] = p->a[s] + p->run_off[ri / p->run_len] + ri % p->run_len;
+            }
+            tile[t.n_rows == WR && r / p->run_len == (r + WR - 1) / p->run_len](&t);
         }
     }
 }

@@ -73,28 +73,43 @@ static struct conv conv_of(const struct op_call *c, bool transposed)
     return v;
 }
 
+/* Rows i0 … of one tap into their panels; a row's stretch of `cols` columns from n0 on is read at once. */
+enum { PACK_ROWS = 16, PACK_COLS = 64 * VL };
+static void pack_straight(const real *w, ptrdiff_t ldw, int inner, int outer, real *out, size_t panel)
+{
+    for (int i0 = 0; i0 < inner; i0 += PACK_ROWS)
+        for (int n0 = 0; n0 < outer; n0 += PACK_COLS)
+            for (int i = i0; i < inner && i < i0 + PACK_ROWS; i++) {
+                const real *row = w + i * ldw;
+                for (int n = n0; n < outer && n < n0 + PACK_COLS; n += VL)
+                    vst(out + (size_t)(n / VL) * panel + (size_t)i * VL, vload(row + n, lanes(outer - n)));
+            }
+}
+
+/* The same of the transposed matrix: VL rows of w, read side by side, are one panel. */
+static void pack_across(const real *w, ptrdiff_t ldw, int inner, int outer, real *out, size_t panel)
+{
+    for (int n = 0; n < outer; n += VL, out += panel) {
+        const int left = lanes(outer - n);
+        for (int i = 0; i < inner; i++)
+            for (int j = 0; j < VL; j++)
+                out[(size_t)i * VL + (size_t)j] = j < left ? w[(n + j) * ldw + i] : 0;
+    }
+}
+
 /* Weights in the order in which the runs are read, in panels of VL columns: [column panel][segment, tap, inner][VL]. */
 static void pack_taps(const struct conv *v)
 {
     const struct geom *g = &v->g;
     const int cig = g->Ci / g->G, cog = g->Co / g->G, inner = v->transposed ? cog : cig, outer = v->transposed ? cig : cog;
+    const size_t K = (size_t)v->n_seg * (size_t)v->taps.n * (size_t)inner;
     real *out = v->pack;
-    for (int grp = 0; grp < g->G; grp++)
-        for (int n = 0; n < outer; n += VL)
-            for (int s = 0; s < v->n_seg; s++)
-                for (int t = 0; t < v->taps.n; t++) {
-                    const real *w = v->w[s] + (ptrdiff_t)v->taps.at[t] * cig * g->Co + grp * cog;
-                    for (int i = 0; i < inner; i++, out += VL) {
-                        int left = lanes(outer - n);
-                        if (!v->transposed)
-                            memcpy(out, w + (ptrdiff_t)i * g->Co + n, (size_t)left * sizeof(real));
-                        else
-                            for (int j = 0; j < left; j++)
-                                out[j] = w[(ptrdiff_t)(n + j) * g->Co + i];
-                        for (int j = left; j < VL; j++)
-                            out[j] = 0;
-                    }
-                }
+    for (int grp = 0; grp < g->G; grp++, out += prod_b_elems(K, (size_t)outer))
+        for (int s = 0; s < v->n_seg; s++)
+            for (int t = 0; t < v->taps.n; t++) {
+                const real *w = v->w[s] + (ptrdiff_t)v->taps.at[t] * cig * g->Co + grp * cog;
+                (v->transposed ? pack_across : pack_straight)(w, g->Co, inner, outer, out + (size_t)(s * v->taps.n + t) * (size_t)inner * VL, K * VL);
+            }
 }
 
 /* B of the narrow product: [inner] x [tap, outer]. */
