@@ -66,6 +66,7 @@ struct wtile {
 
 typedef void (*tile_fn)(const struct tile *t);
 struct shape { int mr; tile_fn strided, scattered; };
+enum { MAX_SHAPES = 3 }; /* of one width, larger ones first */
 
 #define SHAPE(name, half, mr, nv)                                                               \
     static void strided_##name(const struct tile *t) { strided_##half(t, mr, nv); }             \
@@ -73,28 +74,31 @@ struct shape { int mr; tile_fn strided, scattered; };
 #define ROW(name, mr) { mr, strided_##name, scattered_##name }
 
 #if defined(KV_AVX512)
-SHAPE(w2_14, whole, 14, 2) SHAPE(w2_8, whole, 8, 2) SHAPE(w1_14, whole, 14, 1) SHAPE(w1_8, whole, 8, 1)
+SHAPE(w2_14, whole, 14, 2) SHAPE(w2_8, whole, 8, 2) SHAPE(w2_7, whole, 7, 2) SHAPE(w1_14, whole, 14, 1) SHAPE(w1_8, whole, 8, 1)
 SHAPE(h1_14, half, 14, 1) SHAPE(h1_8, half, 8, 1)
-static const struct shape two[] = { ROW(w2_14, 14), ROW(w2_8, 8) }, one[] = { ROW(w1_14, 14), ROW(w1_8, 8) }, half[] = { ROW(h1_14, 14), ROW(h1_8, 8) };
+static const struct shape two[MAX_SHAPES] = { ROW(w2_14, 14), ROW(w2_8, 8), ROW(w2_7, 7) }, one[MAX_SHAPES] = { ROW(w1_14, 14), ROW(w1_8, 8) }, half[MAX_SHAPES] = { ROW(h1_14, 14), ROW(h1_8, 8) };
 #elif defined(KV_AVX2)
 SHAPE(w2_6, whole, 6, 2) SHAPE(w2_4, whole, 4, 2) SHAPE(w1_14, whole, 14, 1) SHAPE(w1_8, whole, 8, 1)
-static const struct shape two[] = { ROW(w2_6, 6), ROW(w2_4, 4) }, one[] = { ROW(w1_14, 14), ROW(w1_8, 8) };
+static const struct shape two[MAX_SHAPES] = { ROW(w2_6, 6), ROW(w2_4, 4) }, one[MAX_SHAPES] = { ROW(w1_14, 14), ROW(w1_8, 8) };
 #define half one
 #elif defined(KV_NEON)
 SHAPE(w2_12, whole, 12, 2) SHAPE(w2_8, whole, 8, 2) SHAPE(w1_14, whole, 14, 1) SHAPE(w1_8, whole, 8, 1)
-static const struct shape two[] = { ROW(w2_12, 12), ROW(w2_8, 8) }, one[] = { ROW(w1_14, 14), ROW(w1_8, 8) };
+static const struct shape two[MAX_SHAPES] = { ROW(w2_12, 12), ROW(w2_8, 8) }, one[MAX_SHAPES] = { ROW(w1_14, 14), ROW(w1_8, 8) };
 #define half one
 #else
 SHAPE(w2_4, whole, 4, 2) SHAPE(w2_2, whole, 2, 2) SHAPE(w1_8, whole, 8, 1) SHAPE(w1_4, whole, 4, 1)
-static const struct shape two[] = { ROW(w2_4, 4), ROW(w2_2, 2) }, one[] = { ROW(w1_8, 8), ROW(w1_4, 4) };
+static const struct shape two[MAX_SHAPES] = { ROW(w2_4, 4), ROW(w2_2, 2) }, one[MAX_SHAPES] = { ROW(w1_8, 8), ROW(w1_4, 4) };
 #define half one
 #endif
 
-/* The shape of the two that wastes fewer pixels on a run of so many; ties to the larger. */
+/* The shape that wastes fewest pixels on a run of so many; ties to the larger. */
 static const struct shape *fit(const struct shape *s, int n)
 {
-    int waste0 = (n + s[0].mr - 1) / s[0].mr * s[0].mr - n, waste1 = (n + s[1].mr - 1) / s[1].mr * s[1].mr - n;
-    return waste1 < waste0 ? &s[1] : &s[0];
+    const struct shape *best = s;
+    for (int i = 1; i < MAX_SHAPES && s[i].mr; i++)
+        if ((s[i].mr - n % s[i].mr) % s[i].mr < (best->mr - n % best->mr) % best->mr)
+            best = &s[i];
+    return best;
 }
 
 static void run_strided(const struct prod *p, struct tile *t, const struct shape *s, int n)
