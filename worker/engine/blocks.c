@@ -66,7 +66,7 @@ static bool goes_by_image(const struct eng_plan *p, const struct step *s)
     const struct node *q = &p->node[s->node];
     if (!op_traits[q->op].by_image)
         return false;
-    if (q->op != OP_CONV)
+    if (q->op != OP_CONV && q->op != OP_UPCONV)
         return true;
     return !((p->need & ENG_BLAS) && eng_blas_serves()) && p->tensor[q->in[1]].elems * eng_dtype_size(p->dtype) <= FEW_WEIGHTS;
 }

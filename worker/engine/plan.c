@@ -7,7 +7,7 @@
 
 const struct op_traits op_traits[OP_COUNT] = {
     [OP_CONV] = { .name = "conv", .by_image = true, .keeps_in = true, .keeps_adj = true },
-    [OP_UPCONV] = { .name = "upconv", .keeps_in = true, .keeps_adj = true },
+    [OP_UPCONV] = { .name = "upconv", .by_image = true, .keeps_in = true, .keeps_adj = true },
     [OP_FOLD] = { .name = "fold" },
     [OP_DWCONV] = { .name = "dwconv", .by_image = true, .keeps_in = true, .keeps_adj = true, .again = 9 },
     [OP_BIAS] = { .name = "bias", .again = 1 },
@@ -88,12 +88,11 @@ static int alias(struct eng_plan *p, int of, struct net_shape s)
     return t;
 }
 
-/* Does convolution i alone read a doubling, so that both are one (op/fold.c)? To few channels the narrow convolution is faster. */
+/* Does convolution i alone read a doubling, so that both are one (op/fold.c)? */
 static bool doubles(const struct builder *b, int i)
 {
-    enum { FEW = 8 };
     const struct net_node *l = &b->p->net.node[i];
-    return l->op == NET_CONV && l->at.k == 3 && l->at.stride <= 1 && l->at.pad == 1 && l->at.dilation <= 1 && l->at.groups <= 1 && l->shape.c >= FEW &&
+    return l->op == NET_CONV && l->at.k == 3 && l->at.stride <= 1 && l->at.pad == 1 && l->at.dilation <= 1 && l->at.groups <= 1 &&
            b->p->net.node[l->in[0]].op == NET_UP2 && b->n_consumers[l->in[0]] == 1;
 }
 

@@ -33,7 +33,7 @@ static bool is_flat(const struct geom *g) { return g->k == 1 && g->p == 0 && g->
 static bool is_narrow(const struct geom *g, bool transposed)
 {
     int n = transposed ? g->Ci : g->Co, k = transposed ? g->Co : g->Ci;
-    return g->G == 1 && g->k > 1 && g->s == 1 && n <= NARROW && k > n;
+    return g->G == 1 && g->k > 1 && (g->s == 1 || transposed) && n <= NARROW && k > n;
 }
 
 /* Lays the scratch out; with base NULL only counts. */
@@ -180,6 +180,14 @@ static void flat_task(void *arg, int block, int thread)
     KN(prod_run)(&p);
 }
 
+/* Source pixels i, from <= i < to, whose place at + i step lies within n_dst. */
+struct span { int at, from, to; };
+static struct span inside(int at, int step, int n_src, int n_dst)
+{
+    const int from = at < 0 ? (-at + step - 1) / step : 0, to = at < n_dst ? (n_dst - 1 - at) / step + 1 : 0;
+    return (struct span){ at, from, to < n_src ? to : n_src };
+}
+
 /* Sum the k x k places of the narrow product: forward gathers, transposed scatters; taps in order. */
 static void narrow_task(void *arg, int img, int thread)
 {
@@ -195,23 +203,16 @@ static void narrow_task(void *arg, int img, int thread)
     real *dst = v->dst + (size_t)img * (size_t)(v->dst_h * v->dst_w * ch);
     if (!v->acc)
         memset(dst, 0, (size_t)(v->dst_h * v->dst_w * ch) * sizeof(real));
+    const int step = v->transposed ? g->s : 1; /* from one source pixel's place to the next one's; forward, strides go the usual way */
     for (int tap = 0; tap < kk; tap++) {
-        /* place in x minus place in y (stride 1) */
-        int dh = (tap / g->k) * g->d - g->p, dw = (tap % g->k) * g->d - g->p;
-        if (v->transposed) {
-            dh = -dh;
-            dw = -dw;
-        }
-        for (int r = 0; r < v->dst_h; r++) {
-            int sr = r + dh;
-            if (sr < 0 || sr >= v->src_h)
-                continue;
-            int c0 = dw < 0 ? -dw : 0, c1 = v->src_w - dw < v->dst_w ? v->src_w - dw : v->dst_w;
-            real       *o = dst + ((ptrdiff_t)r * v->dst_w + c0) * ch;
-            const real *a = sum + ((ptrdiff_t)sr * v->src_w + c0 + dw) * N + tap * ch;
-            for (int c = c0; c < c1; c++, o += ch, a += N)
-                for (int i = 0; i < ch; i++)
-                    o[i] += a[i];
+        const int dh = (tap / g->k) * g->d - g->p, dw = (tap % g->k) * g->d - g->p;
+        const struct span r = inside(v->transposed ? dh : -dh, step, v->src_h, v->dst_h), c = inside(v->transposed ? dw : -dw, step, v->src_w, v->dst_w);
+        for (int i = r.from; i < r.to; i++) {
+            real       *o = dst + ((ptrdiff_t)(r.at + i * step) * v->dst_w + c.at + c.from * step) * ch;
+            const real *a = sum + ((ptrdiff_t)i * v->src_w + c.from) * N + tap * ch;
+            for (int j = c.from; j < c.to; j++, o += step * ch, a += N)
+                for (int k = 0; k < ch; k++)
+                    o[k] += a[k];
         }
     }
 }
