@@ -12,11 +12,12 @@
 
 #define NARROW 4       /* so few channels or fewer go the other way round */
 #define BLOCK  512     /* pixels of a task where all images are one product */
+#define COLS   64      /* output channels of a task where these pixels are no more than BLOCK */
 
 struct conv {          /* one call: geometry, scratch, and which product */
     struct geom      g;
     bool             transposed;      /* convT */
-    bool             flat, narrow;
+    bool             flat, narrow, by_cols; /* by_cols: flat, and tasks are cut by output channels */
     int              n_seg, src_c, dst_c, src_h, src_w, dst_h, dst_w;
     const real      *src[2], *w[2];
     real            *dst;
@@ -36,6 +37,11 @@ static bool is_narrow(const struct geom *g, bool transposed)
     return g->G == 1 && g->k > 1 && (g->s == 1 || transposed) && n <= NARROW && k > n;
 }
 
+static size_t cols_room(const struct conv *v, int n_seg)
+{
+    return prod_b_room((size_t)v->src_c * (size_t)n_seg, (size_t)(v->dst_c < COLS ? v->dst_c : COLS));
+}
+
 /* Lays the scratch out; with base NULL only counts. */
 static size_t layout(struct conv *v, char *base, int n_seg)
 {
@@ -46,6 +52,8 @@ static size_t layout(struct conv *v, char *base, int n_seg)
     size_t inner = (v->transposed ? cog : cig), outer = v->transposed ? cig : cog;
     size_t packed = v->narrow ? prod_b_room(inner * (size_t)n_seg, outer * kk)
                               : prod_b_room(inner * kk * (size_t)n_seg, outer) * (size_t)g->G;
+    if (v->by_cols) /* each thread packs what it is about to use */
+        packed = KERNEL_THREADS * cols_room(v, n_seg);
     v->pack = carve(&c, packed * sizeof(real));
     v->b = v->transposed ? border_backward(g) : border_forward(g);
     if (v->flat || v->narrow)
@@ -56,6 +64,8 @@ static size_t layout(struct conv *v, char *base, int n_seg)
     v->sums = carve(&c, KERNEL_THREADS * v->sum_elems * sizeof(real));
     return c.used;
 }
+
+static size_t pixels(const struct conv *v) { return (size_t)v->g.N * (size_t)(v->dst_h * v->dst_w); }
 
 static struct conv conv_of(const struct op_call *c, bool transposed)
 {
@@ -69,6 +79,7 @@ static struct conv conv_of(const struct op_call *c, bool transposed)
     v.src_w = transposed ? g->Wo : g->W;
     v.dst_h = transposed ? g->H : g->Ho;
     v.dst_w = transposed ? g->W : g->Wo;
+    v.by_cols = v.flat && (size_t)c->total * (size_t)(v.dst_h * v.dst_w) <= BLOCK; /* not of the block at hand: scratch is of one layout */
     v.threads = eng_pool_threads(c->pool) < KERNEL_THREADS ? eng_pool_threads(c->pool) : KERNEL_THREADS;
     return v;
 }
@@ -168,16 +179,38 @@ static void image_task(void *arg, int img, int thread)
     }
 }
 
+/* Pixels m0 … m0 + m - 1 of all images, output channels n0 … n0 + n - 1. */
+static void flat_product(const struct conv *v, size_t m0, size_t m, const real *packed, size_t n0, size_t n)
+{
+    static const ptrdiff_t zero = 0;
+    const size_t at = m0 * (size_t)v->src_c;
+    struct prod p = { .n_seg = v->n_seg, .a = { v->src[0] + at, v->n_seg > 1 ? v->src[1] + at : NULL }, .rows = 1, .cols = (int)m, .a_col = v->src_c,
+                      .n_runs = 1, .run_len = v->src_c, .run_off = &zero, .b = packed, .N = (int)n, .c = v->dst + m0 * (size_t)v->dst_c + n0,
+                      .c_col = v->dst_c, .acc = v->acc };
+    KN(prod_run)(&p);
+}
+
 static void flat_task(void *arg, int block, int thread)
 {
     (void)thread;
     const struct conv *v = arg;
-    static const ptrdiff_t zero = 0;
-    size_t M = (size_t)v->g.N * (size_t)(v->dst_h * v->dst_w), m0 = (size_t)block * BLOCK, m = M - m0 < BLOCK ? M - m0 : BLOCK;
-    struct prod p = { .n_seg = v->n_seg, .a = { v->src[0] + m0 * (size_t)v->src_c, v->n_seg > 1 ? v->src[1] + m0 * (size_t)v->src_c : NULL },
-                      .rows = 1, .cols = (int)m, .a_col = v->src_c, .n_runs = 1, .run_len = v->src_c, .run_off = &zero,
-                      .b = v->pack, .N = v->dst_c, .c = v->dst + m0 * (size_t)v->dst_c, .c_col = v->dst_c, .acc = v->acc };
-    KN(prod_run)(&p);
+    const size_t m0 = (size_t)block * BLOCK, left = pixels(v) - m0;
+    flat_product(v, m0, left < BLOCK ? left : BLOCK, v->pack, 0, (size_t)v->dst_c);
+}
+
+static void cols_task(void *arg, int task, int thread)
+{
+    const struct conv *v = arg;
+    const int n0 = task * COLS, n = v->dst_c - n0 < COLS ? v->dst_c - n0 : COLS, inner = v->src_c;
+    real *pack = v->pack + (size_t)thread * cols_room(v, v->n_seg);
+    for (int s = 0; s < v->n_seg; s++) {
+        real *out = pack + (size_t)s * (size_t)inner * VL;
+        if (v->transposed)
+            pack_across(v->w[s] + (ptrdiff_t)n0 * v->g.Co, v->g.Co, inner, n, out, (size_t)v->n_seg * (size_t)inner * VL);
+        else
+            pack_straight(v->w[s] + n0, v->g.Co, inner, n, out, (size_t)v->n_seg * (size_t)inner * VL);
+    }
+    flat_product(v, 0, pixels(v), pack, (size_t)n0, (size_t)n);
 }
 
 /* Source pixels i, from <= i < to, whose place at + i step lies within n_dst. */
@@ -237,10 +270,9 @@ static void conv_map(const struct op_call *c, bool transposed, int n_seg, const 
         v.src[s] = src[s];
         v.w[s] = w[s];
     }
-    const int M = v.g.N * v.dst_h * v.dst_w;
-    if (c->blas && v.flat && blas_pays(M, v.dst_c, v.src_c)) {
+    if (c->blas && v.flat && blas_pays((int)pixels(&v), v.dst_c, v.src_c)) {
         for (int s = 0; s < n_seg; s++)
-            blas_gemm(false, transposed, M, v.dst_c, v.src_c, v.src[s], v.src_c, v.w[s], v.g.Co, v.dst, v.dst_c, acc || s > 0);
+            blas_gemm(false, transposed, (int)pixels(&v), v.dst_c, v.src_c, v.src[s], v.src_c, v.w[s], v.g.Co, v.dst, v.dst_c, acc || s > 0);
         return;
     }
     layout(&v, c->scratch, n_seg);
@@ -262,9 +294,13 @@ static void conv_map(const struct op_call *c, bool transposed, int n_seg, const 
                     zero_phase(&v);
                 continue;
             }
+            if (v.by_cols) {
+                eng_pool_for(c->pool, (v.dst_c + COLS - 1) / COLS, cols_task, &v);
+                continue;
+            }
             pack_taps(&v);
             if (v.flat)
-                eng_pool_for(c->pool, (int)(((size_t)v.g.N * (size_t)(v.dst_h * v.dst_w) + BLOCK - 1) / BLOCK), flat_task, &v);
+                eng_pool_for(c->pool, (int)((pixels(&v) + BLOCK - 1) / BLOCK), flat_task, &v);
             else
                 eng_pool_for(c->pool, v.g.N, image_task, &v);
         }
@@ -417,9 +453,8 @@ size_t KN(conv_scratch)(const struct op_call *c)
 const char *KN(conv_way)(const struct op_call *c, bool transposed)
 {
     const struct conv v = conv_of(c, transposed);
-    const int M = v.g.N * v.dst_h * v.dst_w;
     if (v.flat)
-        return c->blas && blas_pays(M, v.dst_c, v.src_c) ? "blas" : "flat";
+        return c->blas && blas_pays((int)pixels(&v), v.dst_c, v.src_c) ? "blas" : "flat";
     return v.narrow ? "narrow" : "direct";
 }
 
