@@ -6,6 +6,7 @@
  * places at once, [pixels, k*k*channels], and they are added up after. */
 #include "worker/engine/cpu/bilinear.h"
 #include "worker/engine/cpu/blas.h"
+#include "worker/engine/cpu/corr.h"
 #include "worker/engine/cpu/cut.h"
 #include "worker/engine/cpu/geom.h"
 #include "worker/engine/cpu/product.h"
@@ -26,8 +27,8 @@ struct conv {          /* one call: geometry, scratch, and which product */
     struct taps      taps;
     struct phase     ph;
     real            *pack, *pad, *sums; /* packed weights; bordered copies [threads][2]; narrow's places [threads] */
+    real            *parts;             /* of corr.h */
     size_t           pad_elems, sum_elems;
-    int              threads;
 };
 
 static bool is_flat(const struct geom *g) { return g->k == 1 && g->p == 0 && g->s == 1 && g->G == 1; }
@@ -36,6 +37,8 @@ static bool is_narrow(const struct geom *g, bool transposed)
     int n = transposed ? g->Ci : g->Co, k = transposed ? g->Co : g->Ci;
     return g->G == 1 && g->k > 1 && (g->s == 1 || transposed) && n <= NARROW && k > n;
 }
+
+static size_t weights(const struct geom *g) { return (size_t)g->k * (size_t)g->k * (size_t)(g->Ci / g->G) * (size_t)g->Co; }
 
 static size_t cols_room(const struct conv *v, int n_seg)
 {
@@ -62,6 +65,7 @@ static size_t layout(struct conv *v, char *base, int n_seg)
     v->pad = carve(&c, 2 * KERNEL_THREADS * v->pad_elems * sizeof(real));
     v->sum_elems = v->narrow ? (size_t)(v->transposed ? g->Ho * g->Wo : g->H * g->W) * kk * outer : 0;
     v->sums = carve(&c, KERNEL_THREADS * v->sum_elems * sizeof(real));
+    v->parts = carve(&c, (size_t)corr_parts(weights(g)) * weights(g) * sizeof(real));
     return c.used;
 }
 
@@ -80,7 +84,6 @@ static struct conv conv_of(const struct op_call *c, bool transposed)
     v.dst_h = transposed ? g->H : g->Ho;
     v.dst_w = transposed ? g->W : g->Wo;
     v.by_cols = v.flat && (size_t)c->total * (size_t)(v.dst_h * v.dst_w) <= BLOCK; /* not of the block at hand: scratch is of one layout */
-    v.threads = eng_pool_threads(c->pool) < KERNEL_THREADS ? eng_pool_threads(c->pool) : KERNEL_THREADS;
     return v;
 }
 
@@ -311,128 +314,126 @@ static void conv_map(const struct op_call *c, bool transposed, int n_seg, const 
 struct corr {
     struct conv v;               /* borders and scratch of the forward geometry */
     const real *x[2], *gy[2];
-    real       *gw;
-    bool        more;            /* images went before: gw goes on */
-    int         tasks;
 };
 
-/* One group's rows r0..r1 of gw over all images: partial sums per image (or chunk of cpu/cut.h), added in order. */
-static void corr_task(void *arg, int task, int thread)
+/* An image's two operands; x with its border. */
+static void corr_image(const struct corr *q, int img, int thread, const real *x[2], const real *gy[2])
+{
+    const struct conv *v = &q->v;
+    const struct geom *g = &v->g;
+    for (int s = 0; s < v->n_seg; s++) {
+        x[s] = q->x[s] + (size_t)img * (size_t)(g->H * g->W) * (size_t)g->Ci;
+        gy[s] = q->gy[s] + (size_t)img * (size_t)(g->Ho * g->Wo) * (size_t)g->Co;
+        if (!v->b.none)
+            x[s] = bordered(&v->b, x[s], g->H, g->W, g->Ci, v->pad + (size_t)(2 * thread + s) * v->pad_elems);
+    }
+}
+
+/* Rows of gw are (tap, input channel). */
+static struct wprod rows_of(const struct corr *q, int from, int to, real *d, bool add)
+{
+    const struct conv *v = &q->v;
+    const struct geom *g = &v->g;
+    return (struct wprod){ .n_seg = v->n_seg, .rows = 1, .a_col = g->Ci, .g_col = g->Co, .N = g->Co / g->G, .ldd = g->Co, .r0 = from, .r1 = to,
+                           .run_off = v->taps.run, .run_len = v->taps.per_run * (g->Ci / g->G), .n_runs = v->taps.n / v->taps.per_run, .d = d, .acc = add };
+}
+
+/* A unit is a chunk of cpu/cut.h: */
+static void corr_flat(const void *arg, int unit, int from, int to, int thread, real *d, bool add)
+{
+    (void)thread;
+    const struct corr *q = arg;
+    const struct geom *g = &q->v.g;
+    struct wprod p = rows_of(q, from, to, d, add);
+    const struct cut_rows rows = cut_at(g->H * g->W, g->N, unit);
+    p.cols = (int)(rows.to - rows.from);
+    for (int s = 0; s < q->v.n_seg; s++) {
+        p.a[s] = q->x[s] + rows.from * (size_t)g->Ci;
+        p.g[s] = q->gy[s] + rows.from * (size_t)g->Co;
+    }
+    KN(wprod_run)(&p);
+}
+
+/* … an image: */
+static void corr_direct(const void *arg, int img, int from, int to, int thread, real *d, bool add)
 {
     const struct corr *q = arg;
     const struct conv *v = &q->v;
     const struct geom *g = &v->g;
-    const int cig = g->Ci / g->G, cog = g->Co / g->G, R = g->k * g->k * cig;
-    struct wprod p = { .n_seg = v->n_seg, .N = cog, .ldd = g->Co, .r0 = (int)((int64_t)R * task / q->tasks), .r1 = (int)((int64_t)R * (task + 1) / q->tasks),
-                       .run_off = v->taps.run, .run_len = v->taps.per_run * cig, .n_runs = v->taps.n / v->taps.per_run };
-    if (p.r0 == p.r1)
-        return;
-    if (v->flat) {
-        p.rows = 1;
-        p.a_col = g->Ci;
-        p.g_col = g->Co;
-        p.d = q->gw;
-        for (int k = 0, n = cut_count(g->H * g->W, g->N); k < n; k++) {
-            const struct cut_rows rows = cut_at(g->H * g->W, g->N, k);
-            p.cols = (int)(rows.to - rows.from);
-            p.acc = q->more || k > 0;
-            for (int s = 0; s < v->n_seg; s++) {
-                p.a[s] = q->x[s] + rows.from * (size_t)g->Ci;
-                p.g[s] = q->gy[s] + rows.from * (size_t)g->Co;
-            }
-            KN(wprod_run)(&p);
-        }
-        return;
-    }
+    const int cig = g->Ci / g->G, cog = g->Co / g->G;
+    struct wprod p = rows_of(q, from, to, d, add);
+    const real *x[2], *gy[2];
+    corr_image(q, img, thread, x, gy);
     p.rows = g->Ho;
     p.cols = g->Wo;
     p.a_row = (ptrdiff_t)g->s * v->b.W * g->Ci;
     p.a_col = (ptrdiff_t)g->s * g->Ci;
     p.g_row = (ptrdiff_t)g->Wo * g->Co;
-    p.g_col = g->Co;
-    for (int n = 0; n < g->N; n++) {
-        const real *x[2], *gy[2];
+    for (int grp = 0; grp < g->G; grp++, p.d += cog) {
         for (int s = 0; s < v->n_seg; s++) {
-            x[s] = q->x[s] + (size_t)n * (size_t)(g->H * g->W) * (size_t)g->Ci;
-            gy[s] = q->gy[s] + (size_t)n * (size_t)(g->Ho * g->Wo) * (size_t)g->Co;
-            if (!v->b.none)
-                x[s] = bordered(&v->b, x[s], g->H, g->W, g->Ci, v->pad + (size_t)(2 * thread + s) * v->pad_elems);
+            p.a[s] = x[s] + grp * cig;
+            p.g[s] = gy[s] + grp * cog;
         }
-        p.acc = q->more || n > 0;
-        for (int grp = 0; grp < g->G; grp++) {
-            for (int s = 0; s < v->n_seg; s++) {
-                p.a[s] = x[s] + grp * cig;
-                p.g[s] = gy[s] + grp * cog;
-            }
-            p.d = q->gw + grp * cog;
-            KN(wprod_run)(&p);
-        }
+        KN(wprod_run)(&p);
     }
 }
 
-/* Few output channels: the vectors lie along the input channels instead, taps in registers. */
-static void corr_narrow_task(void *arg, int task, int thread)
+/* … an image, few output channels: the vectors lie along the input channels instead, taps t0 … t1 - 1 in registers. */
+static void corr_narrow(const void *arg, int img, int t0, int t1, int thread, real *gw, bool add)
 {
     const struct corr *q = arg;
     const struct conv *v = &q->v;
     const struct geom *g = &v->g;
-    const int kk = g->k * g->k, t0 = kk * task / q->tasks, t1 = kk * (task + 1) / q->tasks;
     enum { T = 8 };
-    for (int n = 0; n < g->N; n++) {
-        const real *x[2], *gy[2];
-        for (int s = 0; s < v->n_seg; s++) {
-            x[s] = q->x[s] + (size_t)n * (size_t)(g->H * g->W) * (size_t)g->Ci;
-            gy[s] = q->gy[s] + (size_t)n * (size_t)(g->Ho * g->Wo) * (size_t)g->Co;
-            if (!v->b.none)
-                x[s] = bordered(&v->b, x[s], g->H, g->W, g->Ci, v->pad + (size_t)(2 * thread + s) * v->pad_elems);
-        }
-        for (int co = 0; co < g->Co; co++)
-            for (int c = 0; c < g->Ci; c += VL)
-                for (int t = t0; t < t1; t += T) {
-                    vr acc[T];
-                    int nl = lanes(g->Ci - c);
-                    for (int i = 0; i < T; i++) acc[i] = vzero();
-                    for (int s = 0; s < v->n_seg; s++) {
-                        const real *a[T];
-                        for (int i = 0; i < T; i++) a[i] = x[s] + v->taps.off[t + i < t1 ? t + i : t1 - 1] * g->Ci + c;
-                        for (int oh = 0; oh < g->Ho; oh++)
-                            for (int ow = 0; ow < g->Wo; ow++) {
-                                vr gv = vset(gy[s][((ptrdiff_t)oh * g->Wo + ow) * g->Co + co]);
-                                ptrdiff_t o = ((ptrdiff_t)oh * v->b.W + ow) * g->s * g->Ci;
-                                _Pragma("GCC unroll 8") for (int i = 0; i < T; i++) acc[i] = vfma(gv, vload(a[i] + o, nl), acc[i]);
-                            }
-                    }
-                    for (int i = 0; i < T && t + i < t1; i++) {
-                        real lane[VL], *d = q->gw + ((ptrdiff_t)v->taps.at[t + i] * g->Ci + c) * g->Co + co;
-                        vst(lane, acc[i]);
-                        for (int j = 0; j < nl; j++, d += g->Co)
-                            *d = q->more || n > 0 ? *d + lane[j] : lane[j];
-                    }
+    const real *x[2], *gy[2];
+    corr_image(q, img, thread, x, gy);
+    for (int co = 0; co < g->Co; co++)
+        for (int c = 0; c < g->Ci; c += VL)
+            for (int t = t0; t < t1; t += T) {
+                vr acc[T];
+                int nl = lanes(g->Ci - c);
+                for (int i = 0; i < T; i++) acc[i] = vzero();
+                for (int s = 0; s < v->n_seg; s++) {
+                    const real *a[T];
+                    for (int i = 0; i < T; i++) a[i] = x[s] + v->taps.off[t + i < t1 ? t + i : t1 - 1] * g->Ci + c;
+                    for (int oh = 0; oh < g->Ho; oh++)
+                        for (int ow = 0; ow < g->Wo; ow++) {
+                            vr gv = vset(gy[s][((ptrdiff_t)oh * g->Wo + ow) * g->Co + co]);
+                            ptrdiff_t o = ((ptrdiff_t)oh * v->b.W + ow) * g->s * g->Ci;
+                            _Pragma("GCC unroll 8") for (int i = 0; i < T; i++) acc[i] = vfma(gv, vload(a[i] + o, nl), acc[i]);
+                        }
                 }
-    }
+                for (int i = 0; i < T && t + i < t1; i++) {
+                    real lane[VL], *d = gw + ((ptrdiff_t)v->taps.at[t + i] * g->Ci + c) * g->Co + co;
+                    vst(lane, acc[i]);
+                    for (int j = 0; j < nl; j++, d += g->Co)
+                        *d = add ? *d + lane[j] : lane[j];
+                }
+            }
 }
 
 static void conv_corr(const struct op_call *c, int n_seg, const void *const *x, const void *const *gy, void *gw)
 {
-    struct corr q = { .v = conv_of(c, false), .gw = gw, .more = c->first > 0 };
-    const bool narrow = q.v.narrow;
+    struct corr q = { .v = conv_of(c, false) };
+    const struct geom *g = &q.v.g;
+    const int M = g->N * g->H * g->W, kk = g->k * g->k;
+    if (c->blas && q.v.flat && blas_pays(M, g->Co, g->Ci)) {
+        for (int s = 0; s < n_seg; s++)
+            blas_gemm(true, false, g->Ci, g->Co, M, x[s], g->Ci, gy[s], g->Co, gw, g->Co, c->first > 0 || s > 0);
+        return;
+    }
+    struct corr_job j = { .fn = q.v.flat ? corr_flat : q.v.narrow ? corr_narrow : corr_direct, .q = &q, .units = q.v.flat ? cut_count(g->H * g->W, g->N) : g->N,
+                          .whole = q.v.narrow ? kk : kk * (g->Ci / g->G), .gw = gw, .elems = weights(g), .more = c->first > 0 };
     q.v.narrow = false;
     q.v.n_seg = n_seg;
     for (int s = 0; s < n_seg; s++) {
         q.x[s] = x[s];
         q.gy[s] = gy[s];
     }
-    const struct geom *g = &q.v.g;
-    const int M = g->N * g->H * g->W;
-    if (c->blas && q.v.flat && blas_pays(M, g->Co, g->Ci)) {
-        for (int s = 0; s < n_seg; s++)
-            blas_gemm(true, false, g->Ci, g->Co, M, q.x[s], g->Ci, q.gy[s], g->Co, q.gw, g->Co, q.more || s > 0);
-        return;
-    }
     layout(&q.v, c->scratch, n_seg);
     taps_forward(&q.v.g, &q.v.b, &q.v.taps);
-    q.tasks = q.v.threads;
-    eng_pool_for(c->pool, q.tasks, narrow ? corr_narrow_task : corr_task, &q);
+    j.parts = q.v.parts;
+    corr_run(c->pool, j);
 }
 
 size_t KN(conv_scratch)(const struct op_call *c)

@@ -3,7 +3,7 @@
  * taps pass by. Weights [k,k,1,C] are read as they lie and images where they lie: nothing is packed or copied. A tap that
  * falls outside the image reads zeros: a whole line of them above and below, one pixel left and right. */
 #include "worker/engine/cpu/bilinear.h"
-#include "worker/engine/cpu/geom.h"
+#include "worker/engine/cpu/corr.h"
 
 #if defined(KV_AVX512)
 #define PIX 8
@@ -16,7 +16,7 @@
 struct dw {
     struct geom   g;
     bool          transposed, acc;
-    int           n_seg, C, src_h, src_w, dst_h, dst_w, threads;
+    int           n_seg, C, src_h, src_w, dst_h, dst_w;
     const real   *src[2], *w[2];
     real         *dst;
     struct border b;
@@ -27,7 +27,10 @@ struct dw {
     int           in0, in1;      /* target columns whose taps all fall inside the image */
     real         *zeros;         /* a line of the source */
     const real  **line;          /* [threads][2][taps] where a tap's line begins, for one line of the target */
+    real         *parts;         /* of corr.h */
 };
+
+static size_t weights(const struct dw *v) { return (size_t)v->g.k * (size_t)v->g.k * (size_t)v->C; }
 
 static size_t layout(struct dw *v, char *base)
 {
@@ -39,6 +42,7 @@ static size_t layout(struct dw *v, char *base)
     v->dw = carve(&c, n * sizeof *v->dw);
     v->zeros = carve(&c, (size_t)v->src_w * (size_t)v->C * sizeof(real));
     v->line = carve(&c, 2 * KERNEL_THREADS * n * sizeof *v->line);
+    v->parts = carve(&c, (size_t)corr_parts(weights(v)) * weights(v) * sizeof(real));
     return c.used;
 }
 
@@ -52,7 +56,6 @@ static struct dw dw_of(const struct op_call *c, bool transposed)
     v.dst_h = transposed ? v.g.H : v.g.Ho;
     v.dst_w = transposed ? v.g.W : v.g.Wo;
     v.step = transposed ? 1 : v.g.s;
-    v.threads = eng_pool_threads(c->pool) < KERNEL_THREADS ? eng_pool_threads(c->pool) : KERNEL_THREADS;
     return v;
 }
 
@@ -151,14 +154,13 @@ static void dwconv_map(const struct op_call *c, bool transposed, int n_seg, cons
         }
 }
 
-/* gw[tap][c] = sum over images and pixels; partial sums per image, added in order. Tasks divide the channels' vectors. */
-struct dwcorr { struct dw v; const real *x[2], *gy[2]; real *gw; bool more; };
+/* gw[tap][c] = sum over images and pixels; weights are counted in vectors of channels. */
+struct dwcorr { struct dw v; const real *x[2], *gy[2]; };
 enum { TAPS = 9 };
 
-static inline __attribute__((always_inline)) void corr_tile(const struct dwcorr *q, const real *const *x, const real *const *gy, const real **line,
+static inline __attribute__((always_inline)) void corr_tile(const struct dw *v, const real *const *x, const real *const *gy, real *gw, const real **line,
                                                             int t0, int nt, int c, int nl, bool add)
 {
-    const struct dw *v = &q->v;
     const ptrdiff_t a_step = (ptrdiff_t)v->step * v->C, next = (ptrdiff_t)v->g.d * v->C;
     vr acc[TAPS];
     for (int i = 0; i < TAPS; i++) acc[i] = vzero();
@@ -190,37 +192,33 @@ static inline __attribute__((always_inline)) void corr_tile(const struct dwcorr 
         }
     }
     for (int i = 0; i < nt; i++) {
-        real *d = q->gw + (ptrdiff_t)v->taps.at[t0 + i] * v->C + c;
+        real *d = gw + (ptrdiff_t)v->taps.at[t0 + i] * v->C + c;
         vstore(d, add ? vadd(vload(d, nl), acc[i]) : acc[i], nl);
     }
 }
 
-static void corr_task(void *arg, int task, int thread)
+static void corr_image(const void *arg, int n, int from, int to, int thread, real *gw, bool add)
 {
     const struct dwcorr *q = arg;
     const struct dw *v = &q->v;
-    const int blocks = (v->C + VL - 1) / VL, b0 = blocks * task / v->threads, b1 = blocks * (task + 1) / v->threads;
-    const real **line = v->line + 2 * thread * v->taps.n;
-    for (int n = 0; n < v->g.N && b0 < b1; n++) {
-        const real *x[2], *gy[2];
-        for (int s = 0; s < v->n_seg; s++) {
-            x[s] = q->x[s] + (size_t)n * (size_t)(v->g.H * v->g.W) * (size_t)v->C;
-            gy[s] = q->gy[s] + (size_t)n * (size_t)(v->g.Ho * v->g.Wo) * (size_t)v->C;
-        }
-        for (int b = b0; b < b1; b++)
-            for (int t = 0; t < v->taps.n; t += TAPS) {
-                int nt = v->taps.n - t < TAPS ? v->taps.n - t : TAPS, nl = lanes(v->C - b * VL);
-                if (nl == VL)
-                    corr_tile(q, x, gy, line, t, nt, b * VL, VL, q->more || n > 0);
-                else
-                    corr_tile(q, x, gy, line, t, nt, b * VL, nl, q->more || n > 0);
-            }
+    const real **line = v->line + 2 * thread * v->taps.n, *x[2], *gy[2];
+    for (int s = 0; s < v->n_seg; s++) {
+        x[s] = q->x[s] + (size_t)n * (size_t)(v->g.H * v->g.W) * (size_t)v->C;
+        gy[s] = q->gy[s] + (size_t)n * (size_t)(v->g.Ho * v->g.Wo) * (size_t)v->C;
     }
+    for (int c = from * VL; c < to * VL; c += VL)
+        for (int t = 0; t < v->taps.n; t += TAPS) {
+            const int nt = v->taps.n - t < TAPS ? v->taps.n - t : TAPS, nl = lanes(v->C - c);
+            if (nl == VL)
+                corr_tile(v, x, gy, gw, line, t, nt, c, VL, add);
+            else
+                corr_tile(v, x, gy, gw, line, t, nt, c, nl, add);
+        }
 }
 
 static void dwconv_corr(const struct op_call *c, int n_seg, const void *const *x, const void *const *gy, void *gw)
 {
-    struct dwcorr q = { .v = dw_of(c, false), .gw = gw, .more = c->first > 0 };
+    struct dwcorr q = { .v = dw_of(c, false) };
     q.v.n_seg = n_seg;
     for (int s = 0; s < n_seg; s++) {
         q.x[s] = x[s];
@@ -230,7 +228,8 @@ static void dwconv_corr(const struct op_call *c, int n_seg, const void *const *x
     taps_forward(&q.v.g, &q.v.b, &q.v.taps);
     q.v.ph = (struct phase){ 0, 0, 1, q.v.dst_h, q.v.dst_w };
     place_taps(&q.v);
-    eng_pool_for(c->pool, q.v.threads, corr_task, &q);
+    corr_run(c->pool, (struct corr_job){ .fn = corr_image, .q = &q, .units = q.v.g.N, .whole = (q.v.C + VL - 1) / VL, .gw = gw, .elems = weights(&q.v),
+                                         .more = c->first > 0, .parts = q.v.parts });
 }
 
 size_t KN(dwconv_scratch)(const struct op_call *c)
