@@ -243,7 +243,8 @@ static op_call turned(const op_call *c)
     op_call t = *c;
     t.at.k = 4;
     t.at.stride = 2;
-    t.at.pad = t.at.dilation = t.at.groups = 1;
+    t.at.pad = c->at.pad == 1 ? 1 : 3;
+    t.at.dilation = t.at.groups = 1;
     t.in[0].s = c->out.s;
     t.out.s = c->in[0].s;
     return t;

@@ -1,4 +1,4 @@
-// shape.cu - flatten, unflatten, up2, reflectpad, concat (../op/shape.c): linear maps, each a gather there and a gather back.
+// shape.cu - flatten, unflatten, up2, reflectpad, edgepad, concat (../op/shape.c): linear maps, each a gather there and a gather back.
 #include "common.cuh"
 
 // [n][rows][cols] -> [n][cols][rows]
@@ -36,36 +36,54 @@ static void up2_back(const dev_call *d, int, buf g, buf gx)
     });
 }
 
-__device__ static inline int reflected(int i, int n) { return i < 0 ? -i : i >= n ? 2 * n - 2 - i : i; }
-static void reflectpad_move(const dev_call *d, int, buf x, buf y)
+// Padding: which place one of the border shows, and which places show one of the image, in rising order.
+struct reflection {
+    int p;
+    __device__ int shown(int i, int n) const { return i < 0 ? -i : i >= n ? 2 * n - 2 - i : i; }
+    __device__ int showing(int i, int n, int at[3]) const
+    {
+        int m = 0;
+        if (i > 0 && i <= p)
+            at[m++] = p - i;
+        at[m++] = p + i;
+        if (i < n - 1 && n - 1 - i <= p)
+            at[m++] = p + 2 * (n - 1) - i;
+        return m;
+    }
+};
+struct repetition { // of the edge, once
+    enum { p = 1 };
+    __device__ int shown(int i, int n) const { return i < 0 ? 0 : i >= n ? n - 1 : i; }
+    __device__ int showing(int i, int n, int at[3]) const
+    {
+        int m = 0;
+        if (i == 0)
+            at[m++] = 0;
+        at[m++] = i + 1;
+        if (i == n - 1)
+            at[m++] = n + 1;
+        return m;
+    }
+};
+
+template <class Rule> static void pad(const dev_call *d, Rule rule, buf x, buf y)
 {
-    const int H = d->c.in[0].s.h, W = d->c.in[0].s.w, C = d->c.in[0].s.c, p = d->c.at.pad, Ho = H + 2 * p, Wo = W + 2 * p;
+    const int H = d->c.in[0].s.h, W = d->c.in[0].s.w, C = d->c.in[0].s.c, p = rule.p, Ho = H + 2 * p, Wo = W + 2 * p;
     over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) {
         const int c = (int)(i % (uint64_t)C), w = (int)(i / (uint64_t)C % (uint64_t)Wo), h = (int)(i / (uint64_t)C / (uint64_t)Wo % (uint64_t)Ho);
         const uint64_t n = i / (uint64_t)C / (uint64_t)Wo / (uint64_t)Ho;
-        y(k)[i] = x(k)[((n * (uint64_t)H + (uint64_t)reflected(h - p, H)) * (uint64_t)W + (uint64_t)reflected(w - p, W)) * (uint64_t)C + (uint64_t)c];
+        y(k)[i] = x(k)[((n * (uint64_t)H + (uint64_t)rule.shown(h - p, H)) * (uint64_t)W + (uint64_t)rule.shown(w - p, W)) * (uint64_t)C + (uint64_t)c];
     });
 }
-// Places of the padded line that show place i: itself, and its reflections at either end. In rising order.
-__device__ static inline int images_of(int i, int n, int p, int at[3])
+template <class Rule> static void unpad(const dev_call *d, Rule rule, buf g, buf gx)
 {
-    int m = 0;
-    if (i > 0 && i <= p)
-        at[m++] = p - i;
-    at[m++] = p + i;
-    if (i < n - 1 && n - 1 - i <= p)
-        at[m++] = p + 2 * (n - 1) - i;
-    return m;
-}
-static void reflectpad_back(const dev_call *d, int, buf g, buf gx)
-{
-    const int  H = d->c.in[0].s.h, W = d->c.in[0].s.w, C = d->c.in[0].s.c, p = d->c.at.pad;
+    const int  H = d->c.in[0].s.h, W = d->c.in[0].s.w, C = d->c.in[0].s.c, p = rule.p;
     const bool acc = d->c.in[0].acc;
     over(d->queue, d->K, in_elems(d, 0), [=] __device__ (int k, uint64_t i) {
         const int c = (int)(i % (uint64_t)C), w = (int)(i / (uint64_t)C % (uint64_t)W), h = (int)(i / (uint64_t)C / (uint64_t)W % (uint64_t)H);
         const uint64_t n = i / (uint64_t)C / (uint64_t)W / (uint64_t)H, Ho = (uint64_t)(H + 2 * p), Wo = (uint64_t)(W + 2 * p);
         int   hs[3], ws[3];
-        const int nh = images_of(h, H, p, hs), nw = images_of(w, W, p, ws);
+        const int nh = rule.showing(h, H, hs), nw = rule.showing(w, W, ws);
         float sum = 0;
         for (int a = 0; a < nh; a++)
             for (int b = 0; b < nw; b++)
@@ -73,6 +91,10 @@ static void reflectpad_back(const dev_call *d, int, buf g, buf gx)
         put(&gx(k)[i], sum, acc);
     });
 }
+static void reflectpad_move(const dev_call *d, int, buf x, buf y) { pad(d, reflection{ d->c.at.pad }, x, y); }
+static void reflectpad_back(const dev_call *d, int, buf g, buf gx) { unpad(d, reflection{ d->c.at.pad }, g, gx); }
+static void edgepad_move(const dev_call *d, int, buf x, buf y) { pad(d, repetition{}, x, y); }
+static void edgepad_back(const dev_call *d, int, buf g, buf gx) { unpad(d, repetition{}, g, gx); }
 
 static uint64_t channels_before(const dev_call *d, int i)
 {
@@ -119,13 +141,14 @@ MOVE_RULES(flatten)
 MOVE_RULES(unflatten)
 MOVE_RULES(up2)
 MOVE_RULES(reflectpad)
+MOVE_RULES(edgepad)
 MOVE_RULES(concat)
 
 #define ROW(e, name) { e, { name##_forward, name##_backward, name##_dual_forward, name##_dual_backward } }
 void rules_shape(device *d)
 {
     const struct { enum op op; dev_rule rule[DEV_RULES]; } row[] = {
-        ROW(OP_FLATTEN, flatten), ROW(OP_UNFLATTEN, unflatten), ROW(OP_UP2, up2), ROW(OP_REFLECTPAD, reflectpad), ROW(OP_CONCAT, concat),
+        ROW(OP_FLATTEN, flatten), ROW(OP_UNFLATTEN, unflatten), ROW(OP_UP2, up2), ROW(OP_REFLECTPAD, reflectpad), ROW(OP_EDGEPAD, edgepad), ROW(OP_CONCAT, concat),
     };
     for (const auto &r : row)
         memcpy(d->rule[r.op], r.rule, sizeof r.rule);
