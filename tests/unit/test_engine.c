@@ -389,7 +389,8 @@ static void unread_layers_do_not_matter(void **state)
     net_fini(&dead);
 }
 
-/* A doubling and its 3 x 3 convolution are one op. With a 5 x 5 kernel whose rim is zero it is the same function, and two ops. */
+/* A doubling and its 3 x 3 convolution are one op, with a border of zeros or a reflection between them. With a 5 x 5 kernel whose rim is zero
+ * it is the same function, and two ops. */
 static size_t in_wider(const struct net *small, const struct net *wide, int conv, size_t i)
 {
     for (int q = 0; q < small->n_params; q++) {
@@ -409,7 +410,9 @@ static void a_doubling_is_part_of_its_convolution(void **state)
 {
     (void)state;
     enum { B = 3, K = 3, X = B * 2 * 5 * 7 };
-    for (int wn = 0; wn < 2; wn++) {
+    for (int way = 0; way < 8; way++) {
+        const bool wn = way & 1, reflect = way & 2;
+        const int  out = way & 4 ? 1 : 9; /* few channels go another way */
         struct net n[2];
         struct rng r;
         double *w[2], *u[2], *g[2], *hu[2], *gx[2], *xu[2], loss[2];
@@ -419,7 +422,9 @@ static void a_doubling_is_part_of_its_convolution(void **state)
             assert_int_equal(net_init(&n[k], 2, 5, 7, NULL), 0);
             int a = net_unary(&n[k], NET_UP2, net_bn(&n[k], net_conv(&n[k], 0, 6, 3, 1, 1, NULL, NULL), false, NULL, NULL), NULL, NULL);
             conv = n[k].n_params;
-            a = net_add(&n[k], NET_CONV, &a, 1, &(struct net_attr){ .k = k ? 5 : 3, .pad = k ? 2 : 1, .out = 9, .stride = 1, .dilation = 1, .groups = 1, .wn = wn, .bias = true },
+            if (reflect)
+                a = net_add(&n[k], NET_REFLECTPAD, &a, 1, &(struct net_attr){ .pad = k ? 2 : 1 }, NULL, NULL);
+            a = net_add(&n[k], NET_CONV, &a, 1, &(struct net_attr){ .k = k ? 5 : 3, .pad = reflect ? 0 : k ? 2 : 1, .out = out, .stride = 1, .dilation = 1, .groups = 1, .wn = wn, .bias = true },
                         NULL, NULL);
             assert_true(net_linear(&n[k], net_unary(&n[k], NET_FLATTEN, a, NULL, NULL), K, NULL, NULL) > 0);
         }

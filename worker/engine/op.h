@@ -22,7 +22,8 @@
 /* One list makes the enum, the tables of every kernel variant and the tests: a row is a file op/NAME.c or part of one. */
 #define OP_LIST(X)                                                                                      \
     X(OP_CONV, conv)         /* x [N,H,W,Ci], w [k,k,Ci/groups,Co] -> y; linear is k = 1 on 1 x 1 */    \
-    X(OP_UPCONV, upconv)     /* x [N,H,W,Ci], f [4,4,Co,Ci] -> y [N,2H,2W,Co]: doubled, then 3 x 3 */    \
+    X(OP_UPCONV, upconv)     /* x [N,H,W,Ci], f [4,4,Co,Ci] -> y: doubled, then 3 x 3. Pad 1: y is [N,2H,2W,Co]; pad 0, after an edgepad: \
+                              * [N,2H-4,2W-4,Co] */                                                      \
     X(OP_FOLD, fold)         /* w [3,3,Ci,Co] -> f of an upconv */                                       \
     X(OP_DWCONV, dwconv)     /* x [N,H,W,C], w [k,k,1,C] -> y */                                        \
     X(OP_BIAS, bias)         /* x + b per channel */                                                    \
@@ -37,6 +38,7 @@
     X(OP_UNFLATTEN, unflatten) /* and back */                                                           \
     X(OP_UP2, up2)                                                                                      \
     X(OP_REFLECTPAD, reflectpad)                                                                        \
+    X(OP_EDGEPAD, edgepad)   /* the edge repeated once all around */                                    \
     X(OP_ADD, add)                                                                                      \
     X(OP_CONCAT, concat)
 #define OP_ENUM(e, n) e,

@@ -22,6 +22,7 @@ const struct op_traits op_traits[OP_COUNT] = {
     [OP_UNFLATTEN] = { .name = "unflatten", .by_image = true, .again = 2 },
     [OP_UP2] = { .name = "up2", .by_image = true, .again = 1 },
     [OP_REFLECTPAD] = { .name = "reflectpad", .by_image = true, .again = 1 },
+    [OP_EDGEPAD] = { .name = "edgepad", .by_image = true, .again = 1 },
     [OP_ADD] = { .name = "add", .by_image = true, .again = 2 },
     [OP_CONCAT] = { .name = "concat", .by_image = true, .again = 1 },
 };
@@ -88,20 +89,31 @@ static int alias(struct eng_plan *p, int of, struct net_shape s)
     return t;
 }
 
-/* Does convolution i alone read a doubling, so that both are one (op/fold.c)? */
-static bool doubles(const struct builder *b, int i)
+/* The doubling that convolution i alone reads, so that both are one (op/fold.c); -1: none. A reflection by one pixel may stand between
+ * them: of a doubled image it repeats the edge, which is the small image's edge repeated (OP_EDGEPAD). */
+static int doubling_of(const struct builder *b, int i)
 {
-    const struct net_node *l = &b->p->net.node[i];
-    return l->op == NET_CONV && l->at.k == 3 && l->at.stride <= 1 && l->at.pad == 1 && l->at.dilation <= 1 && l->at.groups <= 1 &&
-           b->p->net.node[l->in[0]].op == NET_UP2 && b->n_consumers[l->in[0]] == 1;
+    const struct net_node *l = &b->p->net.node[i], *x;
+    if (l->op != NET_CONV || l->at.k != 3 || l->at.stride > 1 || l->at.dilation > 1 || l->at.groups > 1)
+        return -1;
+    int in = l->in[0], pad = l->at.pad;
+    x = &b->p->net.node[in];
+    if (pad == 0 && x->op == NET_REFLECTPAD && b->n_consumers[in] == 1) {
+        pad = x->at.pad;
+        in = x->in[0];
+        x = &b->p->net.node[in];
+    }
+    return pad == 1 && x->op == NET_UP2 && b->n_consumers[in] == 1 ? in : -1;
 }
 
-/* Is doubling i part of a convolution? */
+/* Is layer i, a doubling or what pads it, part of a convolution? */
 static bool is_doubled(const struct builder *b, int i)
 {
-    for (int j = i + 1; j < b->p->net.n_nodes; j++)
-        if (b->n_consumers[j] && b->p->net.node[j].n_in && b->p->net.node[j].in[0] == i)
-            return doubles(b, j);
+    for (int j = i + 1; j < b->p->net.n_nodes; j++) {
+        const int up = b->n_consumers[j] ? doubling_of(b, j) : -1;
+        if (up >= 0 && (up == i || b->p->net.node[j].in[0] == i))
+            return true;
+    }
     return false;
 }
 
@@ -109,7 +121,7 @@ static int product(struct builder *b, int i, int x)
 {
     struct eng_plan *p = b->p;
     const struct net_node *l = &p->net.node[i];
-    const bool up = doubles(b, i); /* then x is the doubling's input */
+    const bool up = doubling_of(b, i) >= 0; /* then x is the doubling's input, its edge repeated where a reflection was */
     int param = l->param0, w = add_param(p, &p->net.param[param]);
     if (l->at.wn) {
         int vg[2] = { w, add_param(p, &p->net.param[param + 1]) };
@@ -185,6 +197,11 @@ static int lower(struct builder *b, int i)
         return alias(p, in[0], l->shape);
     if (l->op == NET_RESHAPE && (l->shape.c == 1 || l->shape.h * l->shape.w == 1))
         return alias(p, in[0], l->shape);
+    if (l->op == NET_REFLECTPAD && is_doubled(b, i)) {
+        int y = add_tensor(p, (struct net_shape){ .c = xs.c, .h = xs.h + 2, .w = xs.w + 2 }, true);
+        add_node(p, OP_EDGEPAD, i, in, 1, y);
+        return y;
+    }
     int y = add_tensor(p, l->shape, true);
     add_node(p, plain[l->op], i, in, l->n_in, y);
     return y;

@@ -468,7 +468,8 @@ static struct op_call turned(const struct op_call *c)
     struct op_call t = *c;
     t.at.k = 4;
     t.at.stride = 2;
-    t.at.pad = t.at.dilation = t.at.groups = 1;
+    t.at.pad = c->at.pad == 1 ? 1 : 3; /* what a border of zeros, of the doubled image or of the small one, leaves out */
+    t.at.dilation = t.at.groups = 1;
     t.in[0].s = c->out.s;
     t.out.s = c->in[0].s;
     return t;

@@ -1,5 +1,5 @@
 /* shape.c - ops that move numbers without changing them: flatten and unflatten (between [N,H,W,C] inside and the outside
- * order c,h,w of a flat vector), nearest x2 upsampling, reflection padding, concatenation along channels.
+ * order c,h,w of a flat vector), nearest x2 upsampling, padding by reflection or repetition, concatenation along channels.
  * All are linear maps: an op is one function `move` from input to output and one `back`, its transpose; the four rules
  * apply them to values, tangents, adjoints and their tangents. */
 #include "worker/engine/cpu/simd.h"
@@ -67,29 +67,49 @@ static void up2_back(const struct op_call *c, int i, const real *restrict g, rea
 }
 
 static int reflected(int i, int n) { return i < 0 ? -i : i >= n ? 2 * n - 2 - i : i; }
+static int repeated(int i, int n) { return i < 0 ? 0 : i >= n ? n - 1 : i; }
 
-static void reflectpad_move(const struct op_call *c, int i, const real *x, real *y)
+/* Around the image p rows and columns; which place one shows, `shown` says. */
+static void pad(const struct op_call *c, int p, int (*shown)(int i, int n), const real *x, real *y)
 {
-    (void)i;
-    const int H = c->in[0].s.h, W = c->in[0].s.w, C = c->in[0].s.c, p = c->at.pad;
+    const int H = c->in[0].s.h, W = c->in[0].s.w, C = c->in[0].s.c;
     for (int n = 0; n < c->batch; n++, x += (ptrdiff_t)H * W * C)
         for (int h = -p; h < H + p; h++)
             for (int w = -p; w < W + p; w++, y += C)
-                memcpy(y, x + ((ptrdiff_t)reflected(h, H) * W + reflected(w, W)) * C, (size_t)C * sizeof(real));
+                memcpy(y, x + ((ptrdiff_t)shown(h, H) * W + shown(w, W)) * C, (size_t)C * sizeof(real));
 }
-static void reflectpad_back(const struct op_call *c, int i, const real *g, real *gx)
+static void unpad(const struct op_call *c, int p, int (*shown)(int i, int n), const real *g, real *gx)
 {
-    (void)i;
-    const int H = c->in[0].s.h, W = c->in[0].s.w, C = c->in[0].s.c, p = c->at.pad;
+    const int H = c->in[0].s.h, W = c->in[0].s.w, C = c->in[0].s.c;
     if (!c->in[0].acc)
         memset(gx, 0, (size_t)c->batch * elems(&c->in[0].s) * sizeof(real));
     for (int n = 0; n < c->batch; n++, gx += (ptrdiff_t)H * W * C)
         for (int h = -p; h < H + p; h++)
             for (int w = -p; w < W + p; w++, g += C) {
-                real *restrict d = gx + ((ptrdiff_t)reflected(h, H) * W + reflected(w, W)) * C;
+                real *restrict d = gx + ((ptrdiff_t)shown(h, H) * W + shown(w, W)) * C;
                 for (int k = 0; k < C; k++)
                     d[k] += g[k];
             }
+}
+static void reflectpad_move(const struct op_call *c, int i, const real *x, real *y)
+{
+    (void)i;
+    pad(c, c->at.pad, reflected, x, y);
+}
+static void reflectpad_back(const struct op_call *c, int i, const real *g, real *gx)
+{
+    (void)i;
+    unpad(c, c->at.pad, reflected, g, gx);
+}
+static void edgepad_move(const struct op_call *c, int i, const real *x, real *y)
+{
+    (void)i;
+    pad(c, 1, repeated, x, y);
+}
+static void edgepad_back(const struct op_call *c, int i, const real *g, real *gx)
+{
+    (void)i;
+    unpad(c, 1, repeated, g, gx);
 }
 
 static int channels_before(const struct op_call *c, int i)
@@ -148,4 +168,5 @@ MOVE_RULES(flatten)
 MOVE_RULES(unflatten)
 MOVE_RULES(up2)
 MOVE_RULES(reflectpad)
+MOVE_RULES(edgepad)
 MOVE_RULES(concat)
