@@ -150,18 +150,25 @@ static void apply(const dev_call *d, const bn b)
         });
 }
 
+// The two parts of a rule may be two calls (op.h).
+static bool gathers(const dev_call *d) { return d->c.part != OP_APPLY; }
+static bool applies(const dev_call *d) { return d->c.part != OP_GATHER; }
+
 static void forward(const dev_call *d)
 {
     const bn b = bn_of(d);
-    if (!d->c.again)
+    if (gathers(d) && !d->c.again)
         sums<SUM_STAT>(d, b);
-    apply(d, b);
+    if (applies(d))
+        apply(d, b);
 }
 static void dual_forward(const dev_call *d)
 {
     const bn b = bn_of(d);
-    if (!d->c.again)
+    if (gathers(d) && !d->c.again)
         sums<SUM_STAT_DUAL>(d, b);
+    if (!applies(d))
+        return;
     apply(d, b);
     over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) {
         const coef  q = coef_of(b, k, (int)(i % (uint64_t)b.C));
@@ -182,13 +189,18 @@ static void back(const dev_call *d, const bn b)
 static void backward(const dev_call *d)
 {
     const bn b = bn_of(d);
-    sums<SUM_BACK>(d, b);
-    back(d, b);
+    if (gathers(d))
+        sums<SUM_BACK>(d, b);
+    if (applies(d))
+        back(d, b);
 }
 static void dual_backward(const dev_call *d)
 {
     const bn b = bn_of(d);
-    sums<SUM_DUAL>(d, b);
+    if (gathers(d))
+        sums<SUM_DUAL>(d, b);
+    if (!applies(d))
+        return;
     back(d, b);
     if (b.gxdot)
         over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) {
