@@ -1,7 +1,7 @@
 /* slab.c - time slabs of learners on a device, on the workloads of bench/engine.c:
  *   build/bench/slab W1|W2|W3 inner|direct [K 1] [runs 5] [T=n] [check]
  * inner: plain training of K learners; direct: with all meta-gradients. One JSON line: seconds (median, min, max), model GFLOP/s of all
- * learners, device bytes. The first run records and is not timed. check: instead, the largest difference from the CPU's engine, over the
+ * learners, device bytes. The first two runs load code and record, and are not timed. check: instead, the largest difference from the CPU's engine, over the
  * largest number, of what K = 1 gives. The device is DIDACT_CUDA's, or the one beside the program. */
 #include "bench/workload.h"
 #include "worker/engine/slab.h"
@@ -141,6 +141,7 @@ int main(int argc, char **argv)
         compare(&j);
         return 0;
     }
+    run(&j);
     double *s = need(CAP, sizeof *s);
     for (int i = 0; i < runs; i++)
         s[i] = run(&j);

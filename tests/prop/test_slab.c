@@ -269,7 +269,7 @@ static void every_op_was_among_them(void **state)
             fail_msg("no network had the op %s", name[i]);
 }
 
-/* The second run plays what the first one has recorded. */
+/* The second run records and plays, the third one plays. */
 static void the_same_bits_run_after_run(void **state)
 {
     (void)state;
@@ -376,7 +376,10 @@ static void a_slabs_size_is_known_before(void **state)
     assert_int_equal(slab_predict(&t.cfg, &more, &e), 0);
     assert_int_equal(slab_fit(&t.cfg, more - 1, &K, &e), 0);
     assert_int_equal(K, 99);
-    t.cfg.K = 1 << 30;
+    t.cfg.K = SLAB_MAX_LEARNERS + 1;
+    assert_int_equal(slab_new(&t.cfg, &s, &e), -ERR_SHAPE);
+    t.cfg.K = SLAB_MAX_LEARNERS;
+    t.cfg.B = t.cfg.meta_batch = 1 << 19; /* more than any memory */
     assert_int_equal(slab_new(&t.cfg, &s, &e), -ERR_NOMEM);
     assert_non_null(strstr(e.text, "MiB on the device"));
     run_fini(&t);

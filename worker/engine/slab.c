@@ -20,6 +20,7 @@ struct slab {
     struct parts         at;        /* where each begins */
     char                *mem;
     void                *queue, *recorded;
+    bool                 ran;
     struct dev_rows      xu;        /* of the pass at hand */
     int64_t              x_step;
 };
@@ -66,8 +67,8 @@ static void lay_out(struct slab *s)
 
 static int check(const struct slab_cfg *c, struct errbuf *e)
 {
-    if (c->K < 1 || c->T < 1 || c->B < 1 || c->meta_batch < 0)
-        return err_set(e, ERR_SHAPE, "a slab of %d learners, %d steps of %d images", c->K, c->T, c->B);
+    if (c->K < 1 || c->K > SLAB_MAX_LEARNERS || c->T < 1 || c->B < 1 || c->meta_batch < 0)
+        return err_set(e, ERR_SHAPE, "a slab of %d learners (at most %d), %d steps of %d images", c->K, SLAB_MAX_LEARNERS, c->T, c->B);
     if (c->inner.type < 0 || c->inner.type >= INNER_TYPE_COUNT)
         return err_set(e, ERR_INPUT, "inner optimiser %d is not known", (int)c->inner.type);
     if (c->n_meta < 0 || c->n_meta > SLAB_MAX_META || c->n_snaps < 0 || c->n_snaps > SLAB_MAX_SNAPS)
@@ -130,7 +131,7 @@ int slab_fit(const struct slab_cfg *c, uint64_t budget, int *K, struct errbuf *e
     struct slab s = { 0 };
     one.K = 1;
     *K = 0;
-    int rc = compile(&one, &s, e), low = 0, high = 1 << 16;
+    int rc = compile(&one, &s, e), low = 0, high = SLAB_MAX_LEARNERS + 1;
     while (rc == 0 && high - low > 1) { /* bytes rise with K */
         s.cfg.K = low + (high - low) / 2;
         lay_out(&s);
@@ -414,7 +415,7 @@ int slab_run(struct slab *s, const struct slab_in *in, const struct slab_out *ou
 {
     const uint64_t K = (uint64_t)s->cfg.K, T = (uint64_t)s->cfg.T, losses = K * T * sizeof(double);
     bring(s, in);
-    if (!s->recorded && s->d->begin(s->queue)) {
+    if (s->ran && !s->recorded && s->d->begin(s->queue)) { /* a slab that runs once is not worth it; and then all code is loaded */
         train(s);
         if (!(s->recorded = s->d->end(s->queue)))
             return err_set(e, ERR_UNAVAILABLE, "%s: the work of %d steps could not be recorded", s->d->name(), s->cfg.T);
@@ -423,6 +424,7 @@ int slab_run(struct slab *s, const struct slab_in *in, const struct slab_out *ou
         s->d->play(s->queue, s->recorded);
     else
         train(s);
+    s->ran = true;
     int rc = get(s, out->inner_loss, inner_loss(s), losses, e);
     if (rc == 0) rc = get(s, out->meta_loss, meta_loss(s), K * sizeof(double), e);
     if (rc == 0) rc = get(s, out->dlr, dlr(s), losses, e);

@@ -1,7 +1,7 @@
 /* slab.h - K learners of one network, trained side by side on a device (device.h): what unroll.c is to one learner on the CPU.
  *
  * All learners see the same images, step sizes and real batches; each has its own initial weights. Shapes and layouts are the
- * engine's internal ones (engine.h), float32. The work of one call is recorded the first time and played afterwards: no host
+ * engine's internal ones (engine.h), float32. The work of a call is recorded the second time and played from then on: no host
  * waits inside it. Thread: one thread at a time. Errors: -ERR_NOMEM where the device has no room for K, -ERR_UNAVAILABLE where
  * it failed. Source: forward-over-reverse meta-gradients (MixFlow-MG, arXiv:2505.00793), as unroll.c. */
 #ifndef DIDACT_ENGINE_SLAB_H
@@ -9,7 +9,7 @@
 
 #include "worker/engine/device.h"
 
-enum { SLAB_MAX_META = 8, SLAB_MAX_SNAPS = 16 };
+enum { SLAB_MAX_META = 8, SLAB_MAX_SNAPS = 16, SLAB_MAX_LEARNERS = 1000 };
 
 struct slab_cfg {
     const struct net *learner;       /* borrowed during slab_new */
@@ -34,7 +34,7 @@ struct slab_out {                    /* NULL: not wanted; all overwritten */
     float  *wT;                      /* [K,P] */
     float  *snap;                    /* [n_snaps,K,P] */
     float  *dw0;                     /* [K,P] */
-    float  *dx, *dy;                 /* as x, y: the sum over learners that stayed finite alone would need their number first: over all K */
+    float  *dx, *dy;                 /* as x, y: summed over all K, also over one that `failed` */
     double *dlr, *dmu;               /* [K,T] */
     int    *failed;                  /* [K] the inner step at which it stopped being finite, T: on the way back; -1: it did not */
 };

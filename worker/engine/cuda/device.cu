@@ -5,18 +5,30 @@
 #include <stdlib.h>
 
 static char name[256];
+static int  chosen;
+
+// Which GPU a thread speaks to is the thread's own setting.
+static void here(void)
+{
+    static thread_local bool set;
+    if (!set)
+        cudaSetDevice(chosen);
+    set = true;
+}
 
 static const char *device_name(void) { return name; }
 
 static uint64_t free_bytes(void)
 {
     size_t free = 0, total = 0;
+    here();
     return cudaMemGetInfo(&free, &total) == cudaSuccess ? (uint64_t)free : 0;
 }
 
 static void *alloc(uint64_t bytes)
 {
     void *p = NULL;
+    here();
     if (cudaMalloc(&p, bytes) != cudaSuccess) {
         cudaGetLastError(); // said by the caller; the next call shall not find it
         return NULL;
@@ -28,16 +40,19 @@ static void release(void *p) { cudaFree(p); }
 static void *queue_new(void)
 {
     cudaStream_t s;
+    here();
     return cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking) == cudaSuccess ? (void *)s : NULL;
 }
 static void queue_free(void *q) { cudaStreamDestroy((cudaStream_t)q); }
 
 static void put(void *q, void *dst, const void *host, uint64_t bytes)
 {
+    here();
     cudaMemcpyAsync(dst, host, bytes, cudaMemcpyHostToDevice, (cudaStream_t)q); // of pageable memory: staged before it returns
 }
 static int get(void *q, void *host, const void *src, uint64_t bytes, errbuf *e)
 {
+    here();
     cudaMemcpyAsync(host, src, bytes, cudaMemcpyDeviceToHost, (cudaStream_t)q);
     cudaError_t rc = cudaStreamSynchronize((cudaStream_t)q);
     if (rc == cudaSuccess)
@@ -85,6 +100,7 @@ extern "C" const struct device *didact_device(int abi, int number, struct errbuf
         return NULL;
     }
     snprintf(name, sizeof name, "%s", p.name);
+    chosen = number;
     d.abi = DEVICE_ABI;
     d.kind = "cuda";
     d.name = device_name;
