@@ -151,7 +151,7 @@ $(B)/obj/emu/%.o: %.cpp
 $(B)/tests/didact-cuda.so: $(EMU_O)
 	@mkdir -p $(@D)
 	$(call say,LINK)
-	$(Q)$(CXX) $(LDFLAGS) -shared -o $@ $^
+	$(Q)$(CXX) -shared -o $@ $^
 $(B)/tests/prop/test_slab: $(B)/tests/didact-cuda.so
 
 $(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(SUPPORT)) $(L_CLIENT) $(L_COORD) $(L_WORKER) $(L_ENGINE) $(L_COMMON)
