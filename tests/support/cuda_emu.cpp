@@ -1,6 +1,7 @@
 #include "tests/support/cuda_emu.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <ucontext.h>
 
 emu_state emu;
@@ -87,9 +88,12 @@ static void run_block(emu_call *c, bool *plain)
     }
 }
 
+static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+
 void emu_call::run()
 {
     bool plain = false;
+    pthread_mutex_lock(&one_at_a_time);
     running = this;
     blockDim = block;
     for (unsigned z = 0; z < grid.z; z++)
@@ -98,6 +102,7 @@ void emu_call::run()
                 blockIdx = dim3(x, y, z);
                 run_block(this, &plain);
             }
+    pthread_mutex_unlock(&one_at_a_time);
 }
 
 void emu_queue(emu_call *c, dim3 grid, dim3 block, void *queue)

@@ -56,3 +56,18 @@ const struct device *device_find(const char *kind, int number, struct errbuf *e)
         dlclose(so);
     return d;
 }
+
+int device_open(const char *text, const struct device **out, struct errbuf *e)
+{
+    char *end = "";
+    long  number = strncmp(text, "cuda:", 5) == 0 ? strtol(text + 5, &end, 10) : 0;
+    *out = NULL;
+    if (strcmp(text, "cpu") == 0)
+        return 0;
+    if ((strcmp(text, "cuda") != 0 && (strncmp(text, "cuda:", 5) != 0 || end == text + 5 || *end)) || number < 0 || number > 1000)
+        return err_set(e, ERR_USAGE, "device '%s' is not known (cpu, cuda, cuda:N)", text);
+    struct errbuf why = { 0 };
+    if (!(*out = device_find("cuda", (int)number, &why)))
+        return err_set(e, (enum err)why.code, "%s", why.text);
+    return 0;
+}

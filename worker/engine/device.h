@@ -103,6 +103,8 @@ typedef const struct device *(*device_entry)(int abi, int number, struct errbuf 
 /* The device `kind` ("cuda") of this machine, loaded once; NULL and e where there is none. `number`: which of several.
  * DIDACT_CUDA names the shared object; else it is looked for beside the program and in its ../lib/didact. */
 const struct device *device_find(const char *kind, int number, struct errbuf *e);
+/* "cpu" (*out NULL), "cuda", "cuda:1" …; -ERR_USAGE for anything else, -ERR_UNAVAILABLE where it is not there. */
+int device_open(const char *text, const struct device **out, struct errbuf *e);
 
 #ifdef __cplusplus
 }

@@ -9,7 +9,7 @@
 
 #include "worker/engine/device.h"
 
-enum { SLAB_MAX_META = 8, SLAB_MAX_SNAPS = 16, SLAB_MAX_LEARNERS = 1000 };
+enum { SLAB_MAX_META = 8, SLAB_MAX_SNAPS = 17, SLAB_MAX_LEARNERS = 1000 };
 
 struct slab_cfg {
     const struct net *learner;       /* borrowed during slab_new */
