@@ -72,7 +72,6 @@ static void prepare(struct bench *b, int threads)
     const struct workload *w = b->w;
     struct errbuf e = { 0 };
     struct eng_pool *pool = NULL;
-    char gen[1024];
     b->image = (size_t)w->c * (size_t)w->h * (size_t)w->w;
     const size_t n = (size_t)b->T * (size_t)w->B, learners = (size_t)b->learners;
     die(eng_init(getenv("DIDACT_ISA"), &e), &e);
@@ -91,8 +90,7 @@ static void prepare(struct bench *b, int threads)
         eng_params_init(&b->learner, ENG_F32, 1 + k, b->w0 + k * b->learner.param_count);
     if (b->what == OUTER) {
         die(net_init(&b->gen, Z + K, 0, 0, &e), &e);
-        snprintf(gen, sizeof gen, GENERATOR, 128 * w->h / 4 * w->w / 4, w->h / 4, w->w / 4, w->c);
-        parse(&b->gen, gen);
+        parse_generator(&b->gen, w);
         die(eng_plan_new(&b->gen, w->B, ENG_F32, ENG_GRAD | ENG_INPUT_GRAD, &b->g, &e), &e);
         eng_plan_set_pool(b->g, pool);
         b->phi = need(b->gen.param_count, sizeof(float));

@@ -23,11 +23,6 @@ const struct workload workloads[N_WORKLOADS] = {
       3, 32, 32, 16, 64, 0.05, 0.9 },
 };
 
-const char GENERATOR[] = "[{\"type\":\"linear\",\"in\":74,\"out\":512},{\"type\":\"lrelu\",\"slope\":0.1},"
-    "{\"type\":\"linear\",\"in\":512,\"out\":%d},{\"type\":\"reshape\",\"shape\":[128,%d,%d]},{\"type\":\"bn\",\"c\":128},{\"type\":\"lrelu\",\"slope\":0.1},"
-    "{\"type\":\"up2\"},{\"type\":\"conv\",\"in\":128,\"out\":64,\"k\":3,\"pad\":1},{\"type\":\"bn\",\"c\":64},{\"type\":\"lrelu\",\"slope\":0.1},"
-    "{\"type\":\"up2\"},{\"type\":\"conv\",\"in\":64,\"out\":%d,\"k\":3,\"pad\":1,\"bias\":1},{\"type\":\"tanh\"}]";
-
 double now(void)
 {
     struct timespec t;
@@ -78,3 +73,15 @@ void *need(size_t n, size_t size)
 }
 
 int by_value(const void *a, const void *b) { return *(const double *)a < *(const double *)b ? -1 : 1; }
+
+void parse_generator(struct net *n, const struct workload *w)
+{
+    char text[1024];
+    snprintf(text, sizeof text,
+             "[{\"type\":\"linear\",\"in\":74,\"out\":512},{\"type\":\"lrelu\",\"slope\":0.1},"
+             "{\"type\":\"linear\",\"in\":512,\"out\":%d},{\"type\":\"reshape\",\"shape\":[128,%d,%d]},{\"type\":\"bn\",\"c\":128},{\"type\":\"lrelu\",\"slope\":0.1},"
+             "{\"type\":\"up2\"},{\"type\":\"conv\",\"in\":128,\"out\":64,\"k\":3,\"pad\":1},{\"type\":\"bn\",\"c\":64},{\"type\":\"lrelu\",\"slope\":0.1},"
+             "{\"type\":\"up2\"},{\"type\":\"conv\",\"in\":64,\"out\":%d,\"k\":3,\"pad\":1,\"bias\":1},{\"type\":\"tanh\"}]",
+             128 * w->h / 4 * w->w / 4, w->h / 4, w->w / 4, w->c);
+    parse(n, text);
+}

@@ -11,11 +11,11 @@ struct workload {
 };
 enum { N_WORKLOADS = 3, META = 512, K = 10, Z = 64 }; /* images of the meta-batch, classes, noise */
 extern const struct workload workloads[N_WORKLOADS];
-extern const char GENERATOR[]; /* printf format: 128 h w / 16, h / 4, w / 4, c */
 
 double now(void);
 void   die(int rc, const struct errbuf *e);   /* where rc < 0 */
 void   parse(struct net *n, const char *layers);
+void   parse_generator(struct net *n, const struct workload *w);
 float *noise(size_t n, uint64_t seed);
 float *labels(size_t n);                      /* [n,K], one-hot in turn */
 void  *need(size_t n, size_t size);           /* calloc or the end */
