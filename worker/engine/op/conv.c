@@ -27,7 +27,8 @@ struct conv {          /* one call: geometry, scratch, and which product */
     struct taps      taps;
     struct phase     ph;
     real            *pack, *pad, *sums; /* packed weights; bordered copies [threads][2]; narrow's places [threads] */
-    real            *parts;             /* of corr.h */
+    real            *parts;             /* of corr.h: [n_parts][weights] */
+    int              n_parts;
     size_t           pad_elems, sum_elems;
 };
 
@@ -65,7 +66,7 @@ static size_t layout(struct conv *v, char *base, int n_seg)
     v->pad = carve(&c, 2 * KERNEL_THREADS * v->pad_elems * sizeof(real));
     v->sum_elems = v->narrow ? (size_t)(v->transposed ? g->Ho * g->Wo : g->H * g->W) * kk * outer : 0;
     v->sums = carve(&c, KERNEL_THREADS * v->sum_elems * sizeof(real));
-    v->parts = carve(&c, (size_t)corr_parts(weights(g)) * weights(g) * sizeof(real));
+    v->parts = carve(&c, (size_t)v->n_parts * weights(g) * sizeof(real));
     return c.used;
 }
 
@@ -83,6 +84,7 @@ static struct conv conv_of(const struct op_call *c, bool transposed)
     v.src_w = transposed ? g->Wo : g->W;
     v.dst_h = transposed ? g->H : g->Ho;
     v.dst_w = transposed ? g->W : g->Wo;
+    v.n_parts = corr_parts(weights(g), c->total);
     v.by_cols = v.flat && (size_t)c->total * (size_t)(v.dst_h * v.dst_w) <= BLOCK; /* not of the block at hand: scratch is of one layout */
     return v;
 }
@@ -433,6 +435,7 @@ static void conv_corr(const struct op_call *c, int n_seg, const void *const *x, 
     layout(&q.v, c->scratch, n_seg);
     taps_forward(&q.v.g, &q.v.b, &q.v.taps);
     j.parts = q.v.parts;
+    j.room = q.v.n_parts;
     corr_run(c->pool, j);
 }
 
