@@ -81,7 +81,7 @@ TESTS    := $(patsubst %.c,$(B)/%,$(UNIT) $(FUZZ))
 .PHONY: all bench bench-engine help clean install deps demo test check asan tsan fuzz fuzzers unit e2e
 .SECONDARY:
 .DELETE_ON_ERROR:
-all: $(PROGS:%=$(B)/%)
+all: $(PROGS:%=$(B)/%) $(if $(filter 1,$(CUDA)),$(B)/didact-cuda.so)
 ifeq ($(VARIANT),release)
 	@for p in $(PROGS); do ln -sf release/$$p build/$$p; done
 endif
@@ -130,10 +130,34 @@ $(B)/didact-worker: $(B)/obj/worker/main.o $(L_WORKER) $(L_ENGINE) $(L_COMMON)
 $(B)/didact: $(B)/obj/client/main.o $(L_CLIENT) $(L_COMMON)
 	$(call say,LINK)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# The GPU backend: `make CUDA=1` where nvcc is. The tests run the same source on the CPU (tests/support/cuda_emu.h).
+NVCC    ?= nvcc
+CUDA_CC ?= 75 80 90
+GPU     := $(wildcard worker/engine/cuda/*.cu)
+GPU_INC := $(wildcard worker/engine/cuda/*.cuh) worker/engine/device.h worker/engine/op.h worker/engine/engine.h common/net.h common/inner.h common/err.h
+$(B)/didact-cuda.so: $(GPU) $(GPU_INC)
+	$(call say,NVCC)
+	$(Q)$(NVCC) -std=c++17 -O3 --extended-lambda -I. $(foreach c,$(CUDA_CC),-gencode arch=compute_$(c),code=sm_$(c)) -shared -Xcompiler -fPIC -o $@ $(GPU)
+EMU_O   := $(patsubst %.cu,$(B)/obj/emu/%.o,$(GPU)) $(B)/obj/emu/tests/support/cuda_emu.o
+EMU_CXX  = $(CXX) -std=c++17 -O2 -g -fPIC -fno-exceptions -fno-rtti -ffp-contract=off -I. -include tests/support/cuda_emu.h -MMD -MP -c -o $@ -x c++ $<
+$(B)/obj/emu/%.o: %.cu
+	@mkdir -p $(@D)
+	$(call say,CXX)
+	$(Q)$(EMU_CXX)
+$(B)/obj/emu/%.o: %.cpp
+	@mkdir -p $(@D)
+	$(call say,CXX)
+	$(Q)$(EMU_CXX)
+$(B)/tests/didact-cuda.so: $(EMU_O)
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CXX) -shared -o $@ $^
+$(B)/tests/prop/test_slab: $(B)/tests/didact-cuda.so
+
 $(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(SUPPORT)) $(L_CLIENT) $(L_COORD) $(L_WORKER) $(L_ENGINE) $(L_COMMON)
 	@mkdir -p $(@D)
 	$(call say,LINK)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter-out %.so,$^) -lcmocka $(LDLIBS)
 
 # A fuzz target is one function; what calls it is libFuzzer, or (without clang) the replay of its corpus.
 FUZZ_CALLER := $(if $(filter fuzz,$(VARIANT)),-fsanitize=fuzzer,$(call obj,tests/fuzz/replay.c))
@@ -184,13 +208,13 @@ help: ## this list
 
 
 # ---- benchmarks ----
-BENCH   := $(filter-out bench/ops.c,$(wildcard bench/*.c))
+BENCH   := $(filter-out bench/ops.c bench/workload.c,$(wildcard bench/*.c))
 bench: $(BENCH:bench/%.c=build/bench/%) ## build the benchmarks
 bench-engine: build/bench/engine build/bench/candidates build/bench/sgemm ## time the engine and its peers (bench/setup-peers.sh first)
 	bench/run.py $(BENCH_ARGS)
-build/bench/%: $(B)/obj/bench/%.o $(B)/obj/bench/ops.o $(L_WORKER) $(L_ENGINE) $(L_COMMON)
+build/bench/%: $(B)/obj/bench/%.o $(B)/obj/bench/ops.o $(B)/obj/bench/workload.o $(L_WORKER) $(L_ENGINE) $(L_COMMON)
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
--include $(O_ALL:.o=.d) $(patsubst %.c,$(B)/obj/%.d,$(wildcard tests/e2e/*.c) $(UNIT) $(SUPPORT) $(FUZZ) tests/fuzz/support.c tests/fuzz/replay.c $(wildcard bench/*.c) coordinator/main.c worker/main.c client/main.c)
+-include $(O_ALL:.o=.d) $(EMU_O:.o=.d) $(patsubst %.c,$(B)/obj/%.d,$(wildcard tests/e2e/*.c) $(UNIT) $(SUPPORT) $(FUZZ) tests/fuzz/support.c tests/fuzz/replay.c $(wildcard bench/*.c) coordinator/main.c worker/main.c client/main.c)

@@ -8,87 +8,13 @@
  * --serve: a timed run for every line on stdin, answered by its seconds; the JSON line comes at the end (bench/run.py).
  * --ops: a JSON line with the time of every op of one run in place of it (bench/ops.c). */
 #include "bench/ops.h"
-#include "common/net.h"
-#include "common/rng.h"
+#include "bench/workload.h"
 #include "worker/par.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
-
-struct workload {
-    const char *name, *learner;
-    int c, h, w, T, B;
-    double lr, mu;
-};
-
-#define CNN(a, b, flat) \
-    "[{\"type\":\"conv\",\"in\":1,\"out\":" a ",\"k\":3,\"pad\":1},{\"type\":\"bn\",\"c\":" a "},{\"type\":\"relu\"},{\"type\":\"maxpool\",\"k\":2}," \
-    "{\"type\":\"conv\",\"in\":" a ",\"out\":" b ",\"k\":3,\"pad\":1},{\"type\":\"bn\",\"c\":" b "},{\"type\":\"relu\"},{\"type\":\"maxpool\",\"k\":2}," \
-    "{\"type\":\"flatten\"},{\"type\":\"linear\",\"in\":" flat ",\"out\":10}]"
-#define SEP(i, o, s) "{\"type\":\"relu\"},{\"type\":\"sepconv\",\"in\":" i ",\"out\":" o ",\"k\":3,\"stride\":" s ",\"pad\":1},{\"type\":\"bn\",\"c\":" o "}"
-#define CELL(c) "{\"type\":\"residual\",\"body\":[" SEP(c, c, "1") "," SEP(c, c, "1") "],\"shortcut\":[]}"
-#define RED(c, d) \
-    "{\"type\":\"residual\",\"body\":[" SEP(c, d, "2") "],\"shortcut\":[{\"type\":\"conv\",\"in\":" c ",\"out\":" d ",\"k\":1,\"stride\":2},{\"type\":\"bn\",\"c\":" d "}]}"
-
-static const struct workload workloads[] = {
-    { "W1", CNN("16", "32", "1568"), 1, 28, 28, 32, 128, 0.02, 0.9 },
-    { "W2", CNN("64", "128", "6272"), 1, 28, 28, 32, 128, 0.002, 0.9 },
-    { "W3", "[{\"type\":\"conv\",\"in\":3,\"out\":16,\"k\":3,\"pad\":1},{\"type\":\"bn\",\"c\":16}," CELL("16") "," RED("16", "32") "," CELL("32")
-            "," RED("32", "64") "," CELL("64") ",{\"type\":\"relu\"},{\"type\":\"gap\"},{\"type\":\"linear\",\"in\":64,\"out\":10}]",
-      3, 32, 32, 16, 64, 0.05, 0.9 },
-};
-
-static const char GENERATOR[] = "[{\"type\":\"linear\",\"in\":74,\"out\":512},{\"type\":\"lrelu\",\"slope\":0.1},"
-    "{\"type\":\"linear\",\"in\":512,\"out\":%d},{\"type\":\"reshape\",\"shape\":[128,%d,%d]},{\"type\":\"bn\",\"c\":128},{\"type\":\"lrelu\",\"slope\":0.1},"
-    "{\"type\":\"up2\"},{\"type\":\"conv\",\"in\":128,\"out\":64,\"k\":3,\"pad\":1},{\"type\":\"bn\",\"c\":64},{\"type\":\"lrelu\",\"slope\":0.1},"
-    "{\"type\":\"up2\"},{\"type\":\"conv\",\"in\":64,\"out\":%d,\"k\":3,\"pad\":1,\"bias\":1},{\"type\":\"tanh\"}]";
-
-enum { META = 512, K = 10, Z = 64 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void die(int rc, const struct errbuf *e)
-{
-    if (rc >= 0)
-        return;
-    fprintf(stderr, "bench: %s\n", err_message(e, rc));
-    exit(err_exit_status(rc));
-}
-
-static void parse(struct net *n, const char *text)
-{
-    struct errbuf e = { 0 };
-    json_t *j = json_loads(text, 0, NULL);
-    die(net_from_json(n, j, "workload", &e), &e);
-    json_decref(j);
-}
-
-static float *noise(size_t n, uint64_t seed)
-{
-    float *x = malloc(n * sizeof *x);
-    struct rng r;
-    rng_init(&r, seed, RNG_TEST, n);
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)(2 * rng_uniform(&r) - 1);
-    return x;
-}
-
-static float *labels(size_t n)
-{
-    float *y = calloc(n * K, sizeof *y);
-    for (size_t i = 0; i < n; i++)
-        y[i * K + i % K] = 1;
-    return y;
-}
 
 enum what { INNER, UNROLL, DIRECT, OUTER };
 static const char *const whats[] = { "inner", "unroll", "direct", "outer" };
@@ -105,14 +31,6 @@ struct bench {
     size_t image;
     uint64_t budget;  /* bytes of one unroll; 0: the engine's default */
 };
-
-static void *need(size_t n, size_t size)
-{
-    void *p = calloc(n ? n : 1, size);
-    if (!p)
-        die(-ERR_NOMEM, NULL);
-    return p;
-}
 
 static void train_learner(void *arg, int k, int thread)
 {
@@ -154,7 +72,6 @@ static void prepare(struct bench *b, int threads)
     const struct workload *w = b->w;
     struct errbuf e = { 0 };
     struct eng_pool *pool = NULL;
-    char gen[1024];
     b->image = (size_t)w->c * (size_t)w->h * (size_t)w->w;
     const size_t n = (size_t)b->T * (size_t)w->B, learners = (size_t)b->learners;
     die(eng_init(getenv("DIDACT_ISA"), &e), &e);
@@ -173,8 +90,7 @@ static void prepare(struct bench *b, int threads)
         eng_params_init(&b->learner, ENG_F32, 1 + k, b->w0 + k * b->learner.param_count);
     if (b->what == OUTER) {
         die(net_init(&b->gen, Z + K, 0, 0, &e), &e);
-        snprintf(gen, sizeof gen, GENERATOR, 128 * w->h / 4 * w->w / 4, w->h / 4, w->w / 4, w->c);
-        parse(&b->gen, gen);
+        parse_generator(&b->gen, w);
         die(eng_plan_new(&b->gen, w->B, ENG_F32, ENG_GRAD | ENG_INPUT_GRAD, &b->g, &e), &e);
         eng_plan_set_pool(b->g, pool);
         b->phi = need(b->gen.param_count, sizeof(float));
@@ -211,8 +127,6 @@ static double model_gflop(const struct bench *b)
     if (b->what >= DIRECT) f += 2e-9 * META * (3 * macs - first);
     return f * b->learners + (b->what == OUTER ? n * 3 * (double)net_macs(&b->gen) : 0);
 }
-
-static int by_value(const void *a, const void *b) { return *(const double *)a < *(const double *)b ? -1 : 1; }
 
 /* A run for every line on stdin, or `runs` of them; returns how many. */
 static int timed_runs(struct bench *b, bool serve, int runs, double *s, double *gen, int cap)

@@ -10,7 +10,7 @@
 #include "common/fsio.h"
 #include "worker/clock.h"
 #include "worker/datacache.h"
-#include "worker/engine/engine.h"
+#include "worker/engine/device.h"
 #include "worker/latency.h"
 #include "worker/par.h"
 #include "worker/spaces.h"
@@ -38,6 +38,7 @@ static const char USAGE[] =
     "  --inits N           fidelity.inits\n"
     "  --zero-cost LIST    synflow,naswot,jacob_cov,zico,snip,grad_norm, or all\n"
     "  --set KEY=VALUE     any key of a search job, as fidelity.checkpoints=[8,16]; may be repeated\n"
+    "  --device cuda[:N]   train on that GPU, its initialisations side by side (default: the CPU); the rows' engine says so\n"
     "  --threads N         architectures side by side (default: the number of processors)\n"
     "  --seconds           a column with the time that each took; the file then differs from run to run\n"
     "  --latency           a column with the milliseconds of a forward pass (of latency.batch images); likewise. Best with --threads 1\n"
@@ -48,7 +49,7 @@ static const char USAGE[] =
 #define TALK_EVERY_S 30.0
 
 struct options {
-    const char *archs, *out, *dataset, *curriculum, *job, *space, *set[MAX_SET];
+    const char *archs, *out, *dataset, *curriculum, *job, *space, *device, *set[MAX_SET];
     int   n_set, threads;
     unsigned measured;           /* BOOK_SECONDS, BOOK_LATENCY */
     char  inits[40], zero_cost[256]; /* assignments, "" if not given */
@@ -65,6 +66,8 @@ struct scoring {
     const struct options *o;
     struct job_spec      *spec;
     const struct space   *space;
+    const struct device  *device; /* NULL: the CPU */
+    char                  engine[24];
     hash_str              dataset, curriculum;
     char                  fidelity[BOOK_FIDELITY_MAX];
     const struct real_data *data;
@@ -88,7 +91,7 @@ static const char *on_blob_path(void *arg, const char *hash)
 
 static int by_training(struct scoring *s, const struct line *l, struct trial_result *r, struct errbuf *e)
 {
-    struct task_env env = { .arg = s, .blob_path = on_blob_path, .cancelled = cmd_cancelled, .threads = 1 };
+    struct task_env env = { .arg = s, .blob_path = on_blob_path, .cancelled = cmd_cancelled, .threads = 1, .device = s->device };
     struct task *t = calloc(1, sizeof *t);
     if (!t)
         return err_set(e, ERR_NOMEM, "a task");
@@ -139,7 +142,7 @@ static void write_row(struct scoring *s, const struct line *l, const struct tria
     memcpy(b.dataset, s->dataset, sizeof b.dataset);
     memcpy(b.curriculum, s->curriculum, sizeof b.curriculum);
     memcpy(b.fidelity, s->fidelity, sizeof b.fidelity);
-    snprintf(b.engine, sizeof b.engine, "%s", ENGINE_VERSION);
+    snprintf(b.engine, sizeof b.engine, "%s", s->engine);
     book_write_row(s->f, &b, s->o->measured);
 }
 
@@ -288,7 +291,7 @@ static int keep_row(struct scoring *s, const struct book_columns *c, char *text,
     struct line *l = &s->line[row - 1];
     const char *what = strcmp(b.arch_hash, l->hash) ? "architecture" : strcmp(b.dataset, s->dataset) ? "dataset"
                      : strcmp(b.curriculum, s->curriculum) ? "curriculum" : strcmp(b.fidelity, s->fidelity) ? "fidelity"
-                     : b.seed != trial_seed(s->spec->seed, l->hash) ? "seed" : strcmp(b.engine, ENGINE_VERSION) ? "engine version" : NULL;
+                     : b.seed != trial_seed(s->spec->seed, l->hash) ? "seed" : strcmp(b.engine, s->engine) ? "engine version" : NULL;
     if (what)
         return other_inputs(s, row, what, e);
     struct line *first = &s->line[l->first];
@@ -418,6 +421,9 @@ static int run(const struct options *o, struct errbuf *e)
         rc = spaces_given(o->space, NULL, &s.space, e);
     if (rc == 0)
         rc = read_job(o, s.space, s.spec, e);
+    if (rc == 0 && o->device)
+        rc = device_open(o->device, &s.device, e);
+    snprintf(s.engine, sizeof s.engine, s.device ? "%s/%s" : "%s", ENGINE_VERSION, s.device ? s.device->kind : "");
     clock_gettime(CLOCK_MONOTONIC, &s.begin);
     s.talked = s.begin;
     if (rc == 0 && (rc = open_inputs(&s, e)) == 0 && (rc = read_list(&s, e)) == 0 && (rc = open_out(&s, e)) == 0) {
@@ -460,7 +466,7 @@ static bool parse(int argc, char **argv, struct options *o)
         { "archs", required_argument, NULL, 'a' }, { "out", required_argument, NULL, 'o' }, { "dataset", required_argument, NULL, 'd' },
         { "curriculum", required_argument, NULL, 'c' }, { "space", required_argument, NULL, 's' }, { "job", required_argument, NULL, 'j' },
         { "inits", required_argument, NULL, 'i' }, { "zero-cost", required_argument, NULL, 'z' }, { "set", required_argument, NULL, 'S' },
-        { "threads", required_argument, NULL, 't' }, { "seconds", no_argument, NULL, 'T' }, { "latency", no_argument, NULL, 'L' }, { "help", no_argument, NULL, 'h' }, { 0 } };
+        { "device", required_argument, NULL, 'D' }, { "threads", required_argument, NULL, 't' }, { "seconds", no_argument, NULL, 'T' }, { "latency", no_argument, NULL, 'L' }, { "help", no_argument, NULL, 'h' }, { 0 } };
     int c;
     optind = 1;
     o->threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
@@ -473,6 +479,7 @@ static bool parse(int argc, char **argv, struct options *o)
         case 's': o->space = optarg; break;
         case 'j': o->job = optarg; break;
         case 'i': snprintf(o->inits, sizeof o->inits, "fidelity.inits=%.20s", optarg); break;
+        case 'D': o->device = optarg; break;
         case 'z': zero_cost_assignment(optarg, o->zero_cost, sizeof o->zero_cost); break;
         case 'S':
             if (o->n_set == MAX_SET)

@@ -10,6 +10,7 @@
  * has had others: then they are scores like these. */
 #include "worker/clock.h"
 #include "worker/datacache.h"
+#include "worker/device_score.h"
 #include "worker/evaluate.h"
 #include "worker/latency.h"
 #include "worker/mem.h"
@@ -72,7 +73,7 @@ static int compile(struct scorer *s, struct trial_result *r, struct errbuf *e)
     eval_batches(s->data, s->task->fidelity.valid_images, &batch, &n_batches);
     if (n_batches == 0)
         return err_set(e, ERR_INPUT, "dataset %s has no validation images", s->data->d.hash);
-    if (!s->task->untrained && (rc = demand_score(&s->net, s->steps, c->B, &c->inner, batch, n_batches, &d, e)) < 0)
+    if (!s->task->untrained && !s->env->device && (rc = demand_score(&s->net, s->steps, c->B, &c->inner, batch, n_batches, &d, e)) < 0)
         return rc;
     r->mem_bytes = d.mem_bytes;
     if (s->task->zero_cost) { /* before the training, and gone when it starts */
@@ -100,15 +101,18 @@ static int compile(struct scorer *s, struct trial_result *r, struct errbuf *e)
         return rc;
     if (s->task->untrained)
         return 0;
+    if (!(s->lr = mem_array((uint64_t)s->steps, sizeof *s->lr)))
+        return err_set(e, ERR_NOMEM, "%d steps", s->steps);
+    if (s->env->device)
+        return 0;
     if ((rc = unroll_new(&cfg, &s->u, e)) < 0)
         return rc;
     unroll_set_pool(s->u, s->pool);
     if ((rc = evaluator_init(&s->eval, &s->net, s->data, s->task->fidelity.valid_images, s->pool, e)) < 0)
         return rc;
     s->w0 = mem_array(s->net.param_count, sizeof *s->w0);
-    s->lr = mem_array((uint64_t)s->steps, sizeof *s->lr);
     s->inner_loss = mem_array((uint64_t)s->steps, sizeof *s->inner_loss);
-    return s->w0 && s->lr && s->inner_loss ? 0 : err_set(e, ERR_NOMEM, "%llu weights", (unsigned long long)s->net.param_count);
+    return s->w0 && s->inner_loss ? 0 : err_set(e, ERR_NOMEM, "%llu weights", (unsigned long long)s->net.param_count);
 }
 
 static void tell(struct scorer *s, int step)
@@ -167,6 +171,33 @@ static int run_one(struct scorer *s, int init, double scale, struct errbuf *e)
     return rc;
 }
 
+/* All initialisations at once. */
+static int run_scale_on_device(struct scorer *s, double scale, struct scale_sum *sum, struct trial_result *r, struct errbuf *e)
+{
+    const struct fidelity *f = &s->task->fidelity;
+    struct device_task t = { s->env->device, &s->net, s->data, s->lessons, f, s->steps, s->task->seed, s->lr, 0 };
+    struct device_learner learner[MAX_INITS];
+    memset(sum, 0, sizeof *sum);
+    for (int i = 0; i < s->steps; i++)
+        s->lr[i] = s->lessons->lr[i] * scale;
+    int rc = device_score(&t, learner, e);
+    r->mem_bytes = t.bytes > r->mem_bytes ? t.bytes : r->mem_bytes;
+    if (s->env->cancelled && s->env->cancelled(s->env->arg))
+        return err_set(e, ERR_CANCELLED, "cancelled");
+    for (int i = 0; rc == 0 && i < f->inits; i++) {
+        const struct device_learner *l = &learner[i];
+        if (l->failed_step >= 0 && sum->diverged++ == 0 && !*r->detail)
+            snprintf(r->detail, sizeof r->detail, "not finite at inner step %d of %d (initialisation %d, step size times %g)", l->failed_step + 1, s->steps, f->first_init + i, scale);
+        sum->init[i] = l->acc[f->n_checkpoints];
+        for (int k = 0; k < f->n_checkpoints; k++)
+            sum->checkpoint[k] += l->acc[k] / f->inits;
+        sum->loss += l->loss / f->inits;
+        s->runs_done++;
+    }
+    tell(s, 0);
+    return rc;
+}
+
 static int run_scale(struct scorer *s, double scale, struct scale_sum *sum, char *detail, size_t cap, struct errbuf *e)
 {
     const struct fidelity *f = &s->task->fidelity;
@@ -205,7 +236,7 @@ static int run_all(struct scorer *s, struct trial_result *r, struct errbuf *e)
     for (int k = 0; k < scales; k++) {
         double scale = f->n_lr_scales ? f->lr_scale[k] : 1.0;
         struct scale_sum sum;
-        int rc = run_scale(s, scale, &sum, r->detail, sizeof r->detail, e);
+        int rc = s->env->device ? run_scale_on_device(s, scale, &sum, r, e) : run_scale(s, scale, &sum, r->detail, sizeof r->detail, e);
         if (rc < 0)
             return rc;
         double mean = mean_of(sum.init, f->inits), var = 0;

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct device;
 struct task_env {
     void *arg; /* first argument of the functions below */
     /* Local file of a blob that the task names (dataset, curriculum, resume checkpoint): fetched and verified before
@@ -27,6 +28,7 @@ struct task_env {
     int (*upload)(void *arg, const char *file, const char *kind, hash_str hash, struct errbuf *e);
     const char *work_dir;  /* an empty folder for temporaries; emptied again afterwards */
     int         threads;   /* threads the task may use, this one included */
+    const struct device *device; /* where learners are trained (engine/device.h); NULL: the CPU */
     uint64_t    mem_bytes; /* budget; refuse with -ERR_NOMEM what a plan says would not fit */
 };
 

@@ -75,6 +75,36 @@ def test_rows_are_those_of_a_search(files, box, load, submit, tmp_path):
     assert float(exported[1].split(",")[-6]) == trials[got[0]["arch"]]["zero_cost"]["synflow"]
 
 
+def test_a_device_scores_as_the_cpu_does(files, tmp_path):
+    """The GPU backend's own kernels, run on the CPU by the emulator."""
+    env = {"DIDACT_CUDA": str(BIN / "tests/didact-cuda.so")}
+    more = [*FIDELITY, "--inits", "3"]
+    score(files, tmp_path / "cpu.csv", *more)
+    score(files, tmp_path / "gpu.csv", *more, "--device", "cuda", env=env)
+    cpu, gpu = rows(tmp_path / "cpu.csv"), rows(tmp_path / "gpu.csv")
+    assert [r["arch"] for r in cpu] == [r["arch"] for r in gpu]
+    for a, b in zip(cpu, gpu):
+        assert b["engine"] == a["engine"] + "/cuda" and b["seed"] == a["seed"] and b["params"] == a["params"]
+        assert float(b["loss_sum"]) == pytest.approx(float(a["loss_sum"]), rel=1e-3)
+        near = dict(abs=2.5 / 48)  # an image or two of 48 may lie at the boundary
+        assert float(b["score"]) == pytest.approx(float(a["score"]), **near)
+        assert [float(x) for x in b["checkpoint_scores"].split()] == [pytest.approx(float(x), **near) for x in a["checkpoint_scores"].split()]
+    first = (tmp_path / "gpu.csv").read_bytes()
+    (tmp_path / "gpu.csv").unlink()
+    score(files, tmp_path / "gpu.csv", *more, "--device", "cuda:0", "--threads", "1", env=env)
+    assert (tmp_path / "gpu.csv").read_bytes() == first
+    assert "another engine version" in score(files, tmp_path / "gpu.csv", *more, status=65).stderr
+
+
+def test_a_device_that_is_not_there_is_refused(files, tmp_path):
+    env = {"DIDACT_CUDA": str(BIN / "tests/didact-cuda.so")}
+    out = tmp_path / "out.csv"
+    assert "device 'abacus' is not known" in score(files, out, *FIDELITY, "--device", "abacus", status=64).stderr
+    assert "no GPU 7" in score(files, out, *FIDELITY, "--device", "cuda:7", status=69, env=env).stderr
+    assert "no cuda backend" in score(files, out, *FIDELITY, "--device", "cuda", status=69, env={"DIDACT_CUDA": "/nowhere.so"}).stderr
+    assert not out.exists()
+
+
 def test_latency_is_a_column_of_its_own(files, box, tmp_path):
     score(files, tmp_path / "trained.csv", *FIDELITY, "--latency", "--seconds", "--threads", "1")
     score(files, tmp_path / "plain.csv", *FIDELITY, "--threads", "1")

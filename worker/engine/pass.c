@@ -3,19 +3,12 @@
 
 #include <string.h>
 
-struct bound { /* what one call brings, beside the arena */
-    const void *w, *u, *x;
-    void *g, *hu, *gx, *xu;
-    bool back;           /* on the way back, where values may lie elsewhere */
-    bool kept;           /* a tangent pass over what the plain pass has kept */
-};
-
 static void *at(const struct eng_plan *p, const void *base, uint64_t elems)
 {
     return base ? (char *)(uintptr_t)base + elems * eng_dtype_size(p->dtype) : NULL;
 }
 
-static struct op_view view(const struct eng_plan *p, const struct bound *b, int tensor, struct op_view v)
+static struct op_view view(const struct eng_plan *p, const struct plan_bound *b, int tensor, struct op_view v)
 {
     const int root = p->tensor[tensor].root;
     const struct tensor *t = &p->tensor[root];
@@ -39,7 +32,7 @@ static struct op_view view(const struct eng_plan *p, const struct bound *b, int 
     return v;
 }
 
-static struct op_call bind(const struct eng_plan *p, const struct bound *b, const struct node *n)
+static struct op_call bind(const struct eng_plan *p, const struct plan_bound *b, const struct node *n)
 {
     struct op_call c = plan_call(p, n);
     for (int k = 0; k < n->n_in; k++) {
@@ -78,7 +71,7 @@ static void run(const struct eng_plan *p, int i, int rule, const struct op_call 
         show_rectified(p, &p->node[i], c);
 }
 
-static void clear_unread(const struct eng_plan *p, const struct bound *b)
+static void clear_unread(const struct eng_plan *p, const struct plan_bound *b)
 {
     for (int i = 0; i < p->net.n_params; i++) {
         const struct net_param *q = &p->net.param[i];
@@ -116,7 +109,7 @@ static struct op_call slice(const struct eng_plan *p, const struct op_call *whol
 
 struct bound_step { int node, rule; bool skip; struct op_call c; };
 
-static struct bound_step bind_step(const struct eng_plan *p, const struct bound *b, const struct step *s, bool dual)
+static struct bound_step bind_step(const struct eng_plan *p, const struct plan_bound *b, const struct step *s, bool dual)
 {
     struct bound_step x = { .node = s->node, .c = bind(p, b, &p->node[s->node]) };
     x.c.again = s->again;
@@ -131,7 +124,7 @@ static struct bound_step bind_step(const struct eng_plan *p, const struct bound 
 }
 
 /* A run of steps: all of it for one block of images, then for the next (blocks.c). */
-static void run_blocks(const struct eng_plan *p, const struct bound *b, const struct step *s, bool dual)
+static void run_blocks(const struct eng_plan *p, const struct plan_bound *b, const struct step *s, bool dual)
 {
     struct bound_step bound[STEP_MOST];
     const int64_t wish = (int64_t)s->images[dual] * eng_pool_threads(p->pool);
@@ -147,7 +140,7 @@ static void run_blocks(const struct eng_plan *p, const struct bound *b, const st
         }
 }
 
-static void walk(const struct eng_plan *p, const struct bound *b, const struct step *s, int n, bool dual)
+static void walk(const struct eng_plan *p, const struct plan_bound *b, const struct step *s, int n, bool dual)
 {
     for (int i = 0; i < n; i += s[i].run)
         if (s[i].run > 1)
@@ -159,24 +152,30 @@ static void walk(const struct eng_plan *p, const struct bound *b, const struct s
         }
 }
 
-static void walk_forward(const struct eng_plan *p, const struct bound *b, bool dual) { walk(p, b, p->forth, p->n_forth, dual); }
+void plan_forth(const struct eng_plan *p, const struct plan_bound *b, bool dual) { walk(p, b, p->forth, p->n_forth, dual); }
 
-static void walk_backward(const struct eng_plan *p, const struct bound *forth, bool dual)
+void plan_back(const struct eng_plan *p, const struct plan_bound *forth, bool dual)
 {
-    struct bound b = *forth;
+    struct plan_bound b = *forth;
     b.back = true;
-    clear_unread(p, &b);
     walk(p, &b, p->back, p->n_back, dual);
 }
 
-static struct op_view output(const struct eng_plan *p, const struct bound *b) { return view(p, b, p->output, (struct op_view){ 0 }); }
+static void walk_backward(const struct eng_plan *p, const struct plan_bound *b, bool dual)
+{
+    clear_unread(p, b);
+    plan_back(p, b, dual);
+}
+
+struct op_view plan_output(const struct eng_plan *p) { return view(p, &(struct plan_bound){ 0 }, p->output, (struct op_view){ 0 }); }
+static struct op_view output(const struct eng_plan *p, const struct plan_bound *b) { return view(p, b, p->output, (struct op_view){ 0 }); }
 static int width(const struct eng_plan *p) { return (int)(p->tensor[p->output].elems / (uint64_t)p->batch); }
 static size_t out_bytes(const struct eng_plan *p) { return (size_t)p->tensor[p->output].elems * eng_dtype_size(p->dtype); }
 
 void eng_forward(struct eng_plan *p, const void *w, const void *x, void *logits)
 {
-    struct bound b = { .w = w, .x = x };
-    walk_forward(p, &b, false);
+    struct plan_bound b = { .w = w, .x = x };
+    plan_forth(p, &b, false);
     if (logits)
         memcpy(logits, output(p, &b).val, out_bytes(p));
 }
@@ -191,8 +190,8 @@ double eng_loss(struct eng_plan *p, const void *logits, const void *y) { return 
 
 double plan_grad(struct eng_plan *p, const void *w, const void *x, const void *y, void *g, void *gx, void *logits)
 {
-    struct bound b = { .w = w, .x = x, .g = g, .gx = gx };
-    walk_forward(p, &b, false);
+    struct plan_bound b = { .w = w, .x = x, .g = g, .gx = gx };
+    plan_forth(p, &b, false);
     struct op_view out = output(p, &b);
     if (logits)
         memcpy(logits, out.val, out_bytes(p));
@@ -208,14 +207,14 @@ double eng_grad(struct eng_plan *p, const void *w, const void *x, const void *y,
 
 void eng_backward(struct eng_plan *p, const void *w, const void *x, const void *gout, void *g, void *gx)
 {
-    struct bound b = { .w = w, .x = x, .g = g, .gx = gx };
+    struct plan_bound b = { .w = w, .x = x, .g = g, .gx = gx };
     memcpy(output(p, &b).adj, gout, out_bytes(p));
     walk_backward(p, &b, false);
 }
 
-static double tangent(struct eng_plan *p, const struct bound *b, const void *y, void *yu)
+static double tangent(struct eng_plan *p, const struct plan_bound *b, const void *y, void *yu)
 {
-    walk_forward(p, b, true);
+    plan_forth(p, b, true);
     struct op_view out = output(p, b);
     double loss = p->k->dual_loss(p->batch, width(p), out.val, out.dot, y, out.adj, out.adj_dot, yu);
     walk_backward(p, b, true);
@@ -224,10 +223,10 @@ static double tangent(struct eng_plan *p, const struct bound *b, const void *y, 
 
 double eng_tangent(struct eng_plan *p, const void *w, const void *x, const void *y, const void *u, void *hu, void *xu, void *yu, void *g)
 {
-    return tangent(p, &(struct bound){ .w = w, .u = u, .x = x, .g = g, .hu = hu, .xu = xu }, y, yu);
+    return tangent(p, &(struct plan_bound){ .w = w, .u = u, .x = x, .g = g, .hu = hu, .xu = xu }, y, yu);
 }
 
 double plan_tangent_kept(struct eng_plan *p, const void *w, const void *x, const void *y, const void *u, void *hu, void *xu, void *yu)
 {
-    return tangent(p, &(struct bound){ .w = w, .u = u, .x = x, .hu = hu, .xu = xu, .kept = true }, y, yu);
+    return tangent(p, &(struct plan_bound){ .w = w, .u = u, .x = x, .hu = hu, .xu = xu, .kept = true }, y, yu);
 }

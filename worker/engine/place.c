@@ -372,13 +372,14 @@ static int make_runs(struct placing *a, struct errbuf *e)
 
 /* ---- the whole ---- */
 
-static void op_sizes(struct eng_plan *p)
+static void op_sizes(struct eng_plan *p, const struct plan_wish *wish)
 {
+    size_t (*const *scratch)(const struct op_call *) = wish->scratch ? wish->scratch : p->k->scratch;
     for (int i = 0; i < p->n_nodes; i++) {
         struct node *q = &p->node[i];
         struct op_call c = plan_call(p, q);
         q->aux_bytes = p->k->aux[q->op] ? aligned(p->k->aux[q->op](&c)) : 0;
-        uint64_t s = p->k->scratch[q->op] ? aligned(p->k->scratch[q->op](&c)) : 0;
+        uint64_t s = scratch[q->op] ? aligned(scratch[q->op](&c)) : 0;
         if (s > p->scratch_bytes)
             p->scratch_bytes = s;
     }
@@ -426,7 +427,7 @@ int plan_place(struct eng_plan *p, const struct plan_wish *wish, struct errbuf *
     a.first = calloc((size_t)p->n_times, sizeof *a.first);
     a.end = calloc((size_t)p->n_times, sizeof *a.end);
     p->alive = calloc((size_t)p->n_times, sizeof *p->alive);
-    op_sizes(p);
+    op_sizes(p, wish);
     if (!a.need || !a.life || !a.candidate || !a.change || !a.first || !a.end || !p->alive)
         rc = err_set(e, ERR_NOMEM, "no memory to plan %d ops", p->n_nodes);
     else

@@ -53,6 +53,7 @@ struct redo { int before, node; };
 struct plan_wish {
     uint64_t at_most;          /* where the plan would take more bytes, cheap ops are computed again; UINT64_MAX: never */
     bool     keep;             /* what a tangent pass can use of the plain pass before it lies in memory apart: kept_bytes */
+    size_t (*const *scratch)(const struct op_call *c); /* [OP_COUNT] of a device (device.h); NULL: the CPU's */
 };
 
 struct eng_plan {
@@ -85,6 +86,18 @@ struct eng_plan {
 
 /* Everything but the arena. wish NULL: nothing kept, nothing computed again. */
 int  plan_compile(const struct net *net, int batch, enum eng_dtype t, unsigned need, const struct plan_wish *wish, struct eng_plan **out, struct errbuf *e);
+/* What one call brings, beside the arena: parameters w in direction u, images; where gradients go. */
+struct plan_bound {
+    const void *w, *u, *x;
+    void *g, *hu, *gx, *xu;
+    bool back;           /* on the way back, where values may lie elsewhere */
+    bool kept;           /* a tangent pass over what the plain pass has kept */
+};
+/* The rules of one way, each through p->probe where there is one. Losses lie between the two ways, and are the caller's, as are the
+ * zeros of unread parameters' gradients. */
+void plan_forth(const struct eng_plan *p, const struct plan_bound *b, bool dual);
+void plan_back(const struct eng_plan *p, const struct plan_bound *b, bool dual);
+struct op_view plan_output(const struct eng_plan *p); /* logits and their adjoint; the buffers lie in the arena */
 int  plan_place(struct eng_plan *p, const struct plan_wish *wish, struct errbuf *e);
 /* The steps of both ways and their runs, from nodes and redo; and which buffers pass. */
 int  plan_steps(struct eng_plan *p, struct errbuf *e);

@@ -1,0 +1,152 @@
+/* slab.c - time slabs of learners on a device, on the workloads of bench/engine.c:
+ *   build/bench/slab W1|W2|W3 inner|direct [K 1] [runs 5] [T=n] [check]
+ * inner: plain training of K learners; direct: with all meta-gradients. One JSON line: seconds (median, min, max), model GFLOP/s of all
+ * learners, device bytes. The first two runs load code and record, and are not timed. check: instead, the largest difference from the CPU's engine, over the
+ * largest number, of what K = 1 gives. The device is DIDACT_CUDA's, or the one beside the program. */
+#include "bench/workload.h"
+#include "worker/engine/slab.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct job {
+    const struct workload *w;
+    bool   back;
+    int    T, K;
+    struct net learner;
+    struct slab *s;
+    struct slab_in in;
+    struct slab_out out;
+    size_t n, image;
+};
+
+static void prepare(struct job *j, const struct device *d)
+{
+    const struct workload *w = j->w;
+    struct errbuf e = { 0 };
+    die(net_init(&j->learner, w->c, w->h, w->w, &e), &e);
+    parse(&j->learner, w->learner);
+    const size_t P = j->learner.param_count, learners = (size_t)j->K;
+    j->image = (size_t)w->c * (size_t)w->h * (size_t)w->w;
+    j->n = (size_t)j->T * (size_t)w->B;
+    struct slab_cfg cfg = { .learner = &j->learner, .device = d, .K = j->K, .T = j->T, .B = w->B, .inner = inner_default() };
+    if (j->back) {
+        cfg.meta_batch = META;
+        cfg.n_meta = 1;
+        cfg.meta[0].step = j->T;
+        cfg.meta[0].weight = 1;
+        cfg.want_dx = true;
+    }
+    die(slab_new(&cfg, &j->s, &e), &e);
+    float *w0 = need(learners * P, sizeof *w0);
+    double *lr = need(2 * (size_t)j->T, sizeof *lr);
+    for (int k = 0; k < j->K; k++)
+        eng_params_init(&j->learner, ENG_F32, 1 + (uint64_t)k, w0 + (size_t)k * P);
+    for (int t = 0; t < j->T; t++) {
+        lr[t] = w->lr;
+        lr[j->T + t] = w->mu;
+    }
+    j->in = (struct slab_in){ .w0 = w0, .x = noise(j->n * j->image, 3), .y = labels(j->n), .lr = lr, .mu = lr + j->T };
+    if (j->back) {
+        j->in.meta[0].x = noise(META * j->image, 4);
+        j->in.meta[0].y = labels(META);
+        j->out.dx = need(j->n * j->image, sizeof(float));
+        j->out.dw0 = need(learners * P, sizeof(float));
+        j->out.dlr = need(learners * (size_t)j->T, sizeof(double));
+    }
+    j->out.inner_loss = need(learners * (size_t)j->T, sizeof(double));
+    j->out.failed = need(learners, sizeof(int));
+}
+
+static double run(struct job *j)
+{
+    struct errbuf e = { 0 };
+    const double t0 = now();
+    die(slab_run(j->s, &j->in, &j->out, &e), &e);
+    return now() - t0;
+}
+
+/* As in engine.c: 3 f a training step, 6 f in the way back, 3 f in the meta-batch; what reads the input, 2 f and f less. */
+static double gflop(const struct job *j)
+{
+    const double n = 2e-9 * (double)j->n, macs = (double)net_macs(&j->learner);
+    double first = 0;
+    for (int i = 1; i < j->learner.n_nodes; i++)
+        first += j->learner.node[i].in[0] == 0 ? (double)net_node_macs(&j->learner, i) : 0;
+    return j->K * (n * (3 * macs - first) + (j->back ? n * (6 * macs - 2 * first) + 2e-9 * META * (3 * macs - first) : 0));
+}
+
+static double far(size_t n, const float *a, const float *b)
+{
+    double most = 0, off = 0;
+    for (size_t i = 0; i < n; i++) {
+        most = fmax(most, fabs((double)b[i]));
+        off = fmax(off, isfinite(a[i]) ? fabs((double)a[i] - (double)b[i]) : HUGE_VAL);
+    }
+    return off / most;
+}
+
+/* The first learner against the CPU. */
+static void compare(struct job *j)
+{
+    struct errbuf e = { 0 };
+    struct unroll *u;
+    const size_t P = j->learner.param_count;
+    struct unroll_cfg cfg = { .learner = &j->learner, .T = j->T, .B = j->w->B, .meta_batch = META, .want_dx = true, .inner = inner_default() };
+    struct unroll_meta m = { j->T, 1, j->in.meta[0].x, j->in.meta[0].y };
+    struct unroll_in in = { j->in.w0, j->in.x, j->in.y, j->in.lr, j->in.mu, &m, 1 };
+    struct unroll_out out = { .dx = need(j->n * j->image, sizeof(float)), .dw0 = need(P, sizeof(float)), .inner_loss = need((size_t)j->T, sizeof(double)) };
+    die(eng_init(NULL, &e), &e);
+    die(unroll_new(&cfg, &u, &e), &e);
+    die(unroll_meta_grad(u, &in, &out, &e), &e);
+    double loss = 0;
+    for (int t = 0; t < j->T; t++)
+        loss = fmax(loss, fabs(out.inner_loss[t] - j->out.inner_loss[t]) / fabs(out.inner_loss[t]));
+    printf("{\"w\":\"%s\",\"T\":%d,\"inner_loss\":%.2g,\"dx\":%.2g,\"dw0\":%.2g}\n", j->w->name, j->T, loss, far(j->n * j->image, j->out.dx, out.dx), far(P, j->out.dw0, out.dw0));
+}
+
+int main(int argc, char **argv)
+{
+    enum { CAP = 1000 };
+    struct job j = { .K = 1 };
+    struct errbuf e = { 0 };
+    int runs = 5, at = 0;
+    bool check = false;
+    const char *what = "";
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "check") == 0) check = true;
+        else if (strncmp(argv[i], "T=", 2) == 0) j.T = atoi(argv[i] + 2);
+        else if (at == 1) what = argv[i], at++;
+        else if (at == 2) j.K = atoi(argv[i]), at++;
+        else if (at == 3) runs = atoi(argv[i]), at++;
+        else at++;
+        for (size_t k = 0; at == 1 && k < N_WORKLOADS; k++)
+            if (strcmp(argv[i], workloads[k].name) == 0) j.w = &workloads[k];
+    }
+    j.back = strcmp(what, "direct") == 0;
+    if (j.w && j.T == 0)
+        j.T = j.w->T;
+    if (!j.w || (!j.back && strcmp(what, "inner") != 0) || j.K < 1 || j.T < 1 || runs < 1 || runs > CAP || (check && (!j.back || j.K != 1))) {
+        fprintf(stderr, "usage: slab W1|W2|W3 inner|direct [K 1] [runs 5] [T=n] [check: direct, K 1]\n");
+        return 64;
+    }
+    const struct device *d = device_find("cuda", 0, &e);
+    if (!d)
+        die(-e.code, &e);
+    prepare(&j, d);
+    run(&j);
+    if (check) {
+        compare(&j);
+        return 0;
+    }
+    run(&j);
+    double *s = need(CAP, sizeof *s);
+    for (int i = 0; i < runs; i++)
+        s[i] = run(&j);
+    qsort(s, (size_t)runs, sizeof *s, by_value);
+    printf("{\"impl\":\"didact\",\"device\":\"%s\",\"w\":\"%s\",\"what\":\"%s\",\"T\":%d,\"K\":%d,\"runs\":%d,\"median_s\":%.5f,\"min_s\":%.5f,\"max_s\":%.5f,\"gflops\":%.1f,\"device_mib\":%.0f}\n",
+           d->name(), j.w->name, what, j.T, j.K, runs, s[runs / 2], s[0], s[runs - 1], gflop(&j) / s[runs / 2], (double)slab_bytes(j.s) / 1048576);
+    return 0;
+}

@@ -1,0 +1,445 @@
+/* test_slab.c - slabs of learners on a device, against the CPU's engine in double. The device is worker/engine/cuda itself, built for the
+ * emulator of tests/support/cuda_emu.h: the kernels' own source. DIDACT_CUDA in the environment names another, such as a GPU's. */
+#include "tests/support/randnet.h"
+#include "worker/engine/plan.h"
+#include "worker/engine/slab.h"
+
+#include <float.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { LEARNERS = 3, NETS = 60, WIDE_NETS = 12 };
+
+static const struct device *device;
+
+static int find_device(void **state)
+{
+    (void)state;
+    struct errbuf e = { 0 };
+    char path[4096], *slash;
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 64);
+    assert_true(n > 0);
+    path[n] = '\0';
+    slash = strrchr(path, '/');
+    snprintf(slash, 64, "/../didact-cuda.so"); /* tests/prop/test_slab -> tests/didact-cuda.so */
+    setenv("DIDACT_CUDA", path, 0);
+    device = device_find("cuda", 0, &e);
+    if (!device)
+        fprintf(stderr, "%s\n", e.text);
+    return device ? eng_init(NULL, NULL) : -1;
+}
+
+/* One random unroll for several learners; the CPU's answers in double. */
+struct run {
+    struct randrun r;
+    struct slab_cfg cfg;
+    struct slab_in in;
+    struct slab_out out;
+    double *w[LEARNERS];
+    size_t  n_x, n_y, T;
+    double  J[LEARNERS], *loss, *wT, *dw0, *dx, *dy, *dlr, *dmu;
+    float  *made[24];
+    int     n_made;
+};
+
+static float *hold(struct run *t, float *p)
+{
+    assert_non_null(p);
+    t->made[t->n_made++] = p;
+    return p;
+}
+
+static void *zeros(size_t n, size_t size)
+{
+    void *p = calloc(n ? n : 1, size);
+    assert_non_null(p);
+    return p;
+}
+
+static void answers(struct run *t)
+{
+    struct unroll *u;
+    struct errbuf e = { 0 };
+    double *dx = zeros(t->n_x, sizeof *dx), *dy = zeros(t->n_y, sizeof *dy);
+    assert_int_equal(unroll_new(&t->r.cfg, &u, &e), 0);
+    for (int k = 0; k < LEARNERS; k++) {
+        struct unroll_out o = { .inner_loss = t->loss + (size_t)k * t->T, .wT = t->wT + (size_t)k * t->r.P, .dw0 = t->dw0 + (size_t)k * t->r.P, .dx = dx, .dy = dy,
+                                .dlr = t->dlr + (size_t)k * t->T, .dmu = t->dmu + (size_t)k * t->T };
+        t->r.in.w0 = t->w[k];
+        assert_int_equal(unroll_meta_grad(u, &t->r.in, &o, &e), 0);
+        t->J[k] = o.meta_loss;
+        for (size_t i = 0; i < t->n_x; i++)
+            t->dx[i] += dx[i];
+        for (size_t i = 0; i < t->n_y; i++)
+            t->dy[i] += dy[i];
+    }
+    t->r.in.w0 = t->w[0];
+    unroll_free(u);
+    free(dx);
+    free(dy);
+}
+
+/* What generators are made of, and random learners are not. */
+static void dreamer(struct net *n, struct net_shape in, int K)
+{
+    struct net_attr conv = { .k = 3, .out = 9, .stride = 1, .dilation = 1, .groups = 1, .pad = 1 };
+    struct errbuf e = { 0 };
+    assert_int_equal(net_init(n, in.c, in.h, in.w, &e), 0);
+    int x = net_unary(n, NET_UP2, net_conv(n, 0, 5, 3, 1, 1, NULL, &e), NULL, &e);
+    x = net_lrelu(n, net_bn(n, net_add(n, NET_CONV, &x, 1, &conv, NULL, &e), false, NULL, &e), 0.1, NULL, &e);
+    x = net_unary(n, NET_UP2, x, NULL, &e);
+    x = net_add(n, NET_REFLECTPAD, &x, 1, &(struct net_attr){ .pad = 1 }, NULL, &e);
+    conv.pad = 0;
+    conv.out = 1;
+    conv.wn = conv.bias = true;
+    x = net_unary(n, NET_TANH, net_add(n, NET_CONV, &x, 1, &conv, NULL, &e), NULL, &e);
+    x = net_add(n, NET_REFLECTPAD, &x, 1, &(struct net_attr){ .pad = 2 }, NULL, &e);
+    x = net_unary(n, NET_FLATTEN, net_unary(n, NET_UP2, net_pool(n, NET_AVGPOOL, x, 2, 2, 0, NULL, &e), NULL, &e), NULL, &e);
+    if (net_linear(n, x, K, NULL, &e) < 0)
+        fail_msg("%s", e.text);
+}
+
+static void run_init(struct run *t, uint64_t seed, const struct randnet_size *size)
+{
+    memset(t, 0, sizeof *t);
+    randrun_init(&t->r, seed, size ? size : &randnet_small);
+    struct randrun *r = &t->r;
+    const struct net_shape shape = r->net.node[0].shape;
+    if (!size) {
+        struct rng w;
+        rng_init(&w, seed, RNG_TEST, 4);
+        assert_false(shape.flat);
+        net_fini(&r->net);
+        free(r->w0);
+        memset(&r->net, 0, sizeof r->net);
+        dreamer(&r->net, shape, (int)r->K);
+        r->P = (size_t)r->net.param_count;
+        r->w0 = rand_weights(&w, ENG_F64, &r->net);
+        r->in.w0 = r->w0;
+    }
+    const size_t T = t->T = (size_t)r->cfg.T, P = r->P, M = (size_t)r->cfg.meta_batch;
+    struct rng g;
+    rng_init(&g, seed, RNG_TEST, 2);
+    t->n_x = T * (size_t)r->cfg.B * r->image;
+    t->n_y = T * (size_t)r->cfg.B * r->K;
+    t->cfg = (struct slab_cfg){ .learner = &r->net, .device = device, .K = LEARNERS, .T = r->cfg.T, .B = r->cfg.B, .meta_batch = r->cfg.meta_batch, .n_meta = r->in.n_meta,
+                                .want_dx = true, .want_dy = true, .inner = r->cfg.inner };
+    float *w0 = hold(t, zeros(LEARNERS * P, sizeof *w0));
+    for (int k = 0; k < LEARNERS; k++) {
+        t->w[k] = k == 0 ? r->w0 : rand_weights(&g, ENG_F64, &r->net);
+        for (size_t i = 0; i < P; i++)
+            w0[(size_t)k * P + i] = (float)t->w[k][i];
+    }
+    t->in = (struct slab_in){ .w0 = w0, .x = hold(t, in_float(r->x, t->n_x)), .y = hold(t, in_float(r->y, t->n_y)), .lr = r->lr, .mu = r->mu };
+    for (int i = 0; i < r->in.n_meta; i++) {
+        t->cfg.meta[i].step = r->meta[i].step;
+        t->cfg.meta[i].weight = r->meta[i].weight;
+        t->in.meta[i].x = hold(t, in_float(r->X[i], M * r->image));
+        t->in.meta[i].y = hold(t, in_float(r->Y[i], M * r->K));
+    }
+    double **want[] = { &t->loss, &t->wT, &t->dw0, &t->dx, &t->dy, &t->dlr, &t->dmu };
+    const size_t n[] = { LEARNERS * T, LEARNERS * P, LEARNERS * P, t->n_x, t->n_y, LEARNERS * T, LEARNERS * T };
+    for (size_t i = 0; i < sizeof n / sizeof n[0]; i++)
+        *want[i] = zeros(n[i], sizeof **want[i]);
+    t->out = (struct slab_out){ .meta_loss = zeros(LEARNERS, sizeof(double)), .inner_loss = zeros(n[0], sizeof(double)), .wT = hold(t, zeros(n[1], sizeof(float))),
+                                .dw0 = hold(t, zeros(n[2], sizeof(float))), .dx = hold(t, zeros(n[3], sizeof(float))), .dy = hold(t, zeros(n[4], sizeof(float))),
+                                .dlr = zeros(n[5], sizeof(double)), .dmu = zeros(n[6], sizeof(double)), .failed = zeros(LEARNERS, sizeof(int)) };
+}
+
+static void run_fini(struct run *t)
+{
+    for (int k = 1; k < LEARNERS; k++)
+        free(t->w[k]);
+    for (int i = 0; i < t->n_made; i++)
+        free(t->made[i]);
+    void *all[] = { t->loss, t->wT, t->dw0, t->dx, t->dy, t->dlr, t->dmu, t->out.meta_loss, t->out.inner_loss, t->out.dlr, t->out.dmu, t->out.failed };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+    randrun_fini(&t->r);
+}
+
+/* The largest difference, over the largest number, or over 1e-4 where all are smaller: there they are differences of larger ones. */
+static double far(size_t n, const float *f, const double *d, const double *want)
+{
+    double most = 0, off = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double x = f ? (double)f[i] : d[i];
+        most = fmax(most, fabs(want[i]));
+        off = fmax(off, isfinite(x) ? fabs(x - want[i]) : HUGE_VAL);
+    }
+    return off / fmax(most, 1e-4);
+}
+
+struct distance { const char *what; double off; };
+enum { N_DISTANCES = 8 };
+static void distances(const struct run *t, struct distance d[N_DISTANCES])
+{
+    const struct slab_out *o = &t->out;
+    const struct distance all[N_DISTANCES] = {
+        { "J", far(LEARNERS, NULL, o->meta_loss, t->J) }, { "inner losses", far(LEARNERS * t->T, NULL, o->inner_loss, t->loss) }, { "w_T", far(LEARNERS * t->r.P, o->wT, NULL, t->wT) },
+        { "dJ/dw_0", far(LEARNERS * t->r.P, o->dw0, NULL, t->dw0) }, { "dJ/dx", far(t->n_x, o->dx, NULL, t->dx) }, { "dJ/dy", far(t->n_y, o->dy, NULL, t->dy) },
+        { "dJ/dlr", far(LEARNERS * t->T, NULL, o->dlr, t->dlr) }, { "dJ/dmu", far(LEARNERS * t->T, NULL, o->dmu, t->dmu) },
+    };
+    memcpy(d, all, sizeof all);
+}
+
+/* float32 against double: now and then a rectifier falls on the other side of its kink, a larger input wins a window. */
+static bool seen[OP_COUNT];
+enum { DREAMERS = 10 };
+
+static void look_at_ops(const struct net *n)
+{
+    struct eng_plan *p;
+    assert_int_equal(plan_compile(n, 2, ENG_F32, ENG_TANGENT | ENG_INPUT_GRAD, NULL, &p, NULL), 0);
+    for (int i = 0; i < p->n_nodes; i++)
+        seen[p->node[i].op] = true;
+    eng_plan_free(p);
+}
+
+/* size NULL: dreamers. */
+static void agrees(const struct randnet_size *size, int nets, int allowed)
+{
+    int loose = 0;
+    for (uint64_t seed = 1; seed <= (uint64_t)nets; seed++) {
+        struct run t;
+        struct slab *s;
+        struct errbuf e = { 0 };
+        struct distance d[N_DISTANCES], worst = { "", 0 };
+        run_init(&t, seed, size);
+        look_at_ops(&t.r.net);
+        answers(&t);
+        if (slab_new(&t.cfg, &s, &e) < 0)
+            fail_msg("seed %llu: %s", (unsigned long long)seed, e.text);
+        assert_int_equal(slab_run(s, &t.in, &t.out, &e), 0);
+        distances(&t, d);
+        for (int i = 0; i < N_DISTANCES; i++)
+            if (d[i].off > worst.off)
+                worst = d[i];
+        for (int k = 0; k < LEARNERS; k++)
+            assert_int_equal(t.out.failed[k], -1);
+        if (worst.off > 1e-3) {
+            loose++;
+            fprintf(stderr, "seed %llu, %s: %s off by %.2g\n", (unsigned long long)seed, inner_name(t.cfg.inner.type), worst.what, worst.off);
+            if (getenv("DIDACT_TEST_VERBOSE")) {
+                for (int i = 0; i < N_DISTANCES; i++)
+                    fprintf(stderr, "  %s %.2g\n", d[i].what, d[i].off);
+                for (int k = 0; k < LEARNERS; k++)
+                    fprintf(stderr, "  learner %d: J %.9g, want %.9g\n", k, t.out.meta_loss[k], t.J[k]);
+                randnet_print(&t.r.net);
+            }
+        }
+        slab_free(s);
+        run_fini(&t);
+    }
+    if (loose > allowed)
+        fail_msg("%d of %d networks are off by more than 1e-3", loose, nets);
+}
+
+static void slabs_agree_with_the_cpu_in_double(void **state)
+{
+    (void)state;
+    agrees(&randnet_small, NETS, 1);
+}
+static void slabs_of_wide_networks_agree(void **state)
+{
+    (void)state;
+    agrees(&randnet_wide, WIDE_NETS, 0);
+}
+
+static void slabs_of_what_generators_are_made_of_agree(void **state)
+{
+    (void)state;
+    agrees(NULL, DREAMERS, 0);
+}
+
+static void every_op_was_among_them(void **state)
+{
+    (void)state;
+#define NAME(e, n) #n,
+    static const char *const name[] = { OP_LIST(NAME) };
+    for (int i = 0; i < OP_COUNT; i++)
+        if (!seen[i])
+            fail_msg("no network had the op %s", name[i]);
+}
+
+/* The second run records and plays, the third one plays. */
+static void the_same_bits_run_after_run(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        struct run t;
+        struct slab *s;
+        run_init(&t, seed, &randnet_small);
+        assert_int_equal(slab_new(&t.cfg, &s, NULL), 0);
+        assert_int_equal(slab_run(s, &t.in, &t.out, NULL), 0);
+        float *dw0 = zeros(LEARNERS * t.r.P, sizeof *dw0), *dx = zeros(t.n_x, sizeof *dx);
+        memcpy(dw0, t.out.dw0, LEARNERS * t.r.P * sizeof *dw0);
+        memcpy(dx, t.out.dx, t.n_x * sizeof *dx);
+        for (int again = 0; again < 2; again++) {
+            assert_int_equal(slab_run(s, &t.in, &t.out, NULL), 0);
+            assert_memory_equal(dw0, t.out.dw0, LEARNERS * t.r.P * sizeof *dw0);
+            assert_memory_equal(dx, t.out.dx, t.n_x * sizeof *dx);
+        }
+        t.r.lr[0] *= 2; /* recorded work takes what it is given, step sizes too */
+        answers(&t);
+        assert_int_equal(slab_run(s, &t.in, &t.out, NULL), 0);
+        assert_true(far(LEARNERS * t.T, NULL, t.out.inner_loss, t.loss) < 1e-3);
+        free(dw0);
+        free(dx);
+        slab_free(s);
+        run_fini(&t);
+    }
+}
+
+static void a_learner_that_diverges_leaves_the_others_alone(void **state)
+{
+    (void)state;
+    struct run t;
+    struct slab *s;
+    run_init(&t, 2, &randnet_small);
+    const size_t P = t.r.P;
+    assert_int_equal(slab_new(&t.cfg, &s, NULL), 0);
+    assert_int_equal(slab_run(s, &t.in, &t.out, NULL), 0);
+    float *dw0 = zeros(LEARNERS * P, sizeof *dw0), *w0 = (float *)(uintptr_t)t.in.w0;
+    memcpy(dw0, t.out.dw0, LEARNERS * P * sizeof *dw0);
+    w0[P] = NAN; /* of the second */
+    assert_int_equal(slab_run(s, &t.in, &t.out, NULL), 0);
+    assert_int_equal(t.out.failed[0], -1);
+    assert_int_equal(t.out.failed[1], 0);
+    assert_int_equal(t.out.failed[2], -1);
+    assert_memory_equal(dw0, t.out.dw0, P * sizeof *dw0);
+    assert_memory_equal(dw0 + 2 * P, t.out.dw0 + 2 * P, P * sizeof *dw0);
+    free(dw0);
+    slab_free(s);
+    run_fini(&t);
+}
+
+static void training_alone_gives_snapshots(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct run t;
+        struct slab *s;
+        struct unroll *u;
+        run_init(&t, seed, &randnet_small);
+        const size_t P = t.r.P;
+        t.cfg.meta_batch = t.cfg.n_meta = 0;
+        t.cfg.want_dx = t.cfg.want_dy = false;
+        t.cfg.n_snaps = 2;
+        t.cfg.snap[0] = 1;
+        t.cfg.snap[1] = t.cfg.T;
+        t.out.dx = t.out.dy = t.out.dw0 = NULL;
+        t.out.snap = hold(&t, zeros(2 * LEARNERS * P, sizeof(float)));
+        assert_int_equal(slab_new(&t.cfg, &s, NULL), 0);
+        assert_int_equal(slab_run(s, &t.in, &t.out, NULL), 0);
+        assert_int_equal(unroll_new(&t.r.cfg, &u, NULL), 0);
+        for (int k = 0; k < LEARNERS; k++) {
+            t.r.in.w0 = t.w[k];
+            assert_int_equal(unroll_train(u, &t.r.in, NULL, t.wT + (size_t)k * P, NULL, NULL, NULL, NULL), 0);
+        }
+        t.r.in.w0 = t.w[0];
+        assert_true(far(LEARNERS * P, t.out.wT, NULL, t.wT) < 1e-3);
+        assert_memory_equal(t.out.snap + LEARNERS * P, t.out.wT, LEARNERS * P * sizeof(float));
+        if (t.cfg.T > 1)
+            assert_memory_not_equal(t.out.snap, t.out.wT, LEARNERS * P * sizeof(float));
+        unroll_free(u);
+        slab_free(s);
+        run_fini(&t);
+    }
+}
+
+static void a_slabs_size_is_known_before(void **state)
+{
+    (void)state;
+    struct run t;
+    struct slab *s;
+    struct errbuf e = { 0 };
+    uint64_t bytes, more;
+    int K;
+    run_init(&t, 4, &randnet_small);
+    assert_int_equal(slab_predict(&t.cfg, &bytes, &e), 0);
+    assert_int_equal(slab_new(&t.cfg, &s, &e), 0);
+    assert_int_equal(slab_bytes(s), bytes);
+    slab_free(s);
+    assert_int_equal(slab_fit(&t.cfg, bytes, &K, &e), 0);
+    assert_int_equal(K, LEARNERS);
+    assert_int_equal(slab_fit(&t.cfg, 100, &K, &e), 0);
+    assert_int_equal(K, 0);
+    t.cfg.K = 100;
+    assert_int_equal(slab_predict(&t.cfg, &more, &e), 0);
+    assert_int_equal(slab_fit(&t.cfg, more - 1, &K, &e), 0);
+    assert_int_equal(K, 99);
+    t.cfg.K = SLAB_MAX_LEARNERS + 1;
+    assert_int_equal(slab_new(&t.cfg, &s, &e), -ERR_SHAPE);
+    t.cfg.K = SLAB_MAX_LEARNERS;
+    t.cfg.B = t.cfg.meta_batch = 1 << 19; /* more than any memory */
+    assert_int_equal(slab_new(&t.cfg, &s, &e), -ERR_NOMEM);
+    assert_non_null(strstr(e.text, "MiB on the device"));
+    run_fini(&t);
+}
+
+static void accuracy_is_the_cpus(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        struct run t;
+        struct eng_plan *p;
+        int right[LEARNERS], label[6];
+        run_init(&t, seed, &randnet_small);
+        const size_t P = t.r.P, n = 6, half = n / 2, K = t.r.K;
+        struct rng g;
+        rng_init(&g, seed, RNG_TEST, 3);
+        float *x = rand_normal(&g, ENG_F32, n * t.r.image, 1), *logits = zeros(half * K, sizeof *logits);
+        for (size_t i = 0; i < n; i++)
+            label[i] = (int)rng_below(&g, (uint32_t)K);
+        assert_int_equal(slab_accuracy(device, &t.r.net, LEARNERS, (int)half, (int)n, t.in.w0, x, label, right, NULL), 0);
+        assert_int_equal(eng_plan_new(&t.r.net, (int)half, ENG_F32, ENG_FORWARD, &p, NULL), 0);
+        for (size_t k = 0; k < LEARNERS; k++) {
+            int want = 0;
+            for (size_t b = 0; b < 2; b++) {
+                eng_forward(p, t.in.w0 + k * P, x + b * half * t.r.image, logits);
+                want += eng_count_correct(ENG_F32, logits, (int)half, (int)K, label + b * half);
+            }
+            assert_int_equal(right[k], want);
+        }
+        eng_plan_free(p);
+        free(x);
+        free(logits);
+        run_fini(&t);
+    }
+}
+
+static void a_backend_that_is_not_there_is_named(void **state)
+{
+    (void)state;
+    struct errbuf e = { 0 };
+    assert_null(device_find("cuda", 7, &e));
+    assert_int_equal(e.code, ERR_UNAVAILABLE);
+    assert_non_null(strstr(e.text, "no GPU 7"));
+    assert_null(device_find("abacus", 0, &e));
+    assert_non_null(strstr(e.text, "abacus"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(slabs_agree_with_the_cpu_in_double),
+        cmocka_unit_test(slabs_of_wide_networks_agree),
+        cmocka_unit_test(slabs_of_what_generators_are_made_of_agree),
+        cmocka_unit_test(every_op_was_among_them),
+        cmocka_unit_test(the_same_bits_run_after_run),
+        cmocka_unit_test(a_learner_that_diverges_leaves_the_others_alone),
+        cmocka_unit_test(training_alone_gives_snapshots),
+        cmocka_unit_test(a_slabs_size_is_known_before),
+        cmocka_unit_test(accuracy_is_the_cpus),
+        cmocka_unit_test(a_backend_that_is_not_there_is_named),
+    };
+    return cmocka_run_group_tests(tests, find_device, NULL);
+}

@@ -1,0 +1,90 @@
+// cuda_emu.h - enough of CUDA to run worker/engine/cuda on the CPU, for tests: -x c++ -include this. The kernels' own source runs,
+// a block after the other, its threads as fibers that take turns at __syncthreads. A kernel whose first thread never waits runs its
+// threads as plain calls. Streams do everything at once, or record it when they are capturing.
+#ifndef DIDACT_CUDA_EMU_H
+#define DIDACT_CUDA_EMU_H
+
+#include <assert.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define __global__
+#define __device__
+#define __host__
+#define __shared__ static
+#define __launch_bounds__(n)
+
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
+};
+
+// One set for all files: blocks run one at a time.
+struct emu_state {
+    dim3 threadIdx, blockIdx, blockDim;
+    bool in_fiber;
+};
+extern emu_state emu;
+void emu_wait(void); // this thread; the block's next one goes on
+#define threadIdx emu.threadIdx
+#define blockIdx  emu.blockIdx
+#define blockDim  emu.blockDim
+
+static inline void __syncthreads(void)
+{
+    assert(emu.in_fiber); // the block's first thread did not wait: this one must not
+    emu_wait();
+}
+
+struct emu_call {
+    dim3 grid, block;
+    emu_call *next;
+    virtual void thread() = 0;
+    void run();
+};
+template <class F> struct emu_launch : emu_call {
+    F f;
+    explicit emu_launch(F g) : f(g) {}
+    void thread() override { f(); }
+};
+void emu_queue(emu_call *c, dim3 grid, dim3 block, void *queue); // takes it
+
+template <class Kernel, class... Args> static inline void emu_start(dim3 grid, dim3 block, void *queue, Kernel kernel, Args... args)
+{
+    auto f = [=]() mutable { kernel(args...); };
+    emu_queue(new emu_launch<decltype(f)>(f), grid, block, queue);
+}
+#define LAUNCH(kernel, grid, block, queue, ...) emu_start(grid, block, queue, kernel, __VA_ARGS__) // arguments are looked at now
+
+// ---- the runtime ----
+
+typedef int cudaError_t;
+enum { cudaSuccess = 0, cudaErrorUnknown = 999 };
+enum { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaStreamNonBlocking, cudaStreamCaptureModeThreadLocal };
+struct emu_stream { bool capturing; emu_call *first, **last; };
+typedef emu_stream *cudaStream_t;
+typedef emu_call *cudaGraph_t, *cudaGraphExec_t;
+struct cudaDeviceProp { char name[256]; int major, minor; };
+
+cudaError_t cudaMalloc(void **p, size_t bytes); // filled with NaN: what nobody wrote shows
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, int kind, cudaStream_t s);
+cudaError_t cudaGraphDestroy(cudaGraph_t g);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s);
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g);
+static inline cudaError_t cudaFree(void *p) { free(p); return cudaSuccess; }
+static inline cudaError_t cudaMemGetInfo(size_t *f, size_t *t) { *f = *t = (size_t)1 << 30; return cudaSuccess; }
+static inline cudaError_t cudaGetLastError(void) { return cudaSuccess; }
+static inline const char *cudaGetErrorString(cudaError_t) { return "error"; }
+static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, int) { *s = new emu_stream(); return cudaSuccess; }
+static inline cudaError_t cudaStreamDestroy(cudaStream_t s) { delete s; return cudaSuccess; }
+static inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+static inline cudaError_t cudaStreamBeginCapture(cudaStream_t s, int) { s->capturing = true; s->first = NULL; s->last = &s->first; return cudaSuccess; }
+static inline cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *x, cudaGraph_t g, int) { *x = g; return cudaSuccess; }
+static inline cudaError_t cudaGetDeviceCount(int *n) { *n = 1; return cudaSuccess; }
+static inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) { strcpy(p->name, "emulated"); p->major = 7; p->minor = 0; return cudaSuccess; }
+
+#endif

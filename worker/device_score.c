@@ -1,0 +1,97 @@
+#include "worker/device_score.h"
+
+#include "common/rng.h"
+#include "worker/evaluate.h"
+#include "worker/mem.h"
+
+#include <math.h>
+
+/* Of what is free, the share that learners may take: others may use the device, too. */
+#define SHARE 0.8
+
+struct work {
+    struct slab *s;
+    float       *w0, *w;             /* [K,P] to begin with; [n_snaps,K,P] as trained */
+    double      *loss;               /* [K,T] */
+    int          failed[MAX_INITS], right[MAX_INITS];
+};
+
+static int accuracy(const struct device_task *t, struct work *k, int K, int snap, int which, struct device_learner *l, struct errbuf *e)
+{
+    const struct fidelity *f = t->fidelity;
+    const uint64_t P = t->net->param_count;
+    int batch, n_batches;
+    eval_batches(t->data, f->valid_images, &batch, &n_batches);
+    int rc = slab_accuracy(t->device, t->net, K, batch, batch * n_batches, k->w + (uint64_t)snap * (uint64_t)K * P, t->data->valid_x, t->data->valid_y, k->right, e);
+    for (int i = 0; rc == 0 && i < K; i++) {
+        const int step = which < f->n_checkpoints ? f->checkpoint[which] : t->steps;
+        const bool good = k->failed[i] < 0 || step <= k->failed[i];
+        l[i].acc[which] = good ? (double)k->right[i] / ((double)batch * n_batches) : 1.0 / t->lessons->c.K;
+    }
+    return rc;
+}
+
+static int run(const struct device_task *t, struct work *k, int first, int K, struct device_learner *l, struct errbuf *e)
+{
+    const struct lessons *c = t->lessons;
+    const struct slab_in in = { .w0 = k->w0, .x = c->x, .y = c->c.labels, .lr = t->lr, .mu = c->mu };
+    const struct slab_out out = { .inner_loss = k->loss, .snap = k->w, .failed = k->failed };
+    for (int i = 0; i < K; i++)
+        eng_params_init(t->net, ENG_F32, rng_derive(t->seed, RNG_WEIGHTS, (uint64_t)(first + i)), k->w0 + (uint64_t)i * t->net->param_count);
+    int rc = slab_run(k->s, &in, &out, e);
+    for (int i = 0; rc == 0 && i < K; i++) {
+        l[i].failed_step = k->failed[i];
+        l[i].loss = 0;
+        for (int s = 0; s < t->steps; s++)
+            l[i].loss += k->failed[i] >= 0 && s >= k->failed[i] ? log(c->c.K) : k->loss[(size_t)i * (size_t)t->steps + (size_t)s];
+    }
+    for (int j = 0; rc == 0 && j <= t->fidelity->n_checkpoints; j++)
+        rc = accuracy(t, k, K, j, j, l, e);
+    return rc;
+}
+
+static int run_some(struct device_task *t, const struct slab_cfg *cfg, int first, struct device_learner *l, struct errbuf *e)
+{
+    struct work *k = calloc(1, sizeof *k);
+    const uint64_t K = (uint64_t)cfg->K, P = t->net->param_count;
+    int rc = k ? slab_new(cfg, &k->s, e) : err_set(e, ERR_NOMEM, "a slab");
+    if (rc == 0) {
+        k->w0 = mem_array(K * P, sizeof *k->w0);
+        k->w = mem_array((uint64_t)cfg->n_snaps * K * P, sizeof *k->w);
+        k->loss = mem_array(K * (uint64_t)t->steps, sizeof *k->loss);
+        t->bytes = slab_bytes(k->s) > t->bytes ? slab_bytes(k->s) : t->bytes;
+        rc = k->w0 && k->w && k->loss ? run(t, k, first, cfg->K, l, e) : err_set(e, ERR_NOMEM, "%llu weights", (unsigned long long)(K * P));
+    }
+    if (k) {
+        slab_free(k->s);
+        free(k->w0);
+        free(k->w);
+        free(k->loss);
+    }
+    free(k);
+    return rc;
+}
+
+int device_score(struct device_task *t, struct device_learner *learner, struct errbuf *e)
+{
+    const struct fidelity *f = t->fidelity;
+    struct slab_cfg cfg = { .learner = t->net, .device = t->device, .T = t->steps, .B = t->lessons->c.B, .inner = t->lessons->c.inner, .n_snaps = f->n_checkpoints + 1 };
+    int fit, rc;
+    t->bytes = 0;
+    for (int i = 0; i < f->n_checkpoints; i++)
+        cfg.snap[i] = f->checkpoint[i];
+    cfg.snap[f->n_checkpoints] = t->steps;
+    if ((rc = slab_fit(&cfg, (uint64_t)(SHARE * (double)t->device->free_bytes()), &fit, e)) < 0)
+        return rc;
+    if (fit == 0) {
+        uint64_t bytes;
+        cfg.K = 1;
+        return (rc = slab_predict(&cfg, &bytes, e)) < 0 ? rc : err_set(e, ERR_NOMEM, "needs %llu MiB on the device, which has %llu MiB free", (unsigned long long)(bytes >> 20),
+                                                                       (unsigned long long)(t->device->free_bytes() >> 20));
+    }
+    for (int done = 0; rc == 0 && done < f->inits; done += cfg.K) {
+        cfg.K = f->inits - done < fit ? f->inits - done : fit;
+        rc = run_some(t, &cfg, f->first_init + done, learner + done, e);
+    }
+    return rc;
+}

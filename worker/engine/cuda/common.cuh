@@ -1,0 +1,88 @@
+// common.cuh - what every op's file here uses. The rules are the CPU's (../op, ../cpu: the equations stand there); a launch does
+// one rule for all K learners, blockIdx.z is the learner. No atomics on floats: who adds what in which order is fixed by the shapes.
+#ifndef DIDACT_CUDA_COMMON_CUH
+#define DIDACT_CUDA_COMMON_CUH
+
+#include "worker/engine/device.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__CUDACC__)
+#include <cuda_runtime.h>
+#define LAUNCH(kernel, grid, block, queue, ...) kernel<<<grid, block, 0, (cudaStream_t)(queue)>>>(__VA_ARGS__)
+#endif // else tests/support/cuda_emu.h is included before: the same kernels, thread by thread on the CPU
+
+enum { LINE = 256 }; // threads of an element-wise launch
+
+// One buffer of all learners.
+struct buf {
+    char   *at;
+    int64_t step;
+    __host__ __device__ explicit operator bool() const { return at != NULL; }
+    __device__ float *operator()(int k) const { return (float *)(at + step * k); }
+};
+
+static inline buf in_val(const dev_call *d, int i) { return { (char *)d->c.in[i].val, d->in_val[i] }; }
+static inline buf in_dot(const dev_call *d, int i) { return { (char *)d->c.in[i].dot, d->in_val[i] }; }
+static inline buf in_adj(const dev_call *d, int i) { return { (char *)d->c.in[i].adj, d->in_adj[i] }; }
+static inline buf in_adj_dot(const dev_call *d, int i) { return { (char *)d->c.in[i].adj_dot, d->in_adj[i] }; }
+static inline buf out_val(const dev_call *d) { return { (char *)d->c.out.val, d->out_val }; }
+static inline buf out_dot(const dev_call *d) { return { (char *)d->c.out.dot, d->out_val }; }
+static inline buf out_adj(const dev_call *d) { return { (char *)d->c.out.adj, d->out_adj }; }
+static inline buf out_adj_dot(const dev_call *d) { return { (char *)d->c.out.adj_dot, d->out_adj }; }
+static inline buf aux_of(const dev_call *d) { return { (char *)d->c.aux, d->aux }; }
+static inline buf scratch_of(const dev_call *d) { return { (char *)d->c.scratch, d->scratch }; }
+static inline buf of(dev_rows r) { return { (char *)r.at, r.step }; }
+
+static inline uint64_t elems(const net_shape &s) { return (uint64_t)s.c * (uint64_t)s.h * (uint64_t)s.w; }
+static inline uint64_t out_elems(const dev_call *d) { return (uint64_t)d->c.batch * elems(d->c.out.s); }
+static inline uint64_t in_elems(const dev_call *d, int i) { return (uint64_t)d->c.batch * elems(d->c.in[i].s); }
+
+// f(k, i) for every learner k and 0 <= i < n
+template <class F> __global__ void each(uint64_t n, F f)
+{
+    const uint64_t i = blockIdx.x * (uint64_t)blockDim.x + threadIdx.x;
+    if (i < n)
+        f((int)blockIdx.z, i);
+}
+template <class F> static inline void over(void *queue, int K, uint64_t n, F f)
+{
+    auto kernel = each<F>;
+    if (n > 0)
+        LAUNCH(kernel, dim3((unsigned)((n + LINE - 1) / LINE), 1, (unsigned)K), dim3(LINE), queue, n, f);
+}
+
+__device__ static inline void put(float *d, float v, bool acc) { *d = acc ? *d + v : v; }
+
+// The sum of one number of each of `threads` (a power of two) threads, in a fixed tree; every thread gets it. `room`: shared, [threads].
+template <class T> __device__ static inline T block_sum(T v, T *room, int thread, int threads)
+{
+    room[thread] = v;
+    __syncthreads();
+    for (int half = threads / 2; half > 0; half /= 2) {
+        if (thread < half)
+            room[thread] += room[thread + half];
+        __syncthreads();
+    }
+    const T sum = room[0];
+    __syncthreads();
+    return sum;
+}
+
+void rules_conv(device *d);      // conv, upconv
+void rules_dwconv(device *d);
+void rules_bn(device *d);
+void rules_pointwise(device *d); // bias, lrelu, tanh, add
+void rules_pool(device *d);      // maxpool, avgpool, gap
+void rules_shape(device *d);     // flatten, unflatten, up2, reflectpad, concat
+void rules_weights(device *d);   // wnorm, fold
+void rules_loss(device *d);
+void rules_optim(device *d);
+void rules_vector(device *d);
+
+// A weight gradient's partial sums lie [splits][elems]; they are added up in order.
+void sum_splits(void *queue, int K, buf parts, int splits, uint64_t elems, buf to);
+
+#endif

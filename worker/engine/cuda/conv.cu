@@ -1,0 +1,316 @@
+// conv.cu - convolution and linear layers, and a doubling before one (../op/conv.c, ../op/fold.c).
+//
+// Both products are implicit GEMMs on tiles in shared memory: rows are pixels (of all images), columns output channels, the inner
+// dimension runs over (segment, tap, input channel). Two segments make one sum of a tangent's two terms. The gradient with respect
+// to the image is the same product over the taps that reach a pixel; with stride s there are s * s kinds of pixel (phases), a launch
+// each. A weight gradient's inner dimension is the pixels: cut into splits whose number the shape fixes, added up in order.
+#include "common.cuh"
+
+struct geom { int N, H, W, Ci, Ho, Wo, Co, k, s, p, d, G; };
+
+static geom geom_of(const op_call *c)
+{
+    const net_shape &x = c->in[0].s, &y = c->out.s;
+    return { c->batch, x.h, x.w, x.c, y.h, y.w, y.c, c->at.k > 0 ? c->at.k : 1, c->at.stride > 0 ? c->at.stride : 1, c->at.pad,
+             c->at.dilation > 0 ? c->at.dilation : 1, c->at.groups > 0 ? c->at.groups : 1 };
+}
+
+enum { TM = 64, TK = 16, THREADS = 128 }; // pixels and inner places of a tile; a thread has 4 pixels of TN / 8 channels
+
+// ---- dst (+)= src * w ----
+
+struct map {
+    geom g;
+    bool transposed, acc;
+    int  n_seg, inner, outer;      // channels of a group on either side
+    int  src_h, src_w, src_c, dst_h, dst_w, dst_c;
+    int  r0, c0, step, rows, cols; // the phase: pixels (r0 + step i, c0 + step j) of dst
+    int  nh, nw;                   // its taps, kh[i] x kw[j]
+    unsigned char kh[256], kw[256];
+    buf  src[2], w[2], dst;
+};
+
+__device__ static inline int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+
+// Source row (or column) of tap k for dst row i; -1 outside.
+__device__ static inline int source(const map &m, int i, int k, int n)
+{
+    int at;
+    if (m.transposed)
+        at = floor_div(i + m.g.p - k * m.g.d, m.g.s); // exact: taps of other residues are not in the list
+    else
+        at = i * m.g.s - m.g.p + k * m.g.d;
+    return at >= 0 && at < n ? at : -1;
+}
+
+template <int TN> __global__ static void __launch_bounds__(THREADS) map_tile(const map m)
+{
+    enum { PN = TN / 8 }; // columns of a thread
+    __shared__ float A[TK][TM + 4], B[TK][TN];
+    __shared__ int   row_n[TM], row_h[TM], row_w[TM];
+    const int t = (int)threadIdx.x, learner = (int)blockIdx.z, tiles = (m.outer + TN - 1) / TN;
+    const int grp = (int)blockIdx.y / tiles, n0 = (int)blockIdx.y % tiles * TN;
+    const int M = m.g.N * m.rows * m.cols, m0 = (int)blockIdx.x * TM, K = m.nh * m.nw * m.inner;
+    if (t < TM) { // one division a pixel
+        const int i = m0 + t;
+        row_n[t] = i < M ? i / (m.rows * m.cols) : -1;
+        row_h[t] = m.r0 + m.step * (i / m.cols % m.rows);
+        row_w[t] = m.c0 + m.step * (i % m.cols);
+    }
+    float acc[4][PN];
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < PN; j++)
+            acc[i][j] = 0;
+    const int tm = t / 8 * 4, tn = t % 8 * PN;
+    __syncthreads();
+    for (int seg = 0; seg < m.n_seg; seg++) {
+        const float *src = m.src[seg](learner), *w = m.w[seg](learner);
+        for (int k0 = 0; k0 < K; k0 += TK) {
+            for (int e = t; e < TM * TK; e += THREADS) { // neighbours read neighbouring channels
+                const int kk = k0 + e % TK, r = e / TK;
+                float v = 0;
+                if (kk < K && row_n[r] >= 0) {
+                    const int tap = kk / m.inner, h = source(m, row_h[r], m.kh[tap / m.nw], m.src_h), c = source(m, row_w[r], m.kw[tap % m.nw], m.src_w);
+                    if (h >= 0 && c >= 0)
+                        v = src[(((uint64_t)row_n[r] * (uint64_t)m.src_h + (uint64_t)h) * (uint64_t)m.src_w + (uint64_t)c) * (uint64_t)m.src_c + (uint64_t)(grp * m.inner + kk % m.inner)];
+                }
+                A[e % TK][r] = v;
+            }
+            for (int e = t; e < TK * TN; e += THREADS) {
+                const int kk = k0 + e / TN, n = n0 + e % TN;
+                float v = 0;
+                if (kk < K && n < m.outer) {
+                    const int tap = kk / m.inner, i = kk % m.inner, at = m.kh[tap / m.nw] * m.g.k + m.kw[tap % m.nw];
+                    const int ci = m.transposed ? n : i, co = grp * (m.g.Co / m.g.G) + (m.transposed ? i : n);
+                    v = w[((uint64_t)at * (uint64_t)(m.g.Ci / m.g.G) + (uint64_t)ci) * (uint64_t)m.g.Co + (uint64_t)co];
+                }
+                B[e / TN][e % TN] = v;
+            }
+            __syncthreads();
+            for (int kk = 0; kk < TK; kk++) {
+                float b[PN];
+                for (int j = 0; j < PN; j++)
+                    b[j] = B[kk][tn + j];
+                for (int i = 0; i < 4; i++)
+                    for (int j = 0; j < PN; j++)
+                        acc[i][j] = fmaf(A[kk][tm + i], b[j], acc[i][j]);
+            }
+            __syncthreads();
+        }
+    }
+    float *dst = m.dst(learner);
+    for (int i = 0; i < 4; i++) {
+        const int r = tm + i;
+        if (row_n[r] < 0)
+            continue;
+        float *d = dst + (((uint64_t)row_n[r] * (uint64_t)m.dst_h + (uint64_t)row_h[r]) * (uint64_t)m.dst_w + (uint64_t)row_w[r]) * (uint64_t)m.dst_c + (uint64_t)(grp * m.outer);
+        for (int j = 0; j < PN; j++)
+            if (n0 + tn + j < m.outer)
+                put(&d[n0 + tn + j], acc[i][j], m.acc);
+    }
+}
+
+// Taps that reach pixels i with i mod s = residue.
+static int reaching(const geom &g, int residue, unsigned char *k_of)
+{
+    int n = 0;
+    for (int k = 0; k < g.k; k++)
+        if ((((residue + g.p - k * g.d) % g.s) + g.s) % g.s == 0)
+            k_of[n++] = (unsigned char)k;
+    return n;
+}
+
+static void run_map(const dev_call *d, const op_call *c, bool transposed, int n_seg, const buf *src, const buf *w, buf dst, bool acc)
+{
+    map m = {};
+    const geom g = m.g = geom_of(c);
+    m.transposed = transposed;
+    m.acc = acc;
+    m.n_seg = n_seg;
+    m.src_c = transposed ? g.Co : g.Ci;
+    m.dst_c = transposed ? g.Ci : g.Co;
+    m.inner = m.src_c / g.G;
+    m.outer = m.dst_c / g.G;
+    m.src_h = transposed ? g.Ho : g.H;
+    m.src_w = transposed ? g.Wo : g.W;
+    m.dst_h = transposed ? g.H : g.Ho;
+    m.dst_w = transposed ? g.W : g.Wo;
+    m.dst = dst;
+    for (int s = 0; s < n_seg; s++) {
+        m.src[s] = src[s];
+        m.w[s] = w[s];
+    }
+    m.step = transposed ? g.s : 1;
+    for (m.r0 = 0; m.r0 < m.step && m.r0 < m.dst_h; m.r0++)
+        for (m.c0 = 0; m.c0 < m.step && m.c0 < m.dst_w; m.c0++) {
+            m.rows = (m.dst_h - 1 - m.r0) / m.step + 1;
+            m.cols = (m.dst_w - 1 - m.c0) / m.step + 1;
+            if (transposed) {
+                m.nh = reaching(g, m.r0, m.kh);
+                m.nw = reaching(g, m.c0, m.kw);
+            } else
+                for (m.nh = m.nw = 0; m.nh < g.k; m.nh++, m.nw++)
+                    m.kh[m.nh] = m.kw[m.nw] = (unsigned char)m.nh;
+            const unsigned tiles = (unsigned)((uint64_t)g.N * (uint64_t)m.rows * (uint64_t)m.cols + TM - 1) / TM;
+            auto kernel = m.outer > 32 ? map_tile<64> : m.outer > 16 ? map_tile<32> : map_tile<16>;
+            const int TN = m.outer > 32 ? 64 : m.outer > 16 ? 32 : 16;
+            LAUNCH(kernel, dim3(tiles, (unsigned)(g.G * ((m.outer + TN - 1) / TN)), (unsigned)d->K), dim3(THREADS), d->queue, m);
+        }
+}
+
+// ---- gw = sum over pixels of x * gy ----
+
+struct corr {
+    geom g;
+    int  n_seg, splits, chunk;     // pixels of a split
+    buf  x[2], gy[2], parts;       // [splits][k, k, Ci / G, Co]
+};
+enum { CM = 32, CN = 32 };         // rows (tap, input channel) and output channels of a tile; a thread has 2 x 4 of THREADS
+
+static uint64_t weights(const geom &g) { return (uint64_t)g.k * (uint64_t)g.k * (uint64_t)(g.Ci / g.G) * (uint64_t)g.Co; }
+
+static int splits_of(const geom &g)
+{
+    const uint64_t pixels = (uint64_t)g.N * (uint64_t)g.Ho * (uint64_t)g.Wo, room = (4u << 20) / (weights(g) * sizeof(float)), wish = (pixels + 1023) / 1024;
+    const uint64_t n = wish < room ? wish : room;
+    return n < 1 ? 1 : n > 64 ? 64 : (int)n;
+}
+
+__global__ static void __launch_bounds__(THREADS) corr_tile(const corr q)
+{
+    __shared__ float A[TK][CM + 4], B[TK][CN];
+    const geom &g = q.g;
+    const int cig = g.Ci / g.G, cog = g.Co / g.G, R = g.k * g.k * cig, tiles = (cog + CN - 1) / CN, t = (int)threadIdx.x;
+    const int grp = (int)blockIdx.y / tiles, n0 = (int)blockIdx.y % tiles * CN, r0 = (int)blockIdx.x * CM;
+    const int learner = (int)blockIdx.z / q.splits, split = (int)blockIdx.z % q.splits;
+    const int pixels = g.N * g.Ho * g.Wo, from = split * q.chunk, to = from + q.chunk < pixels ? from + q.chunk : pixels;
+    const int tm = t / 8 * 2, tn = t % 8 * 4;
+    float acc[2][4] = {};
+    for (int seg = 0; seg < q.n_seg; seg++) {
+        const float *x = q.x[seg](learner), *gy = q.gy[seg](learner);
+        for (int p0 = from; p0 < to; p0 += TK) {
+            for (int e = t; e < CM * TK; e += THREADS) {
+                const int r = r0 + e % CM, p = p0 + e / CM;
+                float v = 0;
+                if (r < R && p < to) {
+                    const int tap = r / cig, n = p / (g.Ho * g.Wo), h = p / g.Wo % g.Ho * g.s - g.p + tap / g.k * g.d, w = p % g.Wo * g.s - g.p + tap % g.k * g.d;
+                    if (h >= 0 && h < g.H && w >= 0 && w < g.W)
+                        v = x[(((uint64_t)n * (uint64_t)g.H + (uint64_t)h) * (uint64_t)g.W + (uint64_t)w) * (uint64_t)g.Ci + (uint64_t)(grp * cig + r % cig)];
+                }
+                A[e / CM][e % CM] = v;
+            }
+            for (int e = t; e < CN * TK; e += THREADS) {
+                const int n = n0 + e % CN, p = p0 + e / CN;
+                B[e / CN][e % CN] = n < cog && p < to ? gy[(uint64_t)p * (uint64_t)g.Co + (uint64_t)(grp * cog + n)] : 0;
+            }
+            __syncthreads();
+            for (int kk = 0; kk < TK; kk++)
+                for (int i = 0; i < 2; i++)
+                    for (int j = 0; j < 4; j++)
+                        acc[i][j] = fmaf(A[kk][tm + i], B[kk][tn + j], acc[i][j]);
+            __syncthreads();
+        }
+    }
+    float *d = q.parts(learner) + (uint64_t)split * (uint64_t)R * (uint64_t)g.Co;
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 4; j++)
+            if (r0 + tm + i < R && n0 + tn + j < cog)
+                d[(uint64_t)(r0 + tm + i) * (uint64_t)g.Co + (uint64_t)(grp * cog + n0 + tn + j)] = acc[i][j];
+}
+
+static void run_corr(const dev_call *d, const op_call *c, int n_seg, const buf *x, const buf *gy, buf gw)
+{
+    corr q = {};
+    const geom g = q.g = geom_of(c);
+    q.n_seg = n_seg;
+    q.splits = splits_of(g);
+    q.chunk = ((g.N * g.Ho * g.Wo + q.splits - 1) / q.splits + TK - 1) / TK * TK;
+    q.parts = q.splits > 1 ? scratch_of(d) : gw;
+    for (int s = 0; s < n_seg; s++) {
+        q.x[s] = x[s];
+        q.gy[s] = gy[s];
+    }
+    const int cog = g.Co / g.G, R = g.k * g.k * (g.Ci / g.G);
+    LAUNCH(corr_tile, dim3((unsigned)((R + CM - 1) / CM), (unsigned)(g.G * ((cog + CN - 1) / CN)), (unsigned)(d->K * q.splits)), dim3(THREADS), d->queue, q);
+    if (q.splits > 1)
+        sum_splits(d->queue, d->K, q.parts, q.splits, weights(g), gw);
+}
+
+// ---- the rules, of the convolution and of what follows a doubling: the transposed convolution of folded weights ----
+
+static op_call turned(const op_call *c)
+{
+    op_call t = *c;
+    t.at.k = 4;
+    t.at.stride = 2;
+    t.at.pad = c->at.pad == 1 ? 1 : 3;
+    t.at.dilation = t.at.groups = 1;
+    t.in[0].s = c->out.s;
+    t.out.s = c->in[0].s;
+    return t;
+}
+
+static void products(const dev_call *d, bool turn, bool transposed, int n, const buf *src, const buf *w, buf dst, bool acc)
+{
+    const op_call c = turn ? turned(&d->c) : d->c;
+    if (dst)
+        run_map(d, &c, transposed != turn, n, src, w, dst, acc);
+}
+static void weight_gradient(const dev_call *d, bool turn, int n, const buf *x, const buf *gy, buf gw)
+{
+    const op_call c = turn ? turned(&d->c) : d->c;
+    if (gw)
+        run_corr(d, &c, n, turn ? gy : x, turn ? x : gy, gw);
+}
+
+static void forward(const dev_call *d, bool turn)
+{
+    const buf x[] = { in_val(d, 0) }, w[] = { in_val(d, 1) };
+    products(d, turn, false, 1, x, w, out_val(d), false);
+}
+static void backward(const dev_call *d, bool turn)
+{
+    const buf gy[] = { out_adj(d) }, w[] = { in_val(d, 1) }, x[] = { in_val(d, 0) };
+    products(d, turn, true, 1, gy, w, in_adj(d, 0), d->c.in[0].acc);
+    weight_gradient(d, turn, 1, x, gy, in_adj(d, 1));
+}
+static void dual_forward(const dev_call *d, bool turn)
+{
+    const int first = in_dot(d, 0) ? 0 : 1; // a tangent known to be zero takes no part
+    const buf x[] = { in_dot(d, 0), in_val(d, 0) }, w[] = { in_val(d, 1), in_dot(d, 1) };
+    forward(d, turn);
+    products(d, turn, false, 2 - first, x + first, w + first, out_dot(d), false);
+}
+static void dual_backward(const dev_call *d, bool turn)
+{
+    const int first = in_dot(d, 0) ? 0 : 1;
+    const buf g[] = { out_adj_dot(d), out_adj(d) }, w[] = { in_val(d, 1), in_dot(d, 1) };
+    const buf x[] = { in_dot(d, 0), in_val(d, 0) }, gy[] = { out_adj(d), out_adj_dot(d) };
+    backward(d, turn);
+    products(d, turn, true, 2, g, w, in_adj_dot(d, 0), d->c.in[0].acc);
+    weight_gradient(d, turn, 2 - first, x + first, gy + first, in_adj_dot(d, 1));
+}
+
+static size_t scratch(const op_call *c)
+{
+    const geom g = geom_of(c);
+    const int  n = splits_of(g);
+    return n > 1 ? (size_t)n * (size_t)weights(g) * sizeof(float) : 0;
+}
+static size_t turned_scratch(const op_call *c)
+{
+    const op_call t = turned(c);
+    return scratch(&t);
+}
+
+void rules_conv(device *d)
+{
+    const dev_rule conv[DEV_RULES] = { [](const dev_call *c) { forward(c, false); }, [](const dev_call *c) { backward(c, false); },
+                                       [](const dev_call *c) { dual_forward(c, false); }, [](const dev_call *c) { dual_backward(c, false); } };
+    const dev_rule upconv[DEV_RULES] = { [](const dev_call *c) { forward(c, true); }, [](const dev_call *c) { backward(c, true); },
+                                         [](const dev_call *c) { dual_forward(c, true); }, [](const dev_call *c) { dual_backward(c, true); } };
+    memcpy(d->rule[OP_CONV], conv, sizeof conv);
+    memcpy(d->rule[OP_UPCONV], upconv, sizeof upconv);
+    d->scratch[OP_CONV] = scratch;
+    d->scratch[OP_UPCONV] = turned_scratch;
+}

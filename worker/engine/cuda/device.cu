@@ -1,0 +1,129 @@
+// device.cu - didact-cuda.so's one export: the device's table, its memory, its stream, recorded work as CUDA graphs.
+#include "common.cuh"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static char name[256];
+static int  chosen;
+
+// Which GPU a thread speaks to is the thread's own setting.
+static void here(void)
+{
+    static thread_local bool set;
+    if (!set)
+        cudaSetDevice(chosen);
+    set = true;
+}
+
+static const char *device_name(void) { return name; }
+
+static uint64_t free_bytes(void)
+{
+    size_t free = 0, total = 0;
+    here();
+    return cudaMemGetInfo(&free, &total) == cudaSuccess ? (uint64_t)free : 0;
+}
+
+static void *alloc(uint64_t bytes)
+{
+    void *p = NULL;
+    here();
+    if (cudaMalloc(&p, bytes) != cudaSuccess) {
+        cudaGetLastError(); // said by the caller; the next call shall not find it
+        return NULL;
+    }
+    return p;
+}
+static void release(void *p) { cudaFree(p); }
+
+static void *queue_new(void)
+{
+    cudaStream_t s;
+    here();
+    return cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking) == cudaSuccess ? (void *)s : NULL;
+}
+static void queue_free(void *q) { cudaStreamDestroy((cudaStream_t)q); }
+
+static void put(void *q, void *dst, const void *host, uint64_t bytes)
+{
+    here();
+    cudaMemcpyAsync(dst, host, bytes, cudaMemcpyHostToDevice, (cudaStream_t)q); // of pageable memory: staged before it returns
+}
+static int get(void *q, void *host, const void *src, uint64_t bytes, errbuf *e)
+{
+    here();
+    cudaMemcpyAsync(host, src, bytes, cudaMemcpyDeviceToHost, (cudaStream_t)q);
+    cudaError_t rc = cudaStreamSynchronize((cudaStream_t)q);
+    if (rc == cudaSuccess)
+        rc = cudaGetLastError();
+    if (rc == cudaSuccess)
+        return 0;
+    e->code = ERR_UNAVAILABLE;
+    snprintf(e->text, sizeof e->text, "%s: %s", name, cudaGetErrorString(rc));
+    return -ERR_UNAVAILABLE;
+}
+
+static bool begin(void *q) { return cudaStreamBeginCapture((cudaStream_t)q, cudaStreamCaptureModeThreadLocal) == cudaSuccess; }
+static void *end(void *q)
+{
+    cudaGraph_t graph;
+    cudaGraphExec_t run = NULL;
+    if (cudaStreamEndCapture((cudaStream_t)q, &graph) != cudaSuccess)
+        return NULL;
+    if (cudaGraphInstantiateWithFlags(&run, graph, 0) != cudaSuccess)
+        run = NULL;
+    cudaGraphDestroy(graph);
+    return (void *)run;
+}
+static void play(void *q, void *recorded) { cudaGraphLaunch((cudaGraphExec_t)recorded, (cudaStream_t)q); }
+static void forget(void *recorded) { cudaGraphExecDestroy((cudaGraphExec_t)recorded); }
+
+extern "C" const struct device *didact_device(int abi, int number, struct errbuf *e)
+{
+    static device d;
+    cudaDeviceProp p;
+    int n = 0;
+    if (abi != DEVICE_ABI) {
+        e->code = ERR_VERSION;
+        snprintf(e->text, sizeof e->text, "the GPU backend speaks version %d, this program %d: build both from one source", DEVICE_ABI, abi);
+        return NULL;
+    }
+    if (cudaGetDeviceCount(&n) != cudaSuccess || n == 0 || number < 0 || number >= n || cudaSetDevice(number) != cudaSuccess || cudaGetDeviceProperties(&p, number) != cudaSuccess) {
+        e->code = ERR_UNAVAILABLE;
+        snprintf(e->text, sizeof e->text, n > 0 ? "there is no GPU %d: this machine has %d" : "this machine has no usable NVIDIA GPU", number, n);
+        return NULL;
+    }
+    if (p.major < 7) {
+        e->code = ERR_UNAVAILABLE;
+        snprintf(e->text, sizeof e->text, "%s has compute capability %d.%d: 7.0 is needed", p.name, p.major, p.minor);
+        return NULL;
+    }
+    snprintf(name, sizeof name, "%s", p.name);
+    chosen = number;
+    d.abi = DEVICE_ABI;
+    d.kind = "cuda";
+    d.name = device_name;
+    d.free_bytes = free_bytes;
+    d.alloc = alloc;
+    d.release = release;
+    d.queue_new = queue_new;
+    d.queue_free = queue_free;
+    d.put = put;
+    d.get = get;
+    d.begin = begin;
+    d.end = end;
+    d.play = play;
+    d.forget = forget;
+    rules_conv(&d);
+    rules_dwconv(&d);
+    rules_bn(&d);
+    rules_pointwise(&d);
+    rules_pool(&d);
+    rules_shape(&d);
+    rules_weights(&d);
+    rules_loss(&d);
+    rules_optim(&d);
+    rules_vector(&d);
+    return &d;
+}

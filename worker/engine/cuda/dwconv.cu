@@ -1,0 +1,147 @@
+// dwconv.cu - depthwise convolution (../op/dwconv.c): one k x k filter a channel. Threads lie along the channels.
+#include "common.cuh"
+
+struct dw { int N, H, W, C, Ho, Wo, k, s, p, d; };
+
+static dw dw_of(const op_call *c)
+{
+    const net_shape &x = c->in[0].s, &y = c->out.s;
+    return { c->batch, x.h, x.w, x.c, y.h, y.w, c->at.k, c->at.stride > 0 ? c->at.stride : 1, c->at.pad, c->at.dilation > 0 ? c->at.dilation : 1 };
+}
+
+struct terms { int n; buf src[2], w[2]; };
+
+__device__ static inline uint64_t index(int n, int h, int w, int c, int H, int W, int C) { return (((uint64_t)n * (uint64_t)H + (uint64_t)h) * (uint64_t)W + (uint64_t)w) * (uint64_t)C + (uint64_t)c; }
+
+static void there(const dev_call *d, terms m, buf y)
+{
+    const dw q = dw_of(&d->c);
+    if (y)
+        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) {
+            const int c = (int)(i % (uint64_t)q.C), ow = (int)(i / (uint64_t)q.C % (uint64_t)q.Wo), oh = (int)(i / (uint64_t)q.C / (uint64_t)q.Wo % (uint64_t)q.Ho);
+            const int n = (int)(i / (uint64_t)q.C / (uint64_t)q.Wo / (uint64_t)q.Ho);
+            float sum = 0;
+            for (int s = 0; s < m.n; s++)
+                for (int kh = 0; kh < q.k; kh++)
+                    for (int kw = 0; kw < q.k; kw++) {
+                        const int h = oh * q.s - q.p + kh * q.d, w = ow * q.s - q.p + kw * q.d;
+                        if (h >= 0 && h < q.H && w >= 0 && w < q.W)
+                            sum = fmaf(m.src[s](k)[index(n, h, w, c, q.H, q.W, q.C)], m.w[s](k)[(kh * q.k + kw) * q.C + c], sum);
+                    }
+            y(k)[i] = sum;
+        });
+}
+
+static void back_to_image(const dev_call *d, terms m, buf gx)
+{
+    const dw   q = dw_of(&d->c);
+    const bool acc = d->c.in[0].acc;
+    if (gx)
+        over(d->queue, d->K, in_elems(d, 0), [=] __device__ (int k, uint64_t i) {
+            const int c = (int)(i % (uint64_t)q.C), iw = (int)(i / (uint64_t)q.C % (uint64_t)q.W), ih = (int)(i / (uint64_t)q.C / (uint64_t)q.W % (uint64_t)q.H);
+            const int n = (int)(i / (uint64_t)q.C / (uint64_t)q.W / (uint64_t)q.H);
+            float sum = 0;
+            for (int s = 0; s < m.n; s++)
+                for (int kh = 0; kh < q.k; kh++)
+                    for (int kw = 0; kw < q.k; kw++) {
+                        const int a = ih + q.p - kh * q.d, b = iw + q.p - kw * q.d;
+                        if (a >= 0 && b >= 0 && a % q.s == 0 && b % q.s == 0 && a / q.s < q.Ho && b / q.s < q.Wo)
+                            sum = fmaf(m.src[s](k)[index(n, a / q.s, b / q.s, c, q.Ho, q.Wo, q.C)], m.w[s](k)[(kh * q.k + kw) * q.C + c], sum);
+                    }
+            put(&gx(k)[i], sum, acc);
+        });
+}
+
+// ---- weights: pixels are cut into splits, and a split among ROWS rows of threads ----
+
+enum { WIDE = 32, ROWS = 8 };
+struct dwcorr { dw q; int n, splits, chunk; buf x[2], gy[2], parts; };
+
+static uint64_t weights(const dw &q) { return (uint64_t)q.k * (uint64_t)q.k * (uint64_t)q.C; }
+static int splits_of(const dw &q)
+{
+    const uint64_t n = ((uint64_t)q.N * (uint64_t)q.Ho * (uint64_t)q.Wo + 2047) / 2048, room = (4u << 20) / (weights(q) * sizeof(float));
+    const uint64_t m = n < room ? n : room;
+    return m < 1 ? 1 : m > 64 ? 64 : (int)m;
+}
+
+__global__ static void dw_corr(const dwcorr j)
+{
+    __shared__ float room[ROWS][WIDE];
+    const dw &q = j.q;
+    const int lane = (int)threadIdx.x, row = (int)threadIdx.y, c = (int)blockIdx.x * WIDE + lane, tap = (int)blockIdx.y;
+    const int k = (int)blockIdx.z / j.splits, split = (int)blockIdx.z % j.splits, pixels = q.N * q.Ho * q.Wo;
+    const int from = split * j.chunk, to = from + j.chunk < pixels ? from + j.chunk : pixels, kh = tap / q.k, kw = tap % q.k;
+    float sum = 0;
+    for (int s = 0; s < j.n && c < q.C; s++) {
+        const float *x = j.x[s](k), *gy = j.gy[s](k);
+        for (int p = from + row; p < to; p += ROWS) {
+            const int n = p / (q.Ho * q.Wo), h = p / q.Wo % q.Ho * q.s - q.p + kh * q.d, w = p % q.Wo * q.s - q.p + kw * q.d;
+            if (h >= 0 && h < q.H && w >= 0 && w < q.W)
+                sum = fmaf(gy[(uint64_t)p * (uint64_t)q.C + (uint64_t)c], x[index(n, h, w, c, q.H, q.W, q.C)], sum);
+        }
+    }
+    room[row][lane] = sum;
+    __syncthreads();
+    if (row == 0 && c < q.C) {
+        for (int r = 1; r < ROWS; r++)
+            sum += room[r][lane];
+        j.parts(k)[(uint64_t)split * (uint64_t)(q.k * q.k * q.C) + (uint64_t)(tap * q.C + c)] = sum;
+    }
+}
+
+static void to_weights(const dev_call *d, int n, const buf *x, const buf *gy, buf gw)
+{
+    dwcorr j = {};
+    if (!gw)
+        return;
+    j.q = dw_of(&d->c);
+    j.n = n;
+    j.splits = splits_of(j.q);
+    j.chunk = (j.q.N * j.q.Ho * j.q.Wo + j.splits - 1) / j.splits;
+    j.parts = j.splits > 1 ? scratch_of(d) : gw;
+    for (int s = 0; s < n; s++) {
+        j.x[s] = x[s];
+        j.gy[s] = gy[s];
+    }
+    LAUNCH(dw_corr, dim3((unsigned)((j.q.C + WIDE - 1) / WIDE), (unsigned)(j.q.k * j.q.k), (unsigned)(d->K * j.splits)), dim3(WIDE, ROWS), d->queue, j);
+    if (j.splits > 1)
+        sum_splits(d->queue, d->K, j.parts, j.splits, weights(j.q), gw);
+}
+
+static void forward(const dev_call *d) { there(d, { 1, { in_val(d, 0) }, { in_val(d, 1) } }, out_val(d)); }
+static void backward(const dev_call *d)
+{
+    const buf x[] = { in_val(d, 0) }, gy[] = { out_adj(d) };
+    back_to_image(d, { 1, { out_adj(d) }, { in_val(d, 1) } }, in_adj(d, 0));
+    to_weights(d, 1, x, gy, in_adj(d, 1));
+}
+static void dual_forward(const dev_call *d)
+{
+    forward(d);
+    if (in_dot(d, 0))
+        there(d, { 2, { in_dot(d, 0), in_val(d, 0) }, { in_val(d, 1), in_dot(d, 1) } }, out_dot(d));
+    else
+        there(d, { 1, { in_val(d, 0) }, { in_dot(d, 1) } }, out_dot(d));
+}
+static void dual_backward(const dev_call *d)
+{
+    const int first = in_dot(d, 0) ? 0 : 1;
+    const buf x[] = { in_dot(d, 0), in_val(d, 0) }, gy[] = { out_adj(d), out_adj_dot(d) };
+    backward(d);
+    back_to_image(d, { 2, { out_adj_dot(d), out_adj(d) }, { in_val(d, 1), in_dot(d, 1) } }, in_adj_dot(d, 0));
+    to_weights(d, 2 - first, x + first, gy + first, in_adj_dot(d, 1));
+}
+static size_t scratch(const op_call *c)
+{
+    const dw  q = dw_of(c);
+    const int n = splits_of(q);
+    return n > 1 ? (size_t)n * (size_t)weights(q) * sizeof(float) : 0;
+}
+
+void rules_dwconv(device *d)
+{
+    const dev_rule rule[DEV_RULES] = { forward, backward, dual_forward, dual_backward };
+    memcpy(d->rule[OP_DWCONV], rule, sizeof rule);
+    d->scratch[OP_DWCONV] = scratch;
+}

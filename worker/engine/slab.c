@@ -1,0 +1,482 @@
+#include "worker/engine/slab.h"
+#include "worker/engine/plan.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Everything lies in one block of the device: of each kind K rows, `row` (parameters) or `arena` bytes apart. Weights and states of
+ * every step are kept where there is a way back, of two steps otherwise. */
+struct parts { uint64_t arena, w, s, g, ge, a, b, u, hu, xu, yu, x, y, smooth, meta, w0, lr, scalars, failed, snap, dx, dy, loss, optim, tensor; };
+
+struct slab {
+    struct slab_cfg      cfg;       /* learner NULL after slab_new */
+    const struct device *d;
+    struct eng_plan     *step, *real;
+    struct optim_tensor *tensor;
+    int                  n_tensors, n_states;
+    uint64_t             P, row, arena, bytes;
+    bool                 any_unread;
+    struct parts         at;        /* where each begins */
+    char                *mem;
+    void                *queue, *recorded;
+    bool                 ran;
+    struct dev_rows      xu;        /* of the pass at hand */
+    int64_t              x_step;
+};
+
+enum { ALIGN = 256 };
+static uint64_t up(uint64_t n) { return (n + ALIGN - 1) & ~(uint64_t)(ALIGN - 1); }
+
+static bool back(const struct slab *s) { return s->cfg.meta_batch > 0; }
+static uint64_t image_bytes(const struct eng_plan *p) { return p->tensor[p->input].elems * sizeof(float); }
+static uint64_t label_elems(const struct eng_plan *p) { return p->tensor[p->output].elems; }
+static int      classes(const struct eng_plan *p) { return (int)(label_elems(p) / (uint64_t)p->batch); }
+static uint64_t meta_bytes(const struct slab *s) { return up(image_bytes(s->real)) + up(label_elems(s->real) * sizeof(float)); }
+
+/* Doubles a run brings and gives back, in one block: inner_loss [K][T], J [K], dlr, dmu [K][T], prod_bar [K]. */
+static uint64_t scalars(const struct slab *s) { return (uint64_t)s->cfg.K * (3 * (uint64_t)s->cfg.T + 2); }
+
+/* Lays everything out; at counts from 0. */
+static void lay_out(struct slab *s)
+{
+    const struct slab_cfg *c = &s->cfg;
+    const uint64_t K = (uint64_t)c->K, T = (uint64_t)c->T, rows = K * s->row, kept = back(s) ? T + 1 : 2, n_states = (uint64_t)s->n_states;
+    const uint64_t x = image_bytes(s->step), y = label_elems(s->step) * sizeof(float);
+    const bool keep_g = back(s);
+    s->arena = s->step->bytes;
+    if (s->real && s->real->bytes > s->arena)
+        s->arena = s->real->bytes;
+    s->arena = up(s->arena);
+    const struct { uint64_t *at, bytes; } part[] = {
+        { &s->at.arena, K * s->arena }, { &s->at.w, kept * rows }, { &s->at.s, kept * n_states * rows }, { &s->at.g, (keep_g ? T : 1) * rows }, { &s->at.ge, rows },
+        { &s->at.a, back(s) ? rows : 0 }, { &s->at.b, back(s) ? n_states * rows : 0 }, { &s->at.u, back(s) ? rows : 0 }, { &s->at.hu, back(s) ? rows : 0 },
+        { &s->at.xu, c->want_dx ? K * up(x) : 0 }, { &s->at.yu, c->want_dy ? K * up(y) : 0 },
+        { &s->at.x, T * x }, { &s->at.y, T * y }, { &s->at.smooth, c->inner.label_smoothing > 0 ? y : 0 },
+        { &s->at.meta, back(s) ? (uint64_t)c->n_meta * meta_bytes(s) : 0 }, { &s->at.lr, 2 * T * sizeof(double) },
+        { &s->at.scalars, scalars(s) * sizeof(double) }, { &s->at.failed, K * sizeof(int) }, { &s->at.snap, (uint64_t)c->n_snaps * rows },
+        { &s->at.dx, c->want_dx ? T * x : 0 }, { &s->at.dy, c->want_dy ? T * y : 0 },
+        { &s->at.loss, s->d->loss_scratch(c->K, c->meta_batch > c->B ? c->meta_batch : c->B) }, { &s->at.optim, s->d->optim_scratch(c->K, s->n_tensors) },
+        { &s->at.tensor, (uint64_t)s->n_tensors * sizeof *s->tensor },
+    };
+    uint64_t total = 0;
+    for (size_t i = 0; i < sizeof part / sizeof part[0]; total += up(part[i++].bytes))
+        *part[i].at = total;
+    s->bytes = total;
+}
+
+static int check(const struct slab_cfg *c, struct errbuf *e)
+{
+    if (c->K < 1 || c->K > SLAB_MAX_LEARNERS || c->T < 1 || c->B < 1 || c->meta_batch < 0)
+        return err_set(e, ERR_SHAPE, "a slab of %d learners (at most %d), %d steps of %d images", c->K, SLAB_MAX_LEARNERS, c->T, c->B);
+    if (c->inner.type < 0 || c->inner.type >= INNER_TYPE_COUNT)
+        return err_set(e, ERR_INPUT, "inner optimiser %d is not known", (int)c->inner.type);
+    if (c->n_meta < 0 || c->n_meta > SLAB_MAX_META || c->n_snaps < 0 || c->n_snaps > SLAB_MAX_SNAPS)
+        return err_set(e, ERR_INPUT, "a slab takes at most %d real batches and %d snapshots", SLAB_MAX_META, SLAB_MAX_SNAPS);
+    for (int i = 0; i < c->n_meta; i++)
+        if (c->meta[i].step < 1 || c->meta[i].step > c->T)
+            return err_set(e, ERR_INPUT, "a real loss after step %d of %d", c->meta[i].step, c->T);
+    for (int i = 0; i < c->n_snaps; i++)
+        if (c->snap[i] < 1 || c->snap[i] > c->T)
+            return err_set(e, ERR_INPUT, "weights wanted after step %d of %d", c->snap[i], c->T);
+    return 0;
+}
+
+static void release(struct slab *s)
+{
+    eng_plan_free(s->step);
+    eng_plan_free(s->real);
+    free(s->tensor);
+}
+
+static int compile(const struct slab_cfg *c, struct slab *s, struct errbuf *e)
+{
+    static const int states[INNER_TYPE_COUNT] = { [INNER_SGD] = 1, [INNER_LARS] = 1, [INNER_NESTEROV] = 1, [INNER_RMSPROP] = 2, [INNER_ADAM] = 2 };
+    const struct net *n = c->learner;
+    const struct plan_wish wish = { .at_most = UINT64_MAX, .scratch = c->device->scratch };
+    *s = (struct slab){ .cfg = *c, .d = c->device, .P = n->param_count, .row = up(n->param_count * sizeof(float)), .n_tensors = n->n_params };
+    int rc = check(c, e);
+    if (rc < 0)
+        return rc;
+    s->n_states = states[c->inner.type];
+    const unsigned need = ENG_WHOLE | ENG_GRAD | (back(s) ? ENG_TANGENT : 0u) | (back(s) && c->want_dx ? ENG_INPUT_GRAD : 0u);
+    rc = plan_compile(n, c->B, ENG_F32, need, &wish, &s->step, e);
+    if (rc == 0 && back(s))
+        rc = plan_compile(n, c->meta_batch, ENG_F32, ENG_WHOLE | ENG_GRAD, &wish, &s->real, e);
+    if (rc < 0)
+        return rc;
+    if (!(s->tensor = calloc((size_t)n->n_params + 1, sizeof *s->tensor)))
+        return err_set(e, ERR_NOMEM, "no memory for %d tensors", n->n_params);
+    for (int i = 0; i < n->n_params; i++) {
+        s->tensor[i] = (struct optim_tensor){ n->param[i].offset, n->param[i].size, n->param[i].ndim };
+        s->any_unread |= s->step->unread[i];
+    }
+    s->cfg.learner = NULL;
+    lay_out(s);
+    return 0;
+}
+
+int slab_predict(const struct slab_cfg *c, uint64_t *bytes, struct errbuf *e)
+{
+    struct slab s = { 0 };
+    int rc = compile(c, &s, e);
+    *bytes = s.bytes;
+    release(&s);
+    return rc;
+}
+
+int slab_fit(const struct slab_cfg *c, uint64_t budget, int *K, struct errbuf *e)
+{
+    struct slab_cfg one = *c;
+    struct slab s = { 0 };
+    one.K = 1;
+    *K = 0;
+    int rc = compile(&one, &s, e), low = 0, high = SLAB_MAX_LEARNERS + 1;
+    while (rc == 0 && high - low > 1) { /* bytes rise with K */
+        s.cfg.K = low + (high - low) / 2;
+        lay_out(&s);
+        *(s.bytes <= budget ? &low : &high) = s.cfg.K;
+    }
+    release(&s);
+    *K = low;
+    return rc;
+}
+
+uint64_t slab_bytes(const struct slab *s) { return s->bytes; }
+
+void slab_free(struct slab *s)
+{
+    if (!s)
+        return;
+    if (s->recorded)
+        s->d->forget(s->recorded);
+    if (s->queue)
+        s->d->queue_free(s->queue);
+    if (s->mem)
+        s->d->release(s->mem);
+    release(s);
+    free(s);
+}
+
+/* ---- one pass for all learners ---- */
+
+static int64_t step_of(const struct slab *s, const struct eng_plan *p, int tensor, bool adjoint)
+{
+    const int root = p->tensor[tensor].root;
+    if (p->tensor[root].param)
+        return (int64_t)s->row;
+    if (root == p->input)
+        return adjoint ? s->xu.step : s->x_step;
+    return (int64_t)s->arena;
+}
+
+/* In place of the CPU's rule (plan_probe): the device's, for all learners. */
+static void on_device(void *arg, const struct eng_plan *p, int node, int rule, op_rule fn, const struct op_call *c)
+{
+    (void)fn;
+    const struct slab *s = arg;
+    const struct node *n = &p->node[node];
+    struct dev_call d = { .c = *c, .K = s->cfg.K, .aux = (int64_t)s->arena, .scratch = (int64_t)s->arena, .queue = s->queue,
+                          .out_val = step_of(s, p, n->out, false), .out_adj = step_of(s, p, n->out, true) };
+    for (int i = 0; i < n->n_in; i++) {
+        d.in_val[i] = step_of(s, p, n->in[i], false);
+        d.in_adj[i] = step_of(s, p, n->in[i], true);
+    }
+    s->d->rule[n->op][rule](&d);
+}
+
+static struct dev_rows rows(const struct slab *s, uint64_t at, int t) { return (struct dev_rows){ s->mem + at + (uint64_t)t * (uint64_t)s->cfg.K * s->row, (int64_t)s->row }; }
+static struct dev_rows states(const struct slab *s, uint64_t at, int t)
+{
+    return (struct dev_rows){ s->mem + at + (uint64_t)t * (uint64_t)s->cfg.K * s->row * (uint64_t)s->n_states, (int64_t)s->row * s->n_states };
+}
+static struct dev_rows none(void) { return (struct dev_rows){ 0 }; }
+static struct dev_rows in_arena(const struct slab *s, void *p) { return (struct dev_rows){ p, (int64_t)s->arena }; }
+static struct dev_rows shared(const void *p) { return (struct dev_rows){ (void *)(uintptr_t)p, 0 }; }
+
+static double *scalar(const struct slab *s, uint64_t i) { return (double *)(void *)(s->mem + s->at.scalars) + i; }
+static double *inner_loss(const struct slab *s) { return scalar(s, 0); }
+static double *meta_loss(const struct slab *s) { return scalar(s, (uint64_t)s->cfg.K * (uint64_t)s->cfg.T); }
+static double *dlr(const struct slab *s) { return meta_loss(s) + s->cfg.K; }
+static double *dmu(const struct slab *s) { return dlr(s) + (size_t)s->cfg.K * (size_t)s->cfg.T; }
+static double *prod_bar(const struct slab *s) { return dmu(s) + (size_t)s->cfg.K * (size_t)s->cfg.T; }
+static int    *failed(const struct slab *s) { return (int *)(void *)(s->mem + s->at.failed); }
+
+static const char *batch(const struct slab *s, uint64_t at, int t, bool labels)
+{
+    return s->mem + at + (uint64_t)t * (labels ? label_elems(s->step) * sizeof(float) : image_bytes(s->step));
+}
+
+static const void *labels(const struct slab *s, int t)
+{
+    const double smooth = s->cfg.inner.label_smoothing;
+    const char  *y = batch(s, s->at.y, t, true);
+    if (!(smooth > 0))
+        return y;
+    s->d->affine(s->queue, 1, label_elems(s->step), 1 - smooth, smooth * s->cfg.B / (double)label_elems(s->step), shared(y), shared(s->mem + s->at.smooth));
+    return s->mem + s->at.smooth;
+}
+
+/* Loss (times weight, added to *to) and gradient g of every learner. */
+static void gradient(struct slab *s, struct eng_plan *p, struct dev_rows w, const void *x, const void *y, struct dev_rows g, double weight, bool add, double *to, int64_t to_step)
+{
+    const struct plan_bound b = { .w = w.at, .x = x, .g = g.at };
+    const struct op_view out = plan_output(p);
+    s->xu = none();
+    if (s->any_unread)
+        s->d->zero(s->queue, s->cfg.K, g, s->P * sizeof(float));
+    plan_forth(p, &b, false);
+    s->d->loss(&(struct dev_loss){ .K = s->cfg.K, .B = p->batch, .classes = classes(p), .logits = in_arena(s, out.val), .y = shared(y), .gs = in_arena(s, out.adj),
+                                   .loss = to, .loss_step = to_step, .weight = weight, .add = add, .scratch = s->mem + s->at.loss, .queue = s->queue });
+    plan_back(p, &b, false);
+}
+
+static void tangent(struct slab *s, struct dev_rows w, const void *x, const void *y, struct dev_rows u, struct dev_rows hu, struct dev_rows xu, struct dev_rows yu)
+{
+    struct eng_plan *p = s->step;
+    const struct plan_bound b = { .w = w.at, .u = u.at, .x = x, .hu = hu.at, .xu = xu.at };
+    const struct op_view out = plan_output(p);
+    s->xu = xu;
+    if (s->any_unread)
+        s->d->zero(s->queue, s->cfg.K, hu, s->P * sizeof(float));
+    plan_forth(p, &b, true);
+    s->d->loss(&(struct dev_loss){ .K = s->cfg.K, .B = p->batch, .classes = classes(p), .logits = in_arena(s, out.val), .dot = in_arena(s, out.dot), .y = shared(y),
+                                   .gs = in_arena(s, out.adj), .gs_dot = in_arena(s, out.adj_dot), .yu = yu, .scratch = s->mem + s->at.loss, .queue = s->queue });
+    plan_back(p, &b, true);
+}
+
+/* ---- the training and its way back ---- */
+
+static struct dev_optim optim(const struct slab *s, int t)
+{
+    const double *lr = (const double *)(const void *)(s->mem + s->at.lr);
+    return (struct dev_optim){ .cfg = &s->cfg.inner, .tensor = (const struct optim_tensor *)(const void *)(s->mem + s->at.tensor), .n_tensors = s->n_tensors, .K = s->cfg.K, .t = t, .P = s->P,
+                               .state = s->row / sizeof(float), .lr = lr, .mu = lr + s->cfg.T, .T = s->cfg.T, .dlr = dlr(s), .dmu = dmu(s), .prod_bar = prod_bar(s),
+                               .scratch = s->mem + s->at.optim, .queue = s->queue };
+}
+
+static bool shaped(const struct slab *s) { return s->cfg.inner.clip > 0 || s->cfg.inner.weight_decay != 0; }
+
+static void inner_step(struct slab *s, int t)
+{
+    const int from = back(s) ? t : t & 1, to = back(s) ? t + 1 : from ^ 1;
+    struct dev_rows g = rows(s, s->at.g, back(s) ? t : 0), seen = g;
+    gradient(s, s->step, rows(s, s->at.w, from), batch(s, s->at.x, t, false), labels(s, t), g, 1, false, inner_loss(s) + t, s->cfg.T);
+    struct dev_optim o = optim(s, t);
+    o.w = rows(s, s->at.w, from);
+    o.raw = g;
+    if (shaped(s)) {
+        seen = rows(s, s->at.ge, 0);
+        s->d->shape(&o, seen);
+    }
+    o.g = seen;
+    o.s = states(s, s->at.s, from);
+    o.w2 = rows(s, s->at.w, to);
+    o.s2 = states(s, s->at.s, to);
+    s->d->step[s->cfg.inner.type](&o);
+    s->d->watch_loss(s->queue, s->cfg.K, inner_loss(s) + t, s->cfg.T, failed(s), t);
+    s->d->watch(s->queue, s->cfg.K, s->P, o.w2, failed(s), t);
+    for (int i = 1; i < s->n_states; i++) /* a second moment may overflow and leave the weights finite */
+        s->d->watch(s->queue, s->cfg.K, s->P, (struct dev_rows){ (char *)o.s2.at + (uint64_t)i * s->row, o.s2.step }, failed(s), t);
+    for (int i = 0; i < s->cfg.n_snaps; i++)
+        if (s->cfg.snap[i] == t + 1)
+            s->d->copy(s->queue, s->cfg.K, rows(s, s->at.snap, i), o.w2, s->P * sizeof(float));
+}
+
+static void real_losses(struct slab *s, int t)
+{
+    for (int i = 0; i < s->cfg.n_meta; i++) {
+        if (s->cfg.meta[i].step != t)
+            continue;
+        const char *x = s->mem + s->at.meta + (uint64_t)i * meta_bytes(s), *y = x + up(image_bytes(s->real));
+        gradient(s, s->real, rows(s, s->at.w, t), x, y, rows(s, s->at.hu, 0), s->cfg.meta[i].weight, true, meta_loss(s), 1);
+        s->d->axpy(s->queue, s->cfg.K, s->P, s->cfg.meta[i].weight, rows(s, s->at.hu, 0), rows(s, s->at.a, 0));
+    }
+}
+
+static void step_back(struct slab *s, int t)
+{
+    struct dev_optim o = optim(s, t);
+    const struct dev_rows hu = rows(s, s->at.hu, 0), u = rows(s, s->at.u, 0), a = rows(s, s->at.a, 0);
+    o.w = rows(s, s->at.w, t);
+    o.raw = o.g = rows(s, s->at.g, t);
+    if (shaped(s)) {
+        o.g = rows(s, s->at.ge, 0);
+        s->d->shape(&o, o.g);
+    }
+    o.s = states(s, s->at.s, t);
+    o.s2 = states(s, s->at.s, t + 1);
+    o.a = a;
+    o.b = states(s, s->at.b, 0);
+    o.q = u;
+    s->d->adjoint[s->cfg.inner.type](&o);
+    s->d->unshape(&o);
+    const uint64_t xe = image_bytes(s->step) / sizeof(float), ye = label_elems(s->step);
+    const struct dev_rows xu = s->cfg.want_dx ? (struct dev_rows){ s->mem + s->at.xu, (int64_t)up(image_bytes(s->step)) } : none(),
+                          yu = s->cfg.want_dy ? (struct dev_rows){ s->mem + s->at.yu, (int64_t)up(ye * sizeof(float)) } : none();
+    tangent(s, o.w, batch(s, s->at.x, t, false), labels(s, t), u, hu, xu, yu);
+    s->d->axpy(s->queue, s->cfg.K, s->P, 1, hu, a);
+    if (xu.at)
+        s->d->total(s->queue, s->cfg.K, xe, xu, (float *)(uintptr_t)batch(s, s->at.dx, t, false));
+    if (yu.at) {
+        float *dy = (float *)(uintptr_t)batch(s, s->at.dy, t, true);
+        s->d->total(s->queue, s->cfg.K, ye, yu, dy);
+        if (s->cfg.inner.label_smoothing > 0)
+            s->d->affine(s->queue, 1, ye, 1 - s->cfg.inner.label_smoothing, 0, shared(dy), shared(dy));
+    }
+    if (t > 0)
+        real_losses(s, t);
+    s->d->watch(s->queue, s->cfg.K, s->P, a, failed(s), s->cfg.T);
+}
+
+static void train(struct slab *s)
+{
+    const struct dev_rows doubles = { inner_loss(s), 0 };
+    s->d->zero(s->queue, 1, doubles, scalars(s) * sizeof(double));
+    s->d->zero(s->queue, s->cfg.K, states(s, s->at.s, 0), s->row * (uint64_t)s->n_states);
+    for (int t = 0; t < s->cfg.T; t++)
+        inner_step(s, t);
+    if (!back(s))
+        return;
+    s->d->zero(s->queue, s->cfg.K, rows(s, s->at.a, 0), s->row);
+    s->d->zero(s->queue, s->cfg.K, states(s, s->at.b, 0), s->row * (uint64_t)s->n_states);
+    real_losses(s, s->cfg.T);
+    for (int t = s->cfg.T - 1; t >= 0; t--)
+        step_back(s, t);
+}
+
+int slab_new(const struct slab_cfg *c, struct slab **out, struct errbuf *e)
+{
+    struct slab *s = malloc(sizeof *s);
+    *out = NULL;
+    if (!s)
+        return err_set(e, ERR_NOMEM, "no memory for a slab");
+    int rc = compile(c, s, e);
+    if (rc == 0 && (!(s->queue = s->d->queue_new()) || !(s->mem = s->d->alloc(s->bytes))))
+        rc = err_set(e, ERR_NOMEM, "%d learners need %llu MiB on the device, which has %llu MiB free", c->K, (unsigned long long)(s->bytes >> 20),
+                     (unsigned long long)(s->d->free_bytes() >> 20));
+    if (rc < 0) {
+        slab_free(s);
+        return rc;
+    }
+    s->d->put(s->queue, s->mem + s->at.tensor, s->tensor, (uint64_t)s->n_tensors * sizeof *s->tensor);
+    struct eng_plan *plan[] = { s->step, s->real };
+    for (int i = 0; i < 2; i++)
+        if (plan[i]) {
+            plan_attach(plan[i], s->mem + s->at.arena);
+            plan[i]->probe = on_device;
+            plan[i]->probe_arg = s;
+        }
+    *out = s;
+    return 0;
+}
+
+static void put_rows(struct slab *s, struct dev_rows to, const float *from)
+{
+    for (int k = 0; k < s->cfg.K; k++)
+        s->d->put(s->queue, (char *)to.at + k * to.step, from + (uint64_t)k * s->P, s->P * sizeof(float));
+}
+
+static int get_rows(struct slab *s, float *to, struct dev_rows from, struct errbuf *e)
+{
+    int rc = 0;
+    for (int k = 0; to && rc == 0 && k < s->cfg.K; k++)
+        rc = s->d->get(s->queue, to + (uint64_t)k * s->P, (char *)from.at + k * from.step, s->P * sizeof(float), e);
+    return rc;
+}
+
+static int get(struct slab *s, void *to, const void *from, uint64_t bytes, struct errbuf *e)
+{
+    return to ? s->d->get(s->queue, to, from, bytes, e) : 0;
+}
+
+static void bring(struct slab *s, const struct slab_in *in)
+{
+    const uint64_t T = (uint64_t)s->cfg.T;
+    put_rows(s, rows(s, s->at.w, 0), in->w0);
+    s->d->put(s->queue, s->mem + s->at.x, in->x, T * image_bytes(s->step));
+    s->d->put(s->queue, s->mem + s->at.y, in->y, T * label_elems(s->step) * sizeof(float));
+    s->d->put(s->queue, s->mem + s->at.lr, in->lr, T * sizeof(double));
+    s->d->put(s->queue, s->mem + s->at.lr + T * sizeof(double), in->mu, T * sizeof(double));
+    for (int i = 0; i < s->cfg.n_meta; i++) {
+        char *x = s->mem + s->at.meta + (uint64_t)i * meta_bytes(s);
+        s->d->put(s->queue, x, in->meta[i].x, image_bytes(s->real));
+        s->d->put(s->queue, x + up(image_bytes(s->real)), in->meta[i].y, label_elems(s->real) * sizeof(float));
+    }
+    int *clean = malloc((size_t)s->cfg.K * sizeof *clean);
+    for (int k = 0; clean && k < s->cfg.K; k++)
+        clean[k] = INT_MAX;
+    if (clean)
+        s->d->put(s->queue, failed(s), clean, (uint64_t)s->cfg.K * sizeof *clean);
+    free(clean);
+}
+
+int slab_run(struct slab *s, const struct slab_in *in, const struct slab_out *out, struct errbuf *e)
+{
+    const uint64_t K = (uint64_t)s->cfg.K, T = (uint64_t)s->cfg.T, losses = K * T * sizeof(double);
+    bring(s, in);
+    if (s->ran && !s->recorded && s->d->begin(s->queue)) { /* a slab that runs once is not worth it; and then all code is loaded */
+        train(s);
+        if (!(s->recorded = s->d->end(s->queue)))
+            return err_set(e, ERR_UNAVAILABLE, "%s: the work of %d steps could not be recorded", s->d->name(), s->cfg.T);
+    }
+    if (s->recorded)
+        s->d->play(s->queue, s->recorded);
+    else
+        train(s);
+    s->ran = true;
+    int rc = get(s, out->inner_loss, inner_loss(s), losses, e);
+    if (rc == 0) rc = get(s, out->meta_loss, meta_loss(s), K * sizeof(double), e);
+    if (rc == 0) rc = get(s, out->dlr, dlr(s), losses, e);
+    if (rc == 0) rc = get(s, out->dmu, dmu(s), losses, e);
+    if (rc == 0) rc = get(s, out->failed, failed(s), K * sizeof(int), e);
+    for (int k = 0; rc == 0 && out->failed && k < s->cfg.K; k++)
+        if (out->failed[k] == INT_MAX)
+            out->failed[k] = -1;
+    if (rc == 0) rc = get_rows(s, out->wT, rows(s, s->at.w, back(s) ? s->cfg.T : s->cfg.T & 1), e);
+    for (int i = 0; rc == 0 && out->snap && i < s->cfg.n_snaps; i++)
+        rc = get_rows(s, out->snap + (uint64_t)i * K * s->P, rows(s, s->at.snap, i), e);
+    if (rc == 0 && back(s)) rc = get_rows(s, out->dw0, rows(s, s->at.a, 0), e);
+    if (rc == 0 && s->cfg.want_dx) rc = get(s, out->dx, s->mem + s->at.dx, T * image_bytes(s->step), e);
+    if (rc == 0 && s->cfg.want_dy) rc = get(s, out->dy, s->mem + s->at.dy, T * label_elems(s->step) * sizeof(float), e);
+    return rc;
+}
+
+/* ---- accuracy ---- */
+
+int slab_accuracy(const struct device *d, const struct net *net, int K, int batch_size, int n, const float *w, const float *x, const int *label, int *right, struct errbuf *e)
+{
+    const struct plan_wish wish = { .at_most = UINT64_MAX, .scratch = d->scratch };
+    struct slab s = { .cfg = { .K = K }, .d = d, .P = net->param_count, .row = up(net->param_count * sizeof(float)) };
+    if (K < 1 || batch_size < 1 || n < 1 || n % batch_size)
+        return err_set(e, ERR_SHAPE, "%d images do not make whole batches of %d", n, batch_size);
+    int rc = plan_compile(net, batch_size, ENG_F32, ENG_WHOLE, &wish, &s.step, e);
+    if (rc < 0)
+        return rc;
+    const uint64_t xb = image_bytes(s.step), rows_at = 0, arena_at = up((uint64_t)K * s.row), x_at = arena_at + (uint64_t)K * up(s.step->bytes),
+                   label_at = x_at + up(xb), right_at = label_at + up((uint64_t)batch_size * sizeof(int));
+    s.arena = up(s.step->bytes);
+    s.bytes = right_at + (uint64_t)K * sizeof(int);
+    if (!(s.queue = d->queue_new()) || !(s.mem = d->alloc(s.bytes)))
+        rc = err_set(e, ERR_NOMEM, "the images need %llu MiB on the device", (unsigned long long)(s.bytes >> 20));
+    else {
+        plan_attach(s.step, s.mem + arena_at);
+        s.step->probe = on_device;
+        s.step->probe_arg = &s;
+        put_rows(&s, rows(&s, rows_at, 0), w);
+        d->zero(s.queue, 1, shared(s.mem + right_at), (uint64_t)K * sizeof(int));
+        for (int i = 0; i < n; i += batch_size) {
+            d->put(s.queue, s.mem + x_at, (const char *)x + (uint64_t)(i / batch_size) * xb, xb);
+            d->put(s.queue, s.mem + label_at, label + i, (uint64_t)batch_size * sizeof(int));
+            plan_forth(s.step, &(struct plan_bound){ .w = s.mem + rows_at, .x = s.mem + x_at }, false);
+            d->count_correct(s.queue, K, batch_size, classes(s.step), in_arena(&s, plan_output(s.step).val), (int *)(void *)(s.mem + label_at), (int *)(void *)(s.mem + right_at));
+        }
+        rc = d->get(s.queue, right, s.mem + right_at, (uint64_t)K * sizeof(int), e);
+    }
+    if (s.mem)
+        d->release(s.mem);
+    if (s.queue)
+        d->queue_free(s.queue);
+    eng_plan_free(s.step);
+    return rc;
+}
