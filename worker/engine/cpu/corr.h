@@ -8,7 +8,7 @@
 
 #include "worker/engine/cpu/geom.h"
 
-#define PARTS_BYTES (256u << 10)
+#define PARTS_BYTES (128u << 10)
 
 /* d (+)= the part of one unit, of the weights from … to - 1 in whatever the op counts (whole rows, taps, vectors) */
 typedef void corr_fn(const void *q, int unit, int from, int to, int thread, real *d, bool add);

@@ -41,6 +41,7 @@ static bool is_narrow(const struct geom *g, bool transposed)
 
 static size_t weights(const struct geom *g) { return (size_t)g->k * (size_t)g->k * (size_t)(g->Ci / g->G) * (size_t)g->Co; }
 
+static int    cols_tasks(const struct conv *v) { return (v->dst_c + COLS - 1) / COLS; }
 static size_t cols_room(const struct conv *v, int n_seg)
 {
     return prod_b_room((size_t)v->src_c * (size_t)n_seg, (size_t)(v->dst_c < COLS ? v->dst_c : COLS));
@@ -56,8 +57,8 @@ static size_t layout(struct conv *v, char *base, int n_seg)
     size_t inner = (v->transposed ? cog : cig), outer = v->transposed ? cig : cog;
     size_t packed = v->narrow ? prod_b_room(inner * (size_t)n_seg, outer * kk)
                               : prod_b_room(inner * kk * (size_t)n_seg, outer) * (size_t)g->G;
-    if (v->by_cols) /* each thread packs what it is about to use */
-        packed = KERNEL_THREADS * cols_room(v, n_seg);
+    if (v->by_cols) /* a task packs what it is about to use: to its own place, or where there are many to its thread's */
+        packed = (size_t)(cols_tasks(v) < KERNEL_THREADS ? cols_tasks(v) : KERNEL_THREADS) * cols_room(v, n_seg);
     v->pack = carve(&c, packed * sizeof(real));
     v->b = v->transposed ? border_backward(g) : border_forward(g);
     if (v->flat || v->narrow)
@@ -207,7 +208,7 @@ static void cols_task(void *arg, int task, int thread)
 {
     const struct conv *v = arg;
     const int n0 = task * COLS, n = v->dst_c - n0 < COLS ? v->dst_c - n0 : COLS, inner = v->src_c;
-    real *pack = v->pack + (size_t)thread * cols_room(v, v->n_seg);
+    real *pack = v->pack + (size_t)(cols_tasks(v) <= KERNEL_THREADS ? task : thread) * cols_room(v, v->n_seg);
     for (int s = 0; s < v->n_seg; s++) {
         real *out = pack + (size_t)s * (size_t)inner * VL;
         if (v->transposed)
@@ -300,7 +301,7 @@ static void conv_map(const struct op_call *c, bool transposed, int n_seg, const 
                 continue;
             }
             if (v.by_cols) {
-                eng_pool_for(c->pool, (v.dst_c + COLS - 1) / COLS, cols_task, &v);
+                eng_pool_for(c->pool, cols_tasks(&v), cols_task, &v);
                 continue;
             }
             pack_taps(&v);
