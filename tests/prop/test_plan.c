@@ -267,8 +267,8 @@ static void the_predicted_memory_is_what_is_allocated(void **state)
             assert_int_equal(rc, 0);
             assert_true(peak >= (int64_t)predicted && unroll_bytes(u) == predicted);
             kept += unroll_view(u).n_kept > 0;
-            judged += predicted > 3 << 20; /* below that, the plans' own 50 kB are more than 2 % */
-            if (predicted > 3 << 20 && (double)peak > 1.02 * (double)predicted) {
+            judged += predicted > 4 << 20; /* below that, the plans' own 60 kB may be more than 2 % */
+            if (predicted > 4 << 20 && (double)peak > 1.02 * (double)predicted) {
                 randnet_print(&n);
                 fail_msg("seed %d, mode %d: %llu bytes predicted, %lld allocated", (int)seed, mode, (unsigned long long)predicted, (long long)peak);
             }

@@ -8,7 +8,7 @@
 
 #include "worker/engine/cpu/geom.h"
 
-#define PARTS_BYTES (512u << 10)
+#define PARTS_BYTES (128u << 10)
 
 /* d (+)= the part of one unit, of the weights from … to - 1 in whatever the op counts (whole rows, taps, vectors) */
 typedef void corr_fn(const void *q, int unit, int from, int to, int thread, real *d, bool add);
@@ -19,15 +19,16 @@ struct corr_job {
     real       *gw;
     size_t      elems;         /* of gw */
     bool        more;          /* gw goes on: units went before */
-    real       *parts;         /* [corr_parts(elems)][elems] */
+    real       *parts;         /* [room][elems] */
+    int         room;          /* corr_parts of the whole batch */
     int         first;         /* unit of the parts at hand */
     int         threads;
 };
 
-/* Parts that have room at a time; 0 where it is not worth it. */
-static inline int corr_parts(size_t elems)
+/* Parts that have room at a time, of a batch of so many images; 0 where it is not worth it. */
+static inline int corr_parts(size_t elems, int images)
 {
-    const size_t n = PARTS_BYTES / (elems * sizeof(real));
+    const size_t room = PARTS_BYTES / (elems * sizeof(real)), n = room < (size_t)images ? room : (size_t)images;
     return n < 4 ? 0 : n > 64 ? 64 : (int)n;
 }
 
@@ -47,14 +48,14 @@ static void corr_by_units(void *arg, int i, int thread)
 
 static inline void corr_run(struct eng_pool *pool, struct corr_job j)
 {
-    const int room = corr_parts(j.elems), threads = eng_pool_threads(pool);
+    const int threads = eng_pool_threads(pool);
     j.threads = threads < KERNEL_THREADS ? threads : KERNEL_THREADS;
-    if (j.threads == 1 || room == 0 || j.units == 1) {
+    if (j.threads == 1 || j.room == 0 || j.units == 1) {
         eng_pool_for(pool, j.threads, corr_by_weights, &j);
         return;
     }
-    for (; j.first < j.units; j.first += room) {
-        const int n = j.units - j.first < room ? j.units - j.first : room;
+    for (; j.first < j.units; j.first += j.room) {
+        const int n = j.units - j.first < j.room ? j.units - j.first : j.room;
         eng_pool_for(pool, n, corr_by_units, &j);
         for (int i = 0; i < n; i++) {
             const real *restrict part = j.parts + (size_t)i * j.elems;

@@ -27,7 +27,8 @@ struct conv {          /* one call: geometry, scratch, and which product */
     struct taps      taps;
     struct phase     ph;
     real            *pack, *pad, *sums; /* packed weights; bordered copies [threads][2]; narrow's places [threads] */
-    real            *parts;             /* of corr.h */
+    real            *parts;             /* of corr.h: [n_parts][weights] */
+    int              n_parts;
     size_t           pad_elems, sum_elems;
 };
 
@@ -40,6 +41,7 @@ static bool is_narrow(const struct geom *g, bool transposed)
 
 static size_t weights(const struct geom *g) { return (size_t)g->k * (size_t)g->k * (size_t)(g->Ci / g->G) * (size_t)g->Co; }
 
+static int    cols_tasks(const struct conv *v) { return (v->dst_c + COLS - 1) / COLS; }
 static size_t cols_room(const struct conv *v, int n_seg)
 {
     return prod_b_room((size_t)v->src_c * (size_t)n_seg, (size_t)(v->dst_c < COLS ? v->dst_c : COLS));
@@ -55,8 +57,8 @@ static size_t layout(struct conv *v, char *base, int n_seg)
     size_t inner = (v->transposed ? cog : cig), outer = v->transposed ? cig : cog;
     size_t packed = v->narrow ? prod_b_room(inner * (size_t)n_seg, outer * kk)
                               : prod_b_room(inner * kk * (size_t)n_seg, outer) * (size_t)g->G;
-    if (v->by_cols) /* each thread packs what it is about to use */
-        packed = KERNEL_THREADS * cols_room(v, n_seg);
+    if (v->by_cols) /* a task packs what it is about to use: to its own place, or where there are many to its thread's */
+        packed = (size_t)(cols_tasks(v) < KERNEL_THREADS ? cols_tasks(v) : KERNEL_THREADS) * cols_room(v, n_seg);
     v->pack = carve(&c, packed * sizeof(real));
     v->b = v->transposed ? border_backward(g) : border_forward(g);
     if (v->flat || v->narrow)
@@ -65,7 +67,7 @@ static size_t layout(struct conv *v, char *base, int n_seg)
     v->pad = carve(&c, 2 * KERNEL_THREADS * v->pad_elems * sizeof(real));
     v->sum_elems = v->narrow ? (size_t)(v->transposed ? g->Ho * g->Wo : g->H * g->W) * kk * outer : 0;
     v->sums = carve(&c, KERNEL_THREADS * v->sum_elems * sizeof(real));
-    v->parts = carve(&c, (size_t)corr_parts(weights(g)) * weights(g) * sizeof(real));
+    v->parts = carve(&c, (size_t)v->n_parts * weights(g) * sizeof(real));
     return c.used;
 }
 
@@ -83,6 +85,7 @@ static struct conv conv_of(const struct op_call *c, bool transposed)
     v.src_w = transposed ? g->Wo : g->W;
     v.dst_h = transposed ? g->H : g->Ho;
     v.dst_w = transposed ? g->W : g->Wo;
+    v.n_parts = corr_parts(weights(g), c->total);
     v.by_cols = v.flat && (size_t)c->total * (size_t)(v.dst_h * v.dst_w) <= BLOCK; /* not of the block at hand: scratch is of one layout */
     return v;
 }
@@ -205,7 +208,7 @@ static void cols_task(void *arg, int task, int thread)
 {
     const struct conv *v = arg;
     const int n0 = task * COLS, n = v->dst_c - n0 < COLS ? v->dst_c - n0 : COLS, inner = v->src_c;
-    real *pack = v->pack + (size_t)thread * cols_room(v, v->n_seg);
+    real *pack = v->pack + (size_t)(cols_tasks(v) <= KERNEL_THREADS ? task : thread) * cols_room(v, v->n_seg);
     for (int s = 0; s < v->n_seg; s++) {
         real *out = pack + (size_t)s * (size_t)inner * VL;
         if (v->transposed)
@@ -298,7 +301,7 @@ static void conv_map(const struct op_call *c, bool transposed, int n_seg, const 
                 continue;
             }
             if (v.by_cols) {
-                eng_pool_for(c->pool, (v.dst_c + COLS - 1) / COLS, cols_task, &v);
+                eng_pool_for(c->pool, cols_tasks(&v), cols_task, &v);
                 continue;
             }
             pack_taps(&v);
@@ -433,6 +436,7 @@ static void conv_corr(const struct op_call *c, int n_seg, const void *const *x, 
     layout(&q.v, c->scratch, n_seg);
     taps_forward(&q.v.g, &q.v.b, &q.v.taps);
     j.parts = q.v.parts;
+    j.room = q.v.n_parts;
     corr_run(c->pool, j);
 }
 

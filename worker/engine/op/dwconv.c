@@ -27,7 +27,8 @@ struct dw {
     int           in0, in1;      /* target columns whose taps all fall inside the image */
     real         *zeros;         /* a line of the source */
     const real  **line;          /* [threads][2][taps] where a tap's line begins, for one line of the target */
-    real         *parts;         /* of corr.h */
+    real         *parts;         /* of corr.h: [n_parts][weights] */
+    int           n_parts;
 };
 
 static size_t weights(const struct dw *v) { return (size_t)v->g.k * (size_t)v->g.k * (size_t)v->C; }
@@ -42,7 +43,7 @@ static size_t layout(struct dw *v, char *base)
     v->dw = carve(&c, n * sizeof *v->dw);
     v->zeros = carve(&c, (size_t)v->src_w * (size_t)v->C * sizeof(real));
     v->line = carve(&c, 2 * KERNEL_THREADS * n * sizeof *v->line);
-    v->parts = carve(&c, (size_t)corr_parts(weights(v)) * weights(v) * sizeof(real));
+    v->parts = carve(&c, (size_t)v->n_parts * weights(v) * sizeof(real));
     return c.used;
 }
 
@@ -56,6 +57,7 @@ static struct dw dw_of(const struct op_call *c, bool transposed)
     v.dst_h = transposed ? v.g.H : v.g.Ho;
     v.dst_w = transposed ? v.g.W : v.g.Wo;
     v.step = transposed ? 1 : v.g.s;
+    v.n_parts = corr_parts(weights(&v), c->total);
     return v;
 }
 
@@ -229,7 +231,7 @@ static void dwconv_corr(const struct op_call *c, int n_seg, const void *const *x
     q.v.ph = (struct phase){ 0, 0, 1, q.v.dst_h, q.v.dst_w };
     place_taps(&q.v);
     corr_run(c->pool, (struct corr_job){ .fn = corr_image, .q = &q, .units = q.v.g.N, .whole = (q.v.C + VL - 1) / VL, .gw = gw, .elems = weights(&q.v),
-                                         .more = c->first > 0, .parts = q.v.parts });
+                                         .more = c->first > 0, .parts = q.v.parts, .room = q.v.n_parts });
 }
 
 size_t KN(dwconv_scratch)(const struct op_call *c)
