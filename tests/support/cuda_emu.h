@@ -41,6 +41,7 @@ static inline void __syncthreads(void)
 struct emu_call {
     dim3 grid, block;
     emu_call *next;
+    virtual ~emu_call() {}
     virtual void thread() = 0;
     void run();
 };
@@ -60,6 +61,7 @@ template <class Kernel, class... Args> static inline void emu_start(dim3 grid, d
 
 // ---- the runtime ----
 
+#define EMU_MEMORY ((size_t)1 << 30)
 typedef int cudaError_t;
 enum { cudaSuccess = 0, cudaErrorUnknown = 999 };
 enum { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaStreamNonBlocking, cudaStreamCaptureModeThreadLocal };
@@ -75,7 +77,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s);
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g);
 static inline cudaError_t cudaFree(void *p) { free(p); return cudaSuccess; }
-static inline cudaError_t cudaMemGetInfo(size_t *f, size_t *t) { *f = *t = (size_t)1 << 30; return cudaSuccess; }
+static inline cudaError_t cudaMemGetInfo(size_t *f, size_t *t) { *f = *t = EMU_MEMORY; return cudaSuccess; }
 static inline cudaError_t cudaGetLastError(void) { return cudaSuccess; }
 static inline const char *cudaGetErrorString(cudaError_t) { return "error"; }
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, int) { *s = new emu_stream(); return cudaSuccess; }
