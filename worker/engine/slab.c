@@ -91,14 +91,13 @@ static void release(struct slab *s)
 
 static int compile(const struct slab_cfg *c, struct slab *s, struct errbuf *e)
 {
-    static const int states[INNER_TYPE_COUNT] = { [INNER_SGD] = 1, [INNER_LARS] = 1, [INNER_NESTEROV] = 1, [INNER_RMSPROP] = 2, [INNER_ADAM] = 2 };
     const struct net *n = c->learner;
     const struct plan_wish wish = { .at_most = UINT64_MAX, .scratch = c->device->scratch };
     *s = (struct slab){ .cfg = *c, .d = c->device, .P = n->param_count, .row = up(n->param_count * sizeof(float)), .n_tensors = n->n_params };
     int rc = check(c, e);
     if (rc < 0)
         return rc;
-    s->n_states = states[c->inner.type];
+    s->n_states = eng_kernels(ENG_F32)->optim[c->inner.type].n_states;
     const unsigned need = ENG_WHOLE | ENG_GRAD | (back(s) ? ENG_TANGENT : 0u) | (back(s) && c->want_dx ? ENG_INPUT_GRAD : 0u);
     rc = plan_compile(n, c->B, ENG_F32, need, &wish, &s->step, e);
     if (rc == 0 && back(s))

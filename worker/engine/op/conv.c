@@ -90,7 +90,7 @@ static struct conv conv_of(const struct op_call *c, bool transposed)
     return v;
 }
 
-/* Rows i0 … of one tap into their panels; a row's stretch of `cols` columns from n0 on is read at once. */
+/* Rows i0 … of one tap into their panels; PACK_COLS columns of a row are read at once. */
 enum { PACK_ROWS = 16, PACK_COLS = 64 * VL };
 static void pack_straight(const real *w, ptrdiff_t ldw, int inner, int outer, real *out, size_t panel)
 {
