@@ -148,7 +148,7 @@ void show_job(const json_t *job, FILE *f)
     if (audit_line(job, text, sizeof text))
         line(f, "audit", text + strlen("audit: "));
     if (json_is_boolean(doc_get(job, "repeatable")))
-        line(f, "repeatable", doc_true(job, "repeatable") ? "yes, to the bit" : "no (it has a budget in seconds)");
+        line(f, "repeatable", doc_true(job, "repeatable") ? "yes, to the bit" : "no (a budget in seconds, a measured latency or device any has a say)");
 }
 
 int verb_show(struct cli *c)

@@ -136,6 +136,8 @@ static int show_search(const json_t *doc, const struct shown *shown, FILE *f, st
         fprintf(f, "ranked by %s\n", shown->by);
     int rc = search_table(best, shown, f, e);
     char line[512];
+    if (rc == 0 && strcmp(doc_str(job, "device"), device_class_name(DEVICE_ANY)) == 0)
+        fprintf(f, "Scores may be of any device: the same job again may differ in the last digits.\n");
     if (rc == 0 && audit_line(job, line, sizeof line))
         fprintf(f, "%s\n", line);
     return rc;

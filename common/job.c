@@ -1,5 +1,7 @@
 #include "common/job.h"
 
+#include "common/engine_version.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +12,7 @@ static const char *const trial_names[TRIAL_STATE_COUNT] = { "waiting", "running"
 static const char *const reason_names[FAIL_REASON_COUNT] = { "none", "nan", "oom", "timeout", "crash", "input" };
 static const char *const metric_names[METRIC_COUNT] = { "score", "params", "macs", "latency" };
 
+static const char *const device_names[DEVICE_CLASS_COUNT] = { "cpu", "cuda", "any" };
 static const char *const action_names[AUDIT_ACTION_COUNT] = { "warn", "stop", "none" };
 
 static const char *name_of(unsigned v, const char *const *names, unsigned n)
@@ -75,6 +78,8 @@ uint32_t job_zero_cost(const struct job_spec *s)
         set |= 1u << s->scores.zero_cost[i];
     return set;
 }
+const char *device_class_name(enum device_class d) { return name_of(d, device_names, DEVICE_CLASS_COUNT); }
+void engine_name(enum device_class d, name_str out) { snprintf(out, sizeof(name_str), d == DEVICE_CPU ? "%s" : "%s/%s", ENGINE_VERSION, device_class_name(d)); }
 const char *audit_action_name(enum audit_action a) { return name_of(a, action_names, AUDIT_ACTION_COUNT); }
 
 int job_kind_from(const char *s)    { return from(s, kind_names, JOB_KIND_COUNT); }
@@ -82,6 +87,7 @@ int job_state_from(const char *s)   { return from(s, state_names, JOB_STATE_COUN
 int trial_state_from(const char *s) { return from(s, trial_names, TRIAL_STATE_COUNT); }
 int fail_reason_from(const char *s) { return from(s, reason_names, FAIL_REASON_COUNT); }
 int metric_from(const char *s)      { return from(s, metric_names, METRIC_COUNT); }
+int device_class_from(const char *s) { return from(s, device_names, DEVICE_CLASS_COUNT); }
 
 const struct proxy *job_proxy(const struct job_spec *s) { return s->kind == JOB_VERIFY ? &s->verify.proxy : &s->fidelity.proxy; }
 

@@ -31,6 +31,13 @@ enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_PAUSED, JOB_STOPPING, JOB_SUCCEEDE
 enum trial_state { TRIAL_WAITING, TRIAL_RUNNING, TRIAL_SCORED, TRIAL_PRUNED, TRIAL_FAILED, TRIAL_CANCELLED, TRIAL_STATE_COUNT };
 enum fail_reason { FAIL_NONE, FAIL_NAN, FAIL_OOM, FAIL_TIMEOUT, FAIL_CRASH, FAIL_INPUT, FAIL_REASON_COUNT };
 
+/* Where learners are trained. Scores of one class are the same facts on every device of it; ANY takes whatever a worker has, and gives
+ * up replay to the bit. */
+enum device_class { DEVICE_CPU, DEVICE_CUDA, DEVICE_ANY, DEVICE_CLASS_COUNT };
+const char *device_class_name(enum device_class d); /* "cpu" … */
+int device_class_from(const char *s);               /* -1 on no match */
+void engine_name(enum device_class d, name_str out); /* part of a score's identity: engine_version.h's, with the device where it is not the CPU */
+
 const char *job_kind_name(enum job_kind k);       /* "teach" … ; the _from functions return -1 on no match */
 const char *job_state_name(enum job_state s);
 const char *trial_state_name(enum trial_state s);
@@ -179,6 +186,7 @@ struct job_spec {
     hash_str dataset_hash, curriculum_hash;
     name_str space;             /* built in, or imported: the name as written; from submission on the identity (space_file.h) */
     hash_str space_hash;        /* of an imported space, from submission on: its content */
+    enum device_class device;   /* search, teach: where its learners are trained */
     int      priority;          /* higher first, -100 … 100, default 0 */
     int      window;            /* W: proposal i may depend on results up to i - W */
     int      parallel;          /* most leases at once; 0: no limit */
@@ -276,6 +284,7 @@ struct task {
     uint64_t job, trial;        /* trial: index within the job, in proposal order */
     uint32_t attempt;           /* 1, 2, … */
     double   timeout_s;
+    enum device_class device;   /* CPU or what the worker's hello named: learners are trained there */
     enum task_kind kind;
     union {
         struct score_task score;

@@ -38,7 +38,7 @@ int  problems_result(const struct problems *p, struct errbuf *e); /* 0, or -ERR_
 /* ---- keys ---- */
 enum jform {
     F_INT, F_COUNT, F_SEED, F_REAL, F_TIME, F_BOOL, F_NAME, F_REF, F_HASH, F_SPACE, F_SEARCHER, F_CHEAP, F_TEACHER, F_INNER,
-    F_ACTION, F_INTS, F_REALS, F_ZERO_COST, F_COLUMNS, F_MIX, F_META, F_OBJECTIVES, F_ARCHS, F_COUNT_OF_FORMS
+    F_ACTION, F_DEVICE, F_INTS, F_REALS, F_ZERO_COST, F_COLUMNS, F_MIX, F_META, F_OBJECTIVES, F_ARCHS, F_COUNT_OF_FORMS
 };
 struct job_key {
     const char *path;           /* "fidelity.steps" */

@@ -32,6 +32,8 @@ static const struct job_key table[] = {
     { "space", F_SPACE, S | V, AT(space), AT(space_hash), 0, 0, 0, SAME("chain"),
       "the search space: a built-in or imported one, or the path of a space file; of `verify.arch`, in a verify job" },
     { "space_hash", F_HASH, S | V, AT(space_hash), 0, 0, 0, 0, SAME(""), "filled in at submission: the content of an imported space" },
+    { "device", F_DEVICE, T | S, AT(device), 0, 0, 0, 0, SAME("cpu"),
+      "where learners are trained: any takes what a worker has, and gives up replay to the bit" },
     { "priority", F_INT, T | S | V, AT(priority), 0, 0, -100, 100, SAME("0"), "higher is served first" },
     { "window", F_INT, S, AT(window), 0, 0, 1, 4096, SAME("8"), "a proposal may depend on results up to so many back; at least the workers' slots keeps all busy" },
     { "parallel", F_INT, S | V, AT(parallel), 0, 0, 0, 100000, SAME("0"), "trials running at once, at most; 0: no limit" },
@@ -166,6 +168,7 @@ static const char *const searchers[] = { "random", "evolution", "local", "nsga2"
 static const char *const cheap_scores[] = { "params", "macs" };
 static const char *const teachers[] = { "gtn", "distilled", "real" };
 static const char *const actions[AUDIT_ACTION_COUNT] = { "warn", "stop", "none" };
+static const char *const devices[DEVICE_CLASS_COUNT] = { "cpu", "cuda", "any" };
 static const char *const inners[INNER_TYPE_COUNT] = { "sgd", "lars", "nesterov", "rmsprop", "adam" };
 
 const struct job_key *job_key_at(int i)
@@ -212,6 +215,7 @@ const char *job_key_type(const struct job_key *k)
     case F_TEACHER:  snprintf(buf, sizeof buf, "gtn, distilled or real"); break;
     case F_INNER:    snprintf(buf, sizeof buf, "sgd, lars, nesterov, rmsprop or adam"); break;
     case F_ACTION:   snprintf(buf, sizeof buf, "warn, stop or none"); break;
+    case F_DEVICE:   snprintf(buf, sizeof buf, "cpu, cuda or any"); break;
     case F_INTS:     snprintf(buf, sizeof buf, "list of up to %d integers, %s", k->cap, range); break;
     case F_REALS:    snprintf(buf, sizeof buf, "list of up to %d numbers, %s", k->cap, range); break;
     case F_ZERO_COST: snprintf(buf, sizeof buf, "list of zero-cost scores"); break;
@@ -246,7 +250,7 @@ static const char *found(const struct jnode *v, char *buf, size_t cap)
 static bool wrong(const struct reader *r, const struct jnode *v)
 {
     char        buf[64];
-    const char *type = job_key_type(r->k), *article = strchr("ctnhsl", *type) && r->k->form != F_BOOL && r->k->form != F_INNER && r->k->form != F_ACTION ? "a " : "";
+    const char *type = job_key_type(r->k), *article = strchr("ctnhsl", *type) && r->k->form != F_BOOL && r->k->form != F_INNER && r->k->form != F_ACTION && r->k->form != F_DEVICE ? "a " : "";
     problem(r->p, v->line, "'%s' must be %s%s, not %s", r->k->path, *type == 'i' ? "an " : article, type, found(v, buf, sizeof buf));
     return false;
 }
@@ -592,6 +596,10 @@ void job_key_read(const struct job_key *k, const struct jtree *t, const struct j
         if ((word = read_word(&r, v, actions, AUDIT_ACTION_COUNT)) >= 0)
             *(enum audit_action *)at = (enum audit_action)word;
         break;
+    case F_DEVICE:
+        if ((word = read_word(&r, v, devices, DEVICE_CLASS_COUNT)) >= 0)
+            *(enum device_class *)at = (enum device_class)word;
+        break;
     default: read_list(&r, v, s); break;
     }
 }
@@ -673,6 +681,7 @@ json_t *job_key_json(const struct job_key *k, const struct job_spec *s)
     case F_BOOL:  return json_boolean(*(const bool *)at);
     case F_INNER: return json_string(inner_name(*(const enum inner_type *)at));
     case F_ACTION: return json_string(audit_action_name(*(const enum audit_action *)at));
+    case F_DEVICE: return json_string(device_class_name(*(const enum device_class *)at));
     case F_NAME: case F_REF: case F_HASH: case F_SPACE: case F_SEARCHER: case F_CHEAP: case F_TEACHER:
         return *(const char *)at ? json_string(at) : NULL;
     default:      return list_json(k, s);

@@ -35,7 +35,8 @@ struct wire_msg {
         struct {
             name_str worker_id, name, engine_version, device_class, isa, host;
             uint32_t slots;
-            uint64_t mem_bytes, pid;
+            uint64_t mem_bytes, pid, device_bytes;
+            name_str device_name;
             int n_holding;
             struct lease_ref *holding;
         } hello;

@@ -108,6 +108,8 @@ static int check_hello(const struct wire_msg *m, struct errbuf *e)
     TRY(int_ok("slots", m->hello.slots, 1, WIRE_MAX_LEASES, e));
     TRY(int_ok("mem_bytes", (double)m->hello.mem_bytes, 0, (double)INT64_MAX, e));
     TRY(int_ok("pid", (double)m->hello.pid, 0, (double)INT64_MAX, e));
+    TRY(buf_ok("device_name", m->hello.device_name, sizeof(name_str), true, false, e));
+    TRY(int_ok("device_bytes", (double)m->hello.device_bytes, 0, (double)INT64_MAX, e));
     return refs_ok("holding", m->hello.holding, m->hello.n_holding, e);
 }
 
@@ -188,6 +190,8 @@ static int check_lease(const struct wire_msg *m, struct errbuf *e)
     struct lease_ref r = { t->job, t->trial, t->attempt };
     TRY(ref_ok(&r, e));
     TRY(real_ok("timeout_s", t->timeout_s, 0, 1e9, e));
+    if ((unsigned)t->device >= DEVICE_ANY)
+        return err_set(e, ERR_INPUT, "lease: device %d is no device of a worker", (int)t->device);
     switch (t->kind) {
     case TASK_SCORE: return check_score(&t->score, e);
     case TASK_TRAIN: return check_train(&t->train, e);

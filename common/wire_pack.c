@@ -78,6 +78,9 @@ static void pack_hello(struct wire_pack *p, const struct wire_msg *m, Didact__En
     h->slots = m->hello.slots;
     h->mem_bytes = m->hello.mem_bytes;
     h->pid = m->hello.pid;
+    h->device_name = m->hello.device_name[0] ? STR(m->hello.device_name) : NULL;
+    h->has_device_bytes = m->hello.device_bytes > 0;
+    h->device_bytes = m->hello.device_bytes;
     h->n_holding = (size_t)m->hello.n_holding;
     h->holding = pack_refs(p, m->hello.holding, m->hello.n_holding);
     env->worker_hello = h;
@@ -231,6 +234,7 @@ static int pack_lease(struct wire_pack *p, const struct wire_msg *m, Didact__Env
         return err_set(e, ERR_NOMEM, "encoding a message");
     l->ref = pack_ref(p, (struct lease_ref){ t->job, t->trial, t->attempt });
     l->timeout_s = t->timeout_s;
+    l->device = t->device == DEVICE_CPU ? NULL : STR(device_class_name(t->device));
     env->lease = l;
     switch (t->kind) {
     case TASK_SCORE: pack_score(p, &t->score, l); return 0;

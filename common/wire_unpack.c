@@ -81,6 +81,8 @@ static int unpack_hello(const Didact__WorkerHello *h, struct wire_msg *m, struct
     m->hello.slots = h->slots;
     m->hello.mem_bytes = h->mem_bytes;
     m->hello.pid = h->pid;
+    m->hello.device_bytes = h->device_bytes; /* absent: 0 */
+    TRY(COPY(m->hello.device_name, h->device_name));
     return unpack_refs("holding", h->n_holding, h->holding, &m->hello.n_holding, &m->hello.holding, e);
 }
 
@@ -190,6 +192,9 @@ static int unpack_lease(const Didact__Lease *l, struct wire_msg *m, struct errbu
     t->trial = l->ref->trial;
     t->attempt = l->ref->attempt;
     t->timeout_s = l->timeout_s;
+    if (l->device && device_class_from(l->device) < 0)
+        return err_set(e, ERR_INPUT, "lease: device \"%.63s\" is unknown", l->device);
+    t->device = l->device ? (enum device_class)device_class_from(l->device) : DEVICE_CPU;
     switch (l->task_case) {
     case DIDACT__LEASE__TASK_SCORE: t->kind = TASK_SCORE; return unpack_score(l->score, &t->score, e);
     case DIDACT__LEASE__TASK_TRAIN: t->kind = TASK_TRAIN; return unpack_train(l->train, &t->train, e);

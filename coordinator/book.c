@@ -4,7 +4,6 @@
  * history. It is looked up when it is proposed and costs a read of one row. */
 #include "coordinator/sched.h"
 
-#include "common/engine_version.h"
 #include "common/log.h"
 
 #include <stdlib.h>
@@ -12,7 +11,8 @@
 
 typedef unsigned long long ull;
 
-static bool uses_book(const struct job *j) { return j->spec.kind == JOB_SEARCH && j->spec.use_book; }
+/* Of device any, nobody knows beforehand which kind of device a trial will be a fact about. */
+static bool uses_book(const struct job *j) { return j->spec.kind == JOB_SEARCH && j->spec.use_book && j->spec.device != DEVICE_ANY; }
 
 static int key_of(struct sched *s, const struct job_spec *sp, const struct trial_row *t, struct book_row *b)
 {
@@ -26,7 +26,7 @@ static int key_of(struct sched *s, const struct job_spec *sp, const struct trial
     memcpy(b->curriculum, sp->curriculum_hash, sizeof b->curriculum);
     book_fidelity(&f, race_zero_cost(sp, t), b->fidelity);
     b->seed = t->seed;
-    strcpy(b->engine, ENGINE_VERSION);
+    engine_name(sp->device, b->engine);
     return rc;
 }
 

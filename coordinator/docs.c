@@ -189,7 +189,7 @@ static double job_eta(struct coord *c, const struct job *j, double rate)
 
 static void job_names(json_t *d, const json_t *spec)
 {
-    static const char *const keys[] = { "dataset", "dataset_hash", "curriculum", "curriculum_hash", "space", "space_hash", "seed" };
+    static const char *const keys[] = { "dataset", "dataset_hash", "curriculum", "curriculum_hash", "space", "space_hash", "seed", "device" };
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
         json_t *v = json_object_get(spec, keys[k]);
         bool none = !v || (json_is_string(v) && !*json_string_value(v));
@@ -204,7 +204,8 @@ static void job_names(json_t *d, const json_t *spec)
     json_t *o;
     json_array_foreach(json_object_get(spec, "objectives"), i, o)
         measured |= metric_from(json_string_value(json_object_get(o, "metric"))) == METRIC_LATENCY;
-    json_object_set_new(d, "repeatable", json_boolean(s <= 0 && !measured));
+    const char *device = json_string_value(json_object_get(spec, "device"));
+    json_object_set_new(d, "repeatable", json_boolean(s <= 0 && !measured && !(device && strcmp(device, device_class_name(DEVICE_ANY)) == 0)));
 }
 
 json_t *doc_job(struct coord *c, const struct job_row *stored, bool with_spec)
@@ -448,9 +449,9 @@ static json_t *worker_doc(const struct worker *w)
         json_array_append_new(leases, json_pack("{s:I,s:I,s:I,s:I}", "job", (json_int_t)t->row.job, "trial", (json_int_t)t->row.idx,
                                                 "attempt", (json_int_t)t->row.attempt, "deadline_ms", (json_int_t)t->deadline_ms));
     }
-    return json_pack("{s:s,s:s,s:s,s:I,s:s,s:s,s:s,s:I,s:i,s:s,s:I,s:o,s:I,s:I}", "id", w->id, "name", w->name, "host", w->host, "pid",
-                     (json_int_t)w->pid, "isa", w->isa, "device_class", w->device_class, "engine_version", w->engine_version, "slots",
-                     (json_int_t)w->slots, "busy", busy, "state", w->online ? "online" : "offline", "last_seen_ms",
+    return json_pack("{s:s,s:s,s:s,s:I,s:s,s:s,s:s?,s:I,s:s,s:I,s:i,s:s,s:I,s:o,s:I,s:I}", "id", w->id, "name", w->name, "host", w->host, "pid",
+                     (json_int_t)w->pid, "isa", w->isa, "device_class", w->device_class, "device_name",
+                     w->device_name[0] ? w->device_name : NULL, "device_bytes", (json_int_t)w->device_bytes, "engine_version", w->engine_version, "slots", (json_int_t)w->slots, "busy", busy, "state", w->online ? "online" : "offline", "last_seen_ms",
                      (json_int_t)w->last_seen_ms, "leases", leases, "done", (json_int_t)w->done, "failed", (json_int_t)w->failed);
 }
 

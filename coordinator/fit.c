@@ -1,7 +1,8 @@
 /* fit.c - which worker a trial fits. A trial's memory is exact before it starts (worker/engine/demand.h: the same function that the
  * worker asks); a worker announces what one slot may take. A trial goes to no worker that is too small. Where none of those
  * that are here is large enough, it is recorded as failed(oom): which workers were there is a fact like any other, and a
- * replay reads it from the record. Teaching draws its learners as it goes, and its memory is the worker's own to judge. */
+ * replay reads it from the record. Teaching draws its learners as it goes, and its memory is the worker's own to judge, and so is a device's:
+ * how many learners it takes at a time is chosen there. A trial goes to no worker without its job's device, and waits where none is here. */
 #include "coordinator/sched.h"
 
 #include "common/log.h"
@@ -41,6 +42,24 @@ int fit_demand(const struct job_spec *spec, const struct job_data *data, const c
     return rc;
 }
 
+bool fit_job(const struct job *j, const struct worker *w)
+{
+    return j->spec.device == DEVICE_CPU || j->spec.device == DEVICE_ANY || j->spec.device == w->device;
+}
+
+/* Real training and zero-cost scores are the CPU's, whatever the job's device: every worker has one. */
+static bool is_cpus(const struct trial *t)
+{
+    return t->job->spec.kind == JOB_VERIFY || t->row.group == GROUP_AUDIT || t->row.group == GROUP_WARMUP;
+}
+
+enum device_class fit_device(const struct trial *t, const struct worker *w)
+{
+    return is_cpus(t) || t->job->spec.device == DEVICE_CPU ? DEVICE_CPU : w->device;
+}
+
+static bool has_device(const struct trial *t, const struct worker *w) { return is_cpus(t) || fit_job(t->job, w); }
+
 /* 0: not known, and nobody is kept from it. */
 static uint64_t need_of(struct trial *t)
 {
@@ -56,7 +75,10 @@ static uint64_t need_of(struct trial *t)
     return t->need_bytes;
 }
 
-bool fit_worker(struct trial *t, const struct worker *w) { return w->mem_bytes == 0 || need_of(t) <= w->mem_bytes; }
+bool fit_worker(struct trial *t, const struct worker *w)
+{
+    return has_device(t, w) && (fit_device(t, w) != DEVICE_CPU || w->mem_bytes == 0 || need_of(t) <= w->mem_bytes);
+}
 
 bool fit_nobody(struct sched *s, struct trial *t, uint64_t *largest)
 {
@@ -65,7 +87,7 @@ bool fit_nobody(struct sched *s, struct trial *t, uint64_t *largest)
         return false; /* after a start, those who were here before may still be on their way */
     list_each(l, &s->workers) {
         const struct worker *w = list_entry(l, struct worker, all);
-        if (!w->online && w->n_leases == 0)
+        if ((!w->online && w->n_leases == 0) || !has_device(t, w))
             continue;
         if (fit_worker(t, w))
             return false;

@@ -379,7 +379,7 @@ static struct trial *first_that_fits(struct sched *s, const struct job *j, const
         struct trial *t = list_entry(l, struct trial, wait);
         if (t->look)
             continue; /* the book has not been asked yet */
-        if (w && !t->need_known && s->n_sized++ >= FIT_AT_ONCE)
+        if (w && !t->need_known && fit_device(t, w) == DEVICE_CPU && s->n_sized++ >= FIT_AT_ONCE)
             return NULL;
         if (!w || fit_worker(t, w))
             return t;
@@ -389,7 +389,7 @@ static struct trial *first_that_fits(struct sched *s, const struct job *j, const
 
 bool job_has_work(struct sched *s, const struct job *j, const struct worker *w)
 {
-    return job_gives(j) && (first_that_fits(s, j, w) || may_propose(j));
+    return job_gives(j) && (first_that_fits(s, j, w) || ((!w || fit_job(j, w)) && may_propose(j)));
 }
 
 /* The next proposal, or NULL where there is none: then the job ends once what runs has ended. */

@@ -125,6 +125,7 @@ static void send_lease(struct sched *s, struct trial *t)
     if (!k)
         return;
     int rc = make_task(s, t, k, &e);
+    k->device = fit_device(t, w);
     if (rc == 0)
         s->cfg.send_lease(s->cfg.arg, w, k);
     else /* its deadline passes, and it is tried again */

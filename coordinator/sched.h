@@ -42,7 +42,9 @@ struct worker {
     struct link leases;             /* head: trial.of_worker */
     name_str    id, name, engine_version, device_class, isa, host;
     uint32_t    slots, credit;
-    uint64_t    mem_bytes, pid, done, failed;
+    enum device_class device;       /* what it can train on beside its CPU; CPU: nothing */
+    name_str    device_name;
+    uint64_t    mem_bytes, device_bytes, pid, done, failed;
     bool        online;
     int64_t     last_seen_ms;
     int         n_leases;
@@ -257,6 +259,9 @@ void worker_tick(struct sched *s);
 /* Memory and operations of a trial of this architecture, rung and group; all 0 for a teach job. */
 int  fit_demand(const struct job_spec *spec, const struct job_data *data, const char *arch, int rung, enum trial_group group, struct demand *out,
                 struct errbuf *e);
+/* Where w would train t's learners: its CPU or its device. */
+enum device_class fit_device(const struct trial *t, const struct worker *w);
+bool fit_job(const struct job *j, const struct worker *w); /* w has the device that j's scores, or its teacher, are computed on */
 bool fit_worker(struct trial *t, const struct worker *w);
 bool fit_nobody(struct sched *s, struct trial *t, uint64_t *largest); /* of the workers that are here; the largest's memory */
 void fit_sweep(struct sched *s);

@@ -52,6 +52,20 @@ static bool no_workers(struct asking *a, char *out, size_t cap)
     return online == 0;
 }
 
+static bool no_device(struct asking *a, char *out, size_t cap)
+{
+    uint32_t online = 0;
+    list_each(l, &a->c->sched->workers) {
+        const struct worker *w = list_entry(l, struct worker, all);
+        if (w->online && fit_job(a->j, w))
+            return false;
+        online += w->online;
+    }
+    snprintf(out, cap, "it asks for device %s, and of %u workers online none has one: start didact-worker where a GPU is, or didact clone %llu device=any",
+             device_class_name(a->j->spec.device), online, (ull)a->row->id);
+    return online > 0;
+}
+
 /* Nobody asks for work: who has it all? */
 static bool all_busy(struct asking *a, char *out, size_t cap)
 {
@@ -215,6 +229,7 @@ static const struct reason {
 } reasons[] = {
     { "store", true, false, store_down },         { "ended", false, true, ended },           { "paused", true, false, is_paused },
     { "stopping", true, false, is_stopping },     { "saving", true, false, is_being_saved }, { "no_workers", true, false, no_workers },
+    { "device", true, false, no_device },
     { "priority", true, false, later_job },       { "busy", true, false, all_busy },         { "parallel", true, false, parallel_limit },
     { "warmup", true, false, warms_up },          { "window", true, false, window },            { "audit", true, false, audit_waits },
     { "outside", true, false, asks },

@@ -67,7 +67,7 @@ struct scoring {
     struct job_spec      *spec;
     const struct space   *space;
     const struct device  *device; /* NULL: the CPU */
-    char                  engine[24];
+    name_str              engine;
     hash_str              dataset, curriculum;
     char                  fidelity[BOOK_FIDELITY_MAX];
     const struct real_data *data;
@@ -423,7 +423,7 @@ static int run(const struct options *o, struct errbuf *e)
         rc = read_job(o, s.space, s.spec, e);
     if (rc == 0 && o->device)
         rc = device_open(o->device, &s.device, e);
-    snprintf(s.engine, sizeof s.engine, s.device ? "%s/%s" : "%s", ENGINE_VERSION, s.device ? s.device->kind : "");
+    engine_name(s.device ? (enum device_class)device_class_from(s.device->kind) : DEVICE_CPU, s.engine);
     clock_gettime(CLOCK_MONOTONIC, &s.begin);
     s.talked = s.begin;
     if (rc == 0 && (rc = open_inputs(&s, e)) == 0 && (rc = read_list(&s, e)) == 0 && (rc = open_out(&s, e)) == 0) {

@@ -11,7 +11,7 @@
 #include <uv.h>
 
 enum opt_id {
-    OPT_CONNECT, OPT_DIR, OPT_NAME, OPT_SLOTS, OPT_THREADS, OPT_MEM_MB, OPT_KEY, OPT_SERVER_KEY, OPT_INSECURE, OPT_ISA,
+    OPT_CONNECT, OPT_DIR, OPT_NAME, OPT_SLOTS, OPT_THREADS, OPT_MEM_MB, OPT_KEY, OPT_SERVER_KEY, OPT_INSECURE, OPT_ISA, OPT_DEVICE,
     OPT_LOG_LEVEL, OPT_GRACE, OPT_PRINT_CONFIG, OPT_VERSION, OPT_HELP, OPT_COUNT
 };
 
@@ -26,6 +26,7 @@ static const struct opt { const char *flag, *env, *value, *about; } opts[OPT_COU
     [OPT_SERVER_KEY] = { "server-key", "DIDACT_SERVER_KEY", "FILE", "public key of the coordinator (server.pub)" },
     [OPT_INSECURE] = { "insecure", "DIDACT_INSECURE", NULL, "allow TCP to another machine without keys" },
     [OPT_ISA] = { "isa", "DIDACT_ISA", "CAP", "use no more than: portable, avx2, avx512, neon" },
+    [OPT_DEVICE] = { "device", "DIDACT_DEVICE", "D", "beside the CPU, train on: cuda, cuda:N (the N-th GPU); cpu: nothing (default: auto, the first GPU if there is one)" },
     [OPT_LOG_LEVEL] = { "log-level", "DIDACT_LOG_LEVEL", "L", "debug, info, warn or error (default: info)" },
     [OPT_GRACE] = { "grace-s", "DIDACT_GRACE_S", "S", "after a stop signal, seconds for scores to finish (default: 5)" },
     [OPT_PRINT_CONFIG] = { "print-config", NULL, NULL, "print the settings and stop" },
@@ -195,6 +196,7 @@ int worker_conf_parse(struct worker_conf *c, int argc, char **argv, FILE *talk)
     bad += take_text(OPT_KEY, value[OPT_KEY], c->key, sizeof c->key, talk);
     bad += take_text(OPT_SERVER_KEY, value[OPT_SERVER_KEY], c->server_key, sizeof c->server_key, talk);
     bad += take_text(OPT_ISA, value[OPT_ISA], c->isa, sizeof c->isa, talk);
+    bad += take_text(OPT_DEVICE, value[OPT_DEVICE] && *value[OPT_DEVICE] ? value[OPT_DEVICE] : "auto", c->device, sizeof c->device, talk);
     bad += take_switch(OPT_INSECURE, value[OPT_INSECURE], &flag, talk);
     c->insecure = flag;
     bad += take_numbers(c, value, talk);
@@ -212,6 +214,6 @@ void worker_conf_print(const struct worker_conf *c, FILE *out)
     static const char *const levels[LOG_LEVEL_COUNT] = { "debug", "info", "warn", "error" };
     fprintf(out, "connect = %s\ndir = %s\nname = %s\nslots = %d\nthreads = %d\nmem-mb = %llu\n", c->connect, c->dir, c->name,
             c->slots, c->threads, (unsigned long long)(c->mem_bytes >> 20));
-    fprintf(out, "key = %s\nserver-key = %s\ninsecure = %s\nisa = %s\nlog-level = %s\ngrace-s = %d\n", c->key, c->server_key,
-            c->insecure ? "yes" : "no", c->isa[0] ? c->isa : "best", levels[c->log_level], c->grace_ms / 1000);
+    fprintf(out, "key = %s\nserver-key = %s\ninsecure = %s\nisa = %s\ndevice = %s\nlog-level = %s\ngrace-s = %d\n", c->key, c->server_key,
+            c->insecure ? "yes" : "no", c->isa[0] ? c->isa : "best", c->device, levels[c->log_level], c->grace_ms / 1000);
 }

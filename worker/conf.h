@@ -18,6 +18,7 @@ struct worker_conf {
     char           key[4000], server_key[4000];
     bool           insecure;
     char           isa[32];    /* "" : the best this processor has */
+    char           device[32]; /* "auto", "cpu", "cuda", "cuda:1" … */
     enum log_level log_level;
     int            grace_ms;   /* after a stop signal: how long scores may take to finish */
     bool           print_config, version, help;

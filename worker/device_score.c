@@ -6,7 +6,7 @@
 
 #include <math.h>
 
-/* Of what is free, the share that learners may take: others may use the device, too. */
+/* Of what is free, the share that learners may take where no budget says more: others may use the device, too. */
 #define SHARE 0.8
 
 struct work {
@@ -77,17 +77,18 @@ int device_score(struct device_task *t, struct device_learner *learner, struct e
     const struct fidelity *f = t->fidelity;
     struct slab_cfg cfg = { .learner = t->net, .device = t->device, .T = t->steps, .B = t->lessons->c.B, .inner = t->lessons->c.inner, .n_snaps = f->n_checkpoints + 1 };
     int fit, rc;
+    const uint64_t room = t->budget ? t->budget : (uint64_t)(SHARE * (double)t->device->free_bytes());
     t->bytes = 0;
     for (int i = 0; i < f->n_checkpoints; i++)
         cfg.snap[i] = f->checkpoint[i];
     cfg.snap[f->n_checkpoints] = t->steps;
-    if ((rc = slab_fit(&cfg, (uint64_t)(SHARE * (double)t->device->free_bytes()), &fit, e)) < 0)
+    if ((rc = slab_fit(&cfg, room, &fit, e)) < 0)
         return rc;
     if (fit == 0) {
         uint64_t bytes;
         cfg.K = 1;
-        return (rc = slab_predict(&cfg, &bytes, e)) < 0 ? rc : err_set(e, ERR_NOMEM, "needs %llu MiB on the device, which has %llu MiB free", (unsigned long long)(bytes >> 20),
-                                                                       (unsigned long long)(t->device->free_bytes() >> 20));
+        return (rc = slab_predict(&cfg, &bytes, e)) < 0 ? rc : err_set(e, ERR_NOMEM, "needs %llu MiB on the device, where it may take %llu MiB", (unsigned long long)((bytes + 1048575) >> 20),
+                                                                       (unsigned long long)(room >> 20));
     }
     for (int done = 0; rc == 0 && done < f->inits; done += cfg.K) {
         cfg.K = f->inits - done < fit ? f->inits - done : fit;

@@ -22,6 +22,7 @@ struct device_task {
     int                     steps;
     uint64_t                seed;    /* of the trial */
     const double           *lr;      /* [steps] */
+    uint64_t                budget;  /* bytes on the device; 0: most of what is free */
     uint64_t                bytes;   /* out: most taken on the device at a time */
 };
 /* learner[fidelity.inits]. As many at a time as the device has room for; -ERR_NOMEM where not one fits. */

@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "worker/blobcache.h"
+#include "worker/engine/device.h"
 #include "worker/folder.h"
 #include "worker/leases.h"
 #include "worker/outbox.h"
@@ -27,6 +28,7 @@
 struct worker {
     struct worker_conf  conf;
     struct worker_tasks tasks;
+    uint64_t            device_bytes; /* of a slot */
     struct folder       folder;
     uv_loop_t           loop;
     void               *ctx;
@@ -48,12 +50,15 @@ struct worker {
 static void fill_hello(void *arg, struct wire_msg *m)
 {
     struct worker *w = arg;
+    const struct device *d = w->tasks.device;
     char           host[256] = "unknown";
     gethostname(host, sizeof host - 1);
     snprintf(m->hello.worker_id, sizeof m->hello.worker_id, "%s", w->folder.worker_id);
     snprintf(m->hello.name, sizeof m->hello.name, "%s", w->conf.name);
     snprintf(m->hello.engine_version, sizeof m->hello.engine_version, "%s", w->tasks.engine_version);
-    snprintf(m->hello.device_class, sizeof m->hello.device_class, "cpu");
+    snprintf(m->hello.device_class, sizeof m->hello.device_class, "%s", d ? d->kind : "cpu");
+    snprintf(m->hello.device_name, sizeof m->hello.device_name, "%s", d ? d->name() : "");
+    m->hello.device_bytes = d ? w->device_bytes : 0;
     snprintf(m->hello.isa, sizeof m->hello.isa, "%s", w->tasks.isa);
     snprintf(m->hello.host, sizeof m->hello.host, "%.*s", NAME_MAX_LEN, host);
     m->hello.slots = (uint32_t)w->conf.slots;
@@ -229,10 +234,16 @@ static void sweep_uploads(struct worker *w)
         closedir(d);
 }
 
+/* Of what is free at the start, the share that our slots may take together: others may use the device, too. */
+#define DEVICE_SHARE 0.8
+
 static int open_runner(struct worker *w, struct errbuf *e)
 {
+    if (w->tasks.device)
+        w->device_bytes = (uint64_t)(DEVICE_SHARE * (double)w->tasks.device->free_bytes()) / (uint64_t)w->conf.slots;
     struct runner_events ev = { on_ended, on_progress, on_kept, w };
     struct runner_cfg    c = { .slots = w->conf.slots, .threads = w->conf.threads, .mem_bytes = w->conf.mem_bytes,
+                               .device = w->tasks.device, .device_bytes = w->device_bytes,
                                .uploads = *blobcache_uploads(w->blobs), .thread_init = w->tasks.thread_init };
     if (snprintf(c.work_dir, sizeof c.work_dir, "%s", w->folder.work) >= (int)sizeof c.work_dir ||
         snprintf(c.outbox_dir, sizeof c.outbox_dir, "%s", w->folder.outbox) >= (int)sizeof c.outbox_dir)

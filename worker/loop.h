@@ -10,6 +10,7 @@ struct worker_tasks {
     task_fn     fn[TASK_KIND_COUNT];
     void      (*thread_init)(void);   /* in each compute thread; may be NULL */
     const char *engine_version, *isa; /* borrowed */
+    const struct device *device;      /* beside the CPU (engine/device.h); NULL: none */
 };
 
 struct worker;

@@ -2,6 +2,7 @@
 #include "common/log.h"
 #include "worker/cmd.h"
 #include "worker/conf.h"
+#include "worker/engine/device.h"
 #include "worker/engine/engine.h"
 #include "worker/loop.h"
 
@@ -31,6 +32,20 @@ static const struct { const char *name; int (*run)(int argc, char **argv); } com
     { "version", cmd_version },
 };
 
+/* What the worker drives beside its CPU. Where the device that was asked for is not there, it says so and goes on without. */
+static int find_device(const struct worker_conf *c, const struct device **out, struct errbuf *e)
+{
+    const bool look = strcmp(c->device, "auto") == 0;
+    int rc = device_open(look ? "cuda" : c->device, out, e);
+    if (rc == 0 && *out)
+        log_info("device", "kind=%s name=\"%s\" free_mib=%llu", (*out)->kind, (*out)->name(), (unsigned long long)((*out)->free_bytes() >> 20));
+    else if (rc == -ERR_UNAVAILABLE && look)
+        log_debug("device", "kind=cpu why=\"%s\"", e->text);
+    else if (rc == -ERR_UNAVAILABLE)
+        log_warn("device", "asked=%s kind=cpu why=\"%s\"", c->device, e->text);
+    return rc == -ERR_UNAVAILABLE ? 0 : rc;
+}
+
 static int serve(const struct worker_conf *c)
 {
     struct errbuf       e = { 0 };
@@ -39,6 +54,8 @@ static int serve(const struct worker_conf *c)
                                   .thread_init = eng_thread_init, .engine_version = ENGINE_VERSION };
     int rc = eng_init(c->isa, &e);
     tasks.isa = rc == 0 ? eng_isa() : "";
+    if (rc == 0)
+        rc = find_device(c, &tasks.device, &e);
     if (rc == 0)
         rc = worker_new(c, &tasks, &w, &e);
     if (rc < 0) {

@@ -235,12 +235,15 @@ static void compute(struct run *run)
     struct runner  *r = run->runner;
     struct task_env env = { .arg = run, .blob_path = env_blob_path, .cancelled = env_cancelled, .progress = env_progress,
                             .upload = env_upload, .work_dir = run->work_dir, .mem_bytes = r->cfg.mem_bytes,
-                            .threads = run->task.kind == TASK_TEACH ? r->cfg.threads : 1 };
+                            .threads = run->task.kind == TASK_TEACH ? r->cfg.threads : 1,
+                            .device = run->task.device == DEVICE_CPU ? NULL : r->cfg.device, .device_bytes = r->cfg.device_bytes };
     int64_t begin = now_ms();
     run->deadline_ms = run->task.timeout_s > 0 ? begin + (int64_t)(run->task.timeout_s * 1000) : 0;
     int rc = folder_empty(run->work_dir, &run->why);
     if (rc < 0)
         rc = -ERR_IO; /* whatever it is, it is this machine's trouble */
+    else if (run->task.device != DEVICE_CPU && !env.device)
+        rc = err_set(&run->why, ERR_UNREACHABLE, "the lease asks for device %s, which this worker does not have", device_class_name(run->task.device));
     else if (atomic_load(&run->cancel))
         rc = -ERR_CANCELLED;
     else

@@ -34,6 +34,8 @@ struct runner_cfg {
     int      slots;            /* compute threads */
     int      threads;          /* that a teach task may use */
     uint64_t mem_bytes;        /* of a task */
+    const struct device *device; /* borrowed; NULL: this worker has its CPU alone */
+    uint64_t device_bytes;     /* of its memory, of a task */
     char     work_dir[4000], outbox_dir[4000];
     struct blob_dir uploads;
     task_fn  fn[TASK_KIND_COUNT];

@@ -175,7 +175,7 @@ static int run_one(struct scorer *s, int init, double scale, struct errbuf *e)
 static int run_scale_on_device(struct scorer *s, double scale, struct scale_sum *sum, struct trial_result *r, struct errbuf *e)
 {
     const struct fidelity *f = &s->task->fidelity;
-    struct device_task t = { s->env->device, &s->net, s->data, s->lessons, f, s->steps, s->task->seed, s->lr, 0 };
+    struct device_task t = { s->env->device, &s->net, s->data, s->lessons, f, s->steps, s->task->seed, s->lr, s->env->device_bytes, 0 };
     struct device_learner learner[MAX_INITS];
     memset(sum, 0, sizeof *sum);
     for (int i = 0; i < s->steps; i++)

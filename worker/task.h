@@ -29,6 +29,7 @@ struct task_env {
     const char *work_dir;  /* an empty folder for temporaries; emptied again afterwards */
     int         threads;   /* threads the task may use, this one included */
     const struct device *device; /* where learners are trained (engine/device.h); NULL: the CPU */
+    uint64_t    device_bytes; /* of its memory: budget; 0: most of what is free */
     uint64_t    mem_bytes; /* budget; refuse with -ERR_NOMEM what a plan says would not fit */
 };
 

@@ -453,6 +453,9 @@ static void names_of_states_go_both_ways(void **state)
         assert_int_equal(trial_state_from(trial_state_name((enum trial_state)i)), i);
     for (int i = 0; i < FAIL_REASON_COUNT; i++)
         assert_int_equal(fail_reason_from(fail_reason_name((enum fail_reason)i)), i);
+    for (int i = 0; i < DEVICE_CLASS_COUNT; i++)
+        assert_int_equal(device_class_from(device_class_name((enum device_class)i)), i);
+    assert_int_equal(device_class_from("gpu"), -1);
     assert_int_equal(job_kind_from("reach"), -1);
     assert_string_equal(job_state_name(JOB_STATE_COUNT), "?");
     assert_string_equal(fail_reason_name(FAIL_OOM), "oom");

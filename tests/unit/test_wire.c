@@ -31,7 +31,7 @@ static char                yaml[] = "kind: search\nname: \xc3\xa9t\xc3\xa9\n", t
 static char                set1[] = "budget.trials=3", set2[] = "seed=4";
 static char               *set[2] = { set1, set2 };
 
-#define N_SAMPLES 27
+#define N_SAMPLES 28
 static struct wire_msg sample[N_SAMPLES];
 
 static void fill_tasks(void)
@@ -52,6 +52,7 @@ static void fill_tasks(void)
     tasks[2].teach = (struct teach_task){ .dataset = H1, .resume = H2, .cfg = s->teach, .seed = 12 };
     tasks[2].teach.cfg.meta_steps = 77;
     tasks[3] = tasks[0];
+    tasks[3].device = DEVICE_CUDA;
     tasks[3].score.fidelity.first_init = 4;
     tasks[3].score.fidelity.inits = 60; /* as many as there may be */
     tasks[2].teach.cfg.outer_lr = 0.0123456789012345;
@@ -73,8 +74,9 @@ static int setup(void **state)
     for (size_t i = 0; i < sizeof bytes; i++)
         bytes[i] = (uint8_t)(i * 7);
     struct wire_msg all[] = {
-        { .kind = WIRE_WORKER_HELLO, .seq = 1, .hello = { "w-1", "box", "1", "cpu", "avx2", "host", 4, 1 << 30, 77, 3, refs } },
-        { .kind = WIRE_WORKER_HELLO, .seq = 2, .hello = { "w-1", "box", "1", "cpu", "avx2", "host", 1, 0, 0, 0, NULL } },
+        { .kind = WIRE_WORKER_HELLO, .seq = 1, .hello = { "w-1", "box", "1", "cpu", "avx2", "host", 4, 1 << 30, 77, 0, "", 3, refs } },
+        { .kind = WIRE_WORKER_HELLO, .seq = 2, .hello = { "w-1", "box", "1", "cpu", "avx2", "host", 1, 0, 0, 0, "", 0, NULL } },
+        { .kind = WIRE_WORKER_HELLO, .seq = 3, .hello = { "w-2", "box", "1", "cuda", "avx2", "host", 1, 0, 0, 80ull << 30, "NVIDIA H100 80GB HBM3", 0, NULL } },
         { .kind = WIRE_WORKER_WELCOME, .seq = 1, .welcome = { 1000, 30000, 2, refs, "0.1.0" } },
         { .kind = WIRE_HEARTBEAT, .seq = 3, .heartbeat = { 3, refs, 2, progress } },
         { .kind = WIRE_HEARTBEAT, .seq = 3 },
@@ -129,6 +131,8 @@ static void same_content(const struct wire_msg *a, const struct wire_msg *b)
     case WIRE_WORKER_HELLO:
         assert_string_equal(a->hello.worker_id, b->hello.worker_id);
         assert_string_equal(a->hello.host, b->hello.host);
+        assert_string_equal(a->hello.device_name, b->hello.device_name);
+        assert_true(a->hello.device_bytes == b->hello.device_bytes);
         assert_int_equal(a->hello.slots, b->hello.slots);
         assert_int_equal(a->hello.n_holding, b->hello.n_holding);
         same_refs(a->hello.holding, b->hello.holding, a->hello.n_holding);
@@ -328,7 +332,10 @@ static void the_encoder_refuses_what_the_wire_does(void **state)
     t = tasks[0];
     t.kind = TASK_KIND_COUNT;
     encode_refuses(&lease, "unknown kind of task");
-    m = sample[16];
+    t = tasks[0];
+    t.device = DEVICE_ANY; /* which one is decided before it is sent */
+    encode_refuses(&lease, "no device of a worker");
+    m = sample[17];
     m.blob.total = 500;
     encode_refuses(&m, "inside its blob");
     m.blob.total = m.blob.offset = UINT64_MAX;
@@ -427,6 +434,9 @@ static void the_decoder_refuses_leases_and_answers_out_of_range(void **state)
     l.timeout_s = NAN;
     decode_refuses(&env, "timeout_s");
     l.timeout_s = 0;
+    l.device = (char *)"abacus";
+    decode_refuses(&env, "device \"abacus\" is unknown");
+    l.device = NULL;
     l.task_case = DIDACT__LEASE__TASK__NOT_SET;
     decode_refuses(&env, "kind of task");
     l.task_case = DIDACT__LEASE__TASK_TEACH;

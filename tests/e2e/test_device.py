@@ -1,0 +1,89 @@
+"""Workers that drive a GPU beside their CPU: which trials they get, and what these are facts about. The GPU is an emulator of its kernels."""
+import csv
+import io
+
+import pytest
+from harness import BIN, cli, cli_json, wait_for
+
+GPU = {"DIDACT_CUDA": str(BIN / "tests/didact-cuda.so")}
+TINY = {"fidelity": {"steps": 3, "inits": 2, "valid_images": 48}, "budget": {"trials": 5}, "searcher": {"name": "random"}, "constraints": {"max_macs": "0.1M"}}
+
+
+def workers(d):
+    return {w["name"]: w for w in d.get("workers")["workers"]}
+
+
+def engines(d):
+    file = d.folder.parent / "book.csv"
+    file.unlink(missing_ok=True)
+    cli(d, "book", "export", file)
+    return {r["engine"] for r in csv.DictReader(io.StringIO(file.read_text()))}
+
+
+@pytest.mark.limit(180)
+def test_a_search_asks_for_its_device(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, "plain", slots=1)
+    wait_for("the worker is there", lambda: "plain" in workers(d))
+    assert workers(d)["plain"]["device_class"] == "cpu" and workers(d)["plain"]["device_name"] is None
+    job = submit(d, **TINY, device="cuda", audit={"share": 0.01, "min": 3, "max": 3, "epochs": 0.1})
+    wait_for("the reason is known", lambda: "device" in {w["code"] for w in d.get(f"jobs/{job}/why")["why"]})
+    assert "device cuda" in cli(d, "why", job).out and d.get(f"jobs/{job}")["trials"]["scored"] == 0
+    gpu = box.worker(d, "gpu", slots=2, env=GPU)
+    doc = d.wait_end(job, 150)
+    assert doc["state"] == "succeeded" and doc["device"] == "cuda" and doc["repeatable"] is True
+    w = workers(d)["gpu"]
+    assert w["device_class"] == "cuda" and w["device_name"] and w["device_bytes"] > 0
+    # Learners on the device alone; the audit's real training on whichever CPU was free.
+    assert {t["worker"] for t in d.trials(job) if t["group"] != "audit"} == {w["id"]} and "kind=cuda" in gpu.text()
+    assert cli_json(d, "replay", job)["ok"] is True
+    (engine,) = engines(d)
+    assert engine.endswith("/cuda")
+    # The same on the CPU: the same networks, near scores, and facts of their own in the book.
+    cpu = submit(d, **TINY)
+    d.wait_end(cpu)
+    assert engines(d) == {engine, engine.removesuffix("/cuda")} and d.get(f"jobs/{cpu}")["device"] == "cpu"
+    a, b = ({t["arch"]: t["score"] for t in d.trials(j) if t["group"] != "audit"} for j in (job, cpu))
+    assert a == {k: pytest.approx(v, abs=2.5 / 48) for k, v in b.items()}
+    # Known on the device: nothing is computed again.
+    again = submit(d, **TINY, device="cuda", name="again")
+    assert d.wait_end(again)["state"] == "succeeded"
+    assert all(t["from_book"] for t in d.trials(again))
+
+
+@pytest.mark.limit(120)
+def test_any_device_takes_what_there_is_and_says_so(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, "gpu", env=GPU)
+    box.worker(d, "plain")
+    job = submit(d, **TINY, device="any")
+    doc = d.wait_end(job, 100)
+    assert doc["state"] == "succeeded" and doc["repeatable"] is False
+    assert "device any" in cli(d, "show", job).out and "of any device" in cli(d, "results", job).out
+    assert not engines(d), "nobody knows what it is a fact about"
+    assert cli_json(d, "replay", job)["ok"] is True
+
+
+def test_a_worker_without_the_gpu_goes_on_with_its_cpu(box, load, submit):
+    d = load(box.coordinator())
+    w = box.worker(d, "w", env={"DIDACT_CUDA": "/nowhere.so"}, extra=["--device", "cuda"])
+    assert d.wait_end(submit(d, **TINY))["state"] == "succeeded"
+    assert w.text().count("no cuda backend") == 1 and workers(d)["w"]["device_class"] == "cpu"
+    assert box.worker(d, "wrong", extra=["--device", "abacus"]).wait(20) == 64
+    dry = cli(d, "submit", "--dry-run", "--set", "device=abacus", box.dir / "job1.yaml", status=65).err
+    assert "'device' must be one of cpu, cuda, any" in dry
+
+
+@pytest.mark.limit(120)
+def test_a_gpu_serves_cpu_jobs_with_its_cpu(box, load, submit):
+    """One machine, one worker: `device: cpu` means the CPU's bits, wherever it is computed."""
+    d = load(box.coordinator())
+    box.worker(d, "gpu", env=GPU)
+    job = submit(d, **TINY)
+    d.wait_end(job)
+    e = load(box.coordinator("b"))
+    box.worker(e, "plain")
+    other = submit(e, **TINY)
+    e.wait_end(other)
+    scores = [[(t["arch"], t["init_scores"], t["loss_sum"]) for t in sorted(x.trials(j), key=lambda t: t["trial"])] for x, j in ((d, job), (e, other))]
+    assert scores[0] == scores[1]
