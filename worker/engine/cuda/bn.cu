@@ -143,8 +143,8 @@ template <int MODE> static void sums(const dev_call *d, const bn &b)
 static void apply(const dev_call *d, const bn b)
 {
     if (b.y)
-        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) {
-            const coef  q = coef_of(b, k, (int)(i % (uint64_t)b.C));
+        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
+            const coef  q = coef_of(b, k, (int)(i % (uint32_t)b.C));
             const float p = fmaf((b.x(k)[i] - q.m) * q.r, q.gain, q.bias);
             b.y(k)[i] = p * (p > 0 ? 1 : b.slope);
         });
@@ -170,8 +170,8 @@ static void dual_forward(const dev_call *d)
     if (!applies(d))
         return;
     apply(d, b);
-    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) {
-        const coef  q = coef_of(b, k, (int)(i % (uint64_t)b.C));
+    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
+        const coef  q = coef_of(b, k, (int)(i % (uint32_t)b.C));
         const float dx = b.x(k)[i] - q.m, h = dx * q.r, mask = fmaf(h, q.gain, q.bias) > 0 ? 1 : b.slope;
         const float hd = b.xdot ? fmaf(b.xdot(k)[i] - q.mdot, q.r, dx * q.rdot) : 0;
         b.ydot(k)[i] = fmaf(q.gaindot, h, fmaf(q.gain, hd, q.biasdot)) * mask;
@@ -180,8 +180,8 @@ static void dual_forward(const dev_call *d)
 static void back(const dev_call *d, const bn b)
 {
     if (b.gx)
-        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) {
-            const coef  q = coef_of(b, k, (int)(i % (uint64_t)b.C));
+        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
+            const coef  q = coef_of(b, k, (int)(i % (uint32_t)b.C));
             const float h = (b.x(k)[i] - q.m) * q.r, g = b.g(k)[i] * (fmaf(h, q.gain, q.bias) > 0 ? 1 : b.slope);
             put(&b.gx(k)[i], q.gain * q.r * (g - q.s1 - h * q.s2), b.acc);
         });
@@ -203,8 +203,8 @@ static void dual_backward(const dev_call *d)
         return;
     back(d, b);
     if (b.gxdot)
-        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) {
-            const coef  q = coef_of(b, k, (int)(i % (uint64_t)b.C));
+        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
+            const coef  q = coef_of(b, k, (int)(i % (uint32_t)b.C));
             const float dx = b.x(k)[i] - q.m, h = dx * q.r, mask = fmaf(h, q.gain, q.bias) > 0 ? 1 : b.slope;
             const float hd = b.xdot ? fmaf(b.xdot(k)[i] - q.mdot, q.r, dx * q.rdot) : 0;
             const float g = b.g(k)[i] * mask, gd = b.gdot(k)[i] * mask, core = g - q.s1 - h * q.s2;

@@ -40,10 +40,11 @@ static inline uint64_t elems(const net_shape &s) { return (uint64_t)s.c * (uint6
 static inline uint64_t out_elems(const dev_call *d) { return (uint64_t)d->c.batch * elems(d->c.out.s); }
 static inline uint64_t in_elems(const dev_call *d, int i) { return (uint64_t)d->c.batch * elems(d->c.in[i].s); }
 
-// f(k, i) for every learner k and 0 <= i < n
-template <class F> __global__ void each(uint64_t n, F f)
+// f(k, i) for every learner k and 0 <= i < n. A learner's buffer has fewer than 2^32 numbers (slab.c refuses others): a division of
+// 64 bits would cost more than what it is the index of.
+template <class F> __global__ void each(uint32_t n, F f)
 {
-    const uint64_t i = blockIdx.x * (uint64_t)blockDim.x + threadIdx.x;
+    const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; // n + LINE does not overflow: SLAB_MAX_ELEMS
     if (i < n)
         f((int)blockIdx.z, i);
 }
@@ -51,7 +52,25 @@ template <class F> static inline void over(void *queue, int K, uint64_t n, F f)
 {
     auto kernel = each<F>;
     if (n > 0)
-        LAUNCH(kernel, dim3((unsigned)((n + LINE - 1) / LINE), 1, (unsigned)K), dim3(LINE), queue, n, f);
+        LAUNCH(kernel, dim3((unsigned)((n + LINE - 1) / LINE), 1, (unsigned)K), dim3(LINE), queue, (uint32_t)n, f);
+}
+
+// Element i of a batch of images: image, row, column, channel; and back.
+struct place { int n, h, w, c; };
+__device__ static inline place place_of(uint32_t i, int H, int W, int C)
+{
+    place p;
+    p.c = (int)(i % (uint32_t)C);
+    i /= (uint32_t)C;
+    p.w = (int)(i % (uint32_t)W);
+    i /= (uint32_t)W;
+    p.h = (int)(i % (uint32_t)H);
+    p.n = (int)(i / (uint32_t)H);
+    return p;
+}
+__device__ static inline uint64_t index_of(int n, int h, int w, int c, int H, int W, int C)
+{
+    return (((uint64_t)n * (uint64_t)H + (uint64_t)h) * (uint64_t)W + (uint64_t)w) * (uint64_t)C + (uint64_t)c;
 }
 
 __device__ static inline void put(float *d, float v, bool acc) { *d = acc ? *d + v : v; }

@@ -16,6 +16,38 @@ static geom geom_of(const op_call *c)
 }
 
 enum { TM = 64, TK = 16, THREADS = 128 }; // pixels and inner places of a tile; a thread has 4 pixels of TN / 8 channels
+enum { ROWS = THREADS / TK };              // threads lie along the inner dimension, ROWS of them beside each other
+
+// Four numbers on a boundary of 16 bytes: one instruction.
+struct alignas(16) quad { float v[4]; };
+
+template <int N> __device__ static inline void fetch(float *to, const float *from)
+{
+    if (N % 4)
+        for (int i = 0; i < N; i++)
+            to[i] = from[i];
+    else
+        for (int i = 0; i < N / 4; i++) {
+            const quad q = ((const quad *)from)[i];
+            for (int j = 0; j < 4; j++)
+                to[4 * i + j] = q.v[j];
+        }
+}
+
+template <int M, int N> struct alignas(16) tiles { float A[TK][M + 4], B[TK][N + 4]; }; // 4 more: neighbours in k lie in other banks
+
+// acc += A^T B: a thread's PM x PN of the tile, the inner places in order.
+template <int PM, int PN, int M, int N> __device__ static inline void multiply(const tiles<M, N> &s, int tm, int tn, float (*acc)[PN])
+{
+    for (int kk = 0; kk < TK; kk++) {
+        float a[PM], b[PN];
+        fetch<PM>(a, &s.A[kk][tm]);
+        fetch<PN>(b, &s.B[kk][tn]);
+        for (int i = 0; i < PM; i++)
+            for (int j = 0; j < PN; j++)
+                acc[i][j] = fmaf(a[i], b[j], acc[i][j]);
+    }
+}
 
 // ---- dst (+)= src * w ----
 
@@ -30,7 +62,7 @@ struct map {
     buf  src[2], w[2], dst;
 };
 
-__device__ static inline int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+__device__ static inline int floor_div(int a, int b) { return b == 1 ? a : a >= 0 ? a / b : -((-a + b - 1) / b); }
 
 // Source row (or column) of tap k for dst row i; -1 outside.
 __device__ static inline int source(const map &m, int i, int k, int n)
@@ -45,11 +77,11 @@ __device__ static inline int source(const map &m, int i, int k, int n)
 
 template <int TN> __global__ static void __launch_bounds__(THREADS) map_tile(const map m)
 {
-    enum { PN = TN / 8 }; // columns of a thread
-    __shared__ float A[TK][TM + 4], B[TK][TN];
-    __shared__ int   row_n[TM], row_h[TM], row_w[TM];
-    const int t = (int)threadIdx.x, learner = (int)blockIdx.z, tiles = (m.outer + TN - 1) / TN;
-    const int grp = (int)blockIdx.y / tiles, n0 = (int)blockIdx.y % tiles * TN;
+    enum { PN = TN / 8, DEEP = THREADS / TN }; // columns of a thread; inner places of w that are read at once
+    __shared__ tiles<TM, TN> s;
+    __shared__ int row_n[TM], row_h[TM], row_w[TM];
+    const int t = (int)threadIdx.x, learner = (int)blockIdx.z, across = (m.outer + TN - 1) / TN, cog = m.g.Co / m.g.G;
+    const int grp = (int)blockIdx.y / across, n0 = (int)blockIdx.y % across * TN;
     const int M = m.g.N * m.rows * m.cols, m0 = (int)blockIdx.x * TM, K = m.nh * m.nw * m.inner;
     if (t < TM) { // one division a pixel
         const int i = m0 + t;
@@ -61,40 +93,32 @@ template <int TN> __global__ static void __launch_bounds__(THREADS) map_tile(con
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < PN; j++)
             acc[i][j] = 0;
-    const int tm = t / 8 * 4, tn = t % 8 * PN;
+    const int tm = t / 8 * 4, tn = t % 8 * PN, lane = t % TK, row = t / TK;
     __syncthreads();
     for (int seg = 0; seg < m.n_seg; seg++) {
         const float *src = m.src[seg](learner), *w = m.w[seg](learner);
         for (int k0 = 0; k0 < K; k0 += TK) {
-            for (int e = t; e < TM * TK; e += THREADS) { // neighbours read neighbouring channels
-                const int kk = k0 + e % TK, r = e / TK;
+            // this thread's inner place: one tap and channel
+            const int kk = k0 + lane, tap = kk / m.inner, c = kk - tap * m.inner;
+            const int kh = kk < K ? m.kh[tap / m.nw] : 0, kw = kk < K ? m.kw[tap % m.nw] : 0;
+            for (int r = row; r < TM; r += ROWS) { // neighbours read neighbouring channels
                 float v = 0;
                 if (kk < K && row_n[r] >= 0) {
-                    const int tap = kk / m.inner, h = source(m, row_h[r], m.kh[tap / m.nw], m.src_h), c = source(m, row_w[r], m.kw[tap % m.nw], m.src_w);
-                    if (h >= 0 && c >= 0)
-                        v = src[(((uint64_t)row_n[r] * (uint64_t)m.src_h + (uint64_t)h) * (uint64_t)m.src_w + (uint64_t)c) * (uint64_t)m.src_c + (uint64_t)(grp * m.inner + kk % m.inner)];
+                    const int y = source(m, row_h[r], kh, m.src_h), x = source(m, row_w[r], kw, m.src_w);
+                    if (y >= 0 && x >= 0)
+                        v = src[(((uint32_t)row_n[r] * (uint32_t)m.src_h + (uint32_t)y) * (uint32_t)m.src_w + (uint32_t)x) * (uint32_t)m.src_c + (uint32_t)(grp * m.inner + c)];
                 }
-                A[e % TK][r] = v;
+                s.A[lane][r] = v;
             }
-            for (int e = t; e < TK * TN; e += THREADS) {
-                const int kk = k0 + e / TN, n = n0 + e % TN;
-                float v = 0;
-                if (kk < K && n < m.outer) {
-                    const int tap = kk / m.inner, i = kk % m.inner, at = m.kh[tap / m.nw] * m.g.k + m.kw[tap % m.nw];
-                    const int ci = m.transposed ? n : i, co = grp * (m.g.Co / m.g.G) + (m.transposed ? i : n);
-                    v = w[((uint64_t)at * (uint64_t)(m.g.Ci / m.g.G) + (uint64_t)ci) * (uint64_t)m.g.Co + (uint64_t)co];
-                }
-                B[e / TN][e % TN] = v;
-            }
+            if (m.transposed) // w[tap][n][inner place]
+                for (int n = row; n < TN; n += ROWS)
+                    s.B[lane][n] = kk < K && n0 + n < m.outer
+                                       ? w[((uint32_t)(kh * m.g.k + kw) * (uint32_t)m.outer + (uint32_t)(n0 + n)) * (uint32_t)m.g.Co + (uint32_t)(grp * cog + c)] : 0;
+            else // w[inner place][n]: all taps, in order
+                for (int i = t / TN, n = n0 + t % TN; i < TK; i += DEEP)
+                    s.B[i][t % TN] = k0 + i < K && n < m.outer ? w[(uint32_t)(k0 + i) * (uint32_t)m.g.Co + (uint32_t)(grp * cog + n)] : 0;
             __syncthreads();
-            for (int kk = 0; kk < TK; kk++) {
-                float b[PN];
-                for (int j = 0; j < PN; j++)
-                    b[j] = B[kk][tn + j];
-                for (int i = 0; i < 4; i++)
-                    for (int j = 0; j < PN; j++)
-                        acc[i][j] = fmaf(A[kk][tm + i], b[j], acc[i][j]);
-            }
+            multiply<4, PN>(s, tm, tn, acc);
             __syncthreads();
         }
     }
@@ -103,7 +127,7 @@ template <int TN> __global__ static void __launch_bounds__(THREADS) map_tile(con
         const int r = tm + i;
         if (row_n[r] < 0)
             continue;
-        float *d = dst + (((uint64_t)row_n[r] * (uint64_t)m.dst_h + (uint64_t)row_h[r]) * (uint64_t)m.dst_w + (uint64_t)row_w[r]) * (uint64_t)m.dst_c + (uint64_t)(grp * m.outer);
+        float *d = dst + (((uint32_t)row_n[r] * (uint32_t)m.dst_h + (uint32_t)row_h[r]) * (uint32_t)m.dst_w + (uint32_t)row_w[r]) * (uint32_t)m.dst_c + (uint32_t)(grp * m.outer);
         for (int j = 0; j < PN; j++)
             if (n0 + tn + j < m.outer)
                 put(&d[n0 + tn + j], acc[i][j], m.acc);
@@ -165,8 +189,6 @@ struct corr {
     int  n_seg, splits, chunk;     // pixels of a split
     buf  x[2], gy[2], parts;       // [splits][k, k, Ci / G, Co]
 };
-enum { CM = 32, CN = 32 };         // rows (tap, input channel) and output channels of a tile; a thread has 2 x 4 of THREADS
-
 static uint64_t weights(const geom &g) { return (uint64_t)g.k * (uint64_t)g.k * (uint64_t)(g.Ci / g.G) * (uint64_t)g.Co; }
 
 static int splits_of(const geom &g)
@@ -176,47 +198,55 @@ static int splits_of(const geom &g)
     return n < 1 ? 1 : n > 64 ? 64 : (int)n;
 }
 
-__global__ static void __launch_bounds__(THREADS) corr_tile(const corr q)
+// CM rows (tap, input channel) by CN output channels; a thread has CM / 16 by CN / 8 of them.
+template <int CM, int CN> __global__ static void __launch_bounds__(THREADS) corr_tile(const corr q)
 {
-    __shared__ float A[TK][CM + 4], B[TK][CN];
+    enum { PM = CM / 16, PN = CN / 8, DEEP_M = THREADS / CM, DEEP_N = THREADS / CN };
+    __shared__ tiles<CM, CN> s;
+    __shared__ int at_n[TK], at_h[TK], at_w[TK];
     const geom &g = q.g;
-    const int cig = g.Ci / g.G, cog = g.Co / g.G, R = g.k * g.k * cig, tiles = (cog + CN - 1) / CN, t = (int)threadIdx.x;
-    const int grp = (int)blockIdx.y / tiles, n0 = (int)blockIdx.y % tiles * CN, r0 = (int)blockIdx.x * CM;
+    const int cig = g.Ci / g.G, cog = g.Co / g.G, R = g.k * g.k * cig, across = (cog + CN - 1) / CN, t = (int)threadIdx.x;
+    const int grp = (int)blockIdx.y / across, n0 = (int)blockIdx.y % across * CN, r0 = (int)blockIdx.x * CM;
     const int learner = (int)blockIdx.z / q.splits, split = (int)blockIdx.z % q.splits;
     const int pixels = g.N * g.Ho * g.Wo, from = split * q.chunk, to = from + q.chunk < pixels ? from + q.chunk : pixels;
-    const int tm = t / 8 * 2, tn = t % 8 * 4;
-    float acc[2][4] = {};
+    const int tm = t / 8 * PM, tn = t % 8 * PN, r = r0 + t % CM, tap = r / cig, c = r - tap * cig, dh = tap / g.k * g.d - g.p, dw = tap % g.k * g.d - g.p;
+    float acc[PM][PN];
+    for (int i = 0; i < PM; i++)
+        for (int j = 0; j < PN; j++)
+            acc[i][j] = 0;
     for (int seg = 0; seg < q.n_seg; seg++) {
         const float *x = q.x[seg](learner), *gy = q.gy[seg](learner);
         for (int p0 = from; p0 < to; p0 += TK) {
-            for (int e = t; e < CM * TK; e += THREADS) {
-                const int r = r0 + e % CM, p = p0 + e / CM;
-                float v = 0;
-                if (r < R && p < to) {
-                    const int tap = r / cig, n = p / (g.Ho * g.Wo), h = p / g.Wo % g.Ho * g.s - g.p + tap / g.k * g.d, w = p % g.Wo * g.s - g.p + tap % g.k * g.d;
-                    if (h >= 0 && h < g.H && w >= 0 && w < g.W)
-                        v = x[(((uint64_t)n * (uint64_t)g.H + (uint64_t)h) * (uint64_t)g.W + (uint64_t)w) * (uint64_t)g.Ci + (uint64_t)(grp * cig + r % cig)];
-                }
-                A[e / CM][e % CM] = v;
-            }
-            for (int e = t; e < CN * TK; e += THREADS) {
-                const int n = n0 + e % CN, p = p0 + e / CN;
-                B[e / CN][e % CN] = n < cog && p < to ? gy[(uint64_t)p * (uint64_t)g.Co + (uint64_t)(grp * cog + n)] : 0;
+            if (t < TK) { // one division a pixel
+                const int p = p0 + t;
+                at_n[t] = p / (g.Ho * g.Wo);
+                at_h[t] = p / g.Wo % g.Ho * g.s;
+                at_w[t] = p % g.Wo * g.s;
             }
             __syncthreads();
-            for (int kk = 0; kk < TK; kk++)
-                for (int i = 0; i < 2; i++)
-                    for (int j = 0; j < 4; j++)
-                        acc[i][j] = fmaf(A[kk][tm + i], B[kk][tn + j], acc[i][j]);
+            for (int i = t / CM; i < TK; i += DEEP_M) { // neighbours read neighbouring channels
+                const int h = at_h[i] + dh, w = at_w[i] + dw;
+                s.A[i][t % CM] = r < R && p0 + i < to && h >= 0 && h < g.H && w >= 0 && w < g.W
+                                     ? x[(((uint32_t)at_n[i] * (uint32_t)g.H + (uint32_t)h) * (uint32_t)g.W + (uint32_t)w) * (uint32_t)g.Ci + (uint32_t)(grp * cig + c)] : 0;
+            }
+            for (int i = t / CN, n = n0 + t % CN; i < TK; i += DEEP_N)
+                s.B[i][t % CN] = n < cog && p0 + i < to ? gy[(uint32_t)(p0 + i) * (uint32_t)g.Co + (uint32_t)(grp * cog + n)] : 0;
+            __syncthreads();
+            multiply<PM, PN>(s, tm, tn, acc);
             __syncthreads();
         }
     }
     float *d = q.parts(learner) + (uint64_t)split * (uint64_t)R * (uint64_t)g.Co;
-    for (int i = 0; i < 2; i++)
-        for (int j = 0; j < 4; j++)
+    for (int i = 0; i < PM; i++)
+        for (int j = 0; j < PN; j++)
             if (r0 + tm + i < R && n0 + tn + j < cog)
-                d[(uint64_t)(r0 + tm + i) * (uint64_t)g.Co + (uint64_t)(grp * cog + n0 + tn + j)] = acc[i][j];
+                d[(uint32_t)(r0 + tm + i) * (uint32_t)g.Co + (uint32_t)(grp * cog + n0 + tn + j)] = acc[i][j];
 }
+
+static const struct { int rows, wide; void (*kernel)(const corr); } corr_tiles[] = { // by rows above 32, then by columns above 16 and 32
+    { 32, 16, corr_tile<32, 16> }, { 32, 32, corr_tile<32, 32> }, { 32, 64, corr_tile<32, 64> },
+    { 64, 16, corr_tile<64, 16> }, { 64, 32, corr_tile<64, 32> }, { 64, 64, corr_tile<64, 64> },
+};
 
 static void run_corr(const dev_call *d, const op_call *c, int n_seg, const buf *x, const buf *gy, buf gw)
 {
@@ -231,7 +261,9 @@ static void run_corr(const dev_call *d, const op_call *c, int n_seg, const buf *
         q.gy[s] = gy[s];
     }
     const int cog = g.Co / g.G, R = g.k * g.k * (g.Ci / g.G);
-    LAUNCH(corr_tile, dim3((unsigned)((R + CM - 1) / CM), (unsigned)(g.G * ((cog + CN - 1) / CN)), (unsigned)(d->K * q.splits)), dim3(THREADS), d->queue, q);
+    const unsigned at = (R > 32 ? 3u : 0u) + (cog > 32 ? 2u : cog > 16 ? 1u : 0u);
+    const auto &tile = corr_tiles[at];
+    LAUNCH(tile.kernel, dim3((unsigned)((R + tile.rows - 1) / tile.rows), (unsigned)(g.G * ((cog + tile.wide - 1) / tile.wide)), (unsigned)(d->K * q.splits)), dim3(THREADS), d->queue, q);
     if (q.splits > 1)
         sum_splits(d->queue, d->K, q.parts, q.splits, weights(g), gw);
 }

@@ -11,22 +11,20 @@ static dw dw_of(const op_call *c)
 
 struct terms { int n; buf src[2], w[2]; };
 
-__device__ static inline uint64_t index(int n, int h, int w, int c, int H, int W, int C) { return (((uint64_t)n * (uint64_t)H + (uint64_t)h) * (uint64_t)W + (uint64_t)w) * (uint64_t)C + (uint64_t)c; }
 
 static void there(const dev_call *d, terms m, buf y)
 {
     const dw q = dw_of(&d->c);
     if (y)
-        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) {
-            const int c = (int)(i % (uint64_t)q.C), ow = (int)(i / (uint64_t)q.C % (uint64_t)q.Wo), oh = (int)(i / (uint64_t)q.C / (uint64_t)q.Wo % (uint64_t)q.Ho);
-            const int n = (int)(i / (uint64_t)q.C / (uint64_t)q.Wo / (uint64_t)q.Ho);
+        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
+            const place o = place_of(i, q.Ho, q.Wo, q.C);
             float sum = 0;
             for (int s = 0; s < m.n; s++)
                 for (int kh = 0; kh < q.k; kh++)
                     for (int kw = 0; kw < q.k; kw++) {
-                        const int h = oh * q.s - q.p + kh * q.d, w = ow * q.s - q.p + kw * q.d;
+                        const int h = o.h * q.s - q.p + kh * q.d, w = o.w * q.s - q.p + kw * q.d;
                         if (h >= 0 && h < q.H && w >= 0 && w < q.W)
-                            sum = fmaf(m.src[s](k)[index(n, h, w, c, q.H, q.W, q.C)], m.w[s](k)[(kh * q.k + kw) * q.C + c], sum);
+                            sum = fmaf(m.src[s](k)[index_of(o.n, h, w, o.c, q.H, q.W, q.C)], m.w[s](k)[(kh * q.k + kw) * q.C + o.c], sum);
                     }
             y(k)[i] = sum;
         });
@@ -37,16 +35,15 @@ static void back_to_image(const dev_call *d, terms m, buf gx)
     const dw   q = dw_of(&d->c);
     const bool acc = d->c.in[0].acc;
     if (gx)
-        over(d->queue, d->K, in_elems(d, 0), [=] __device__ (int k, uint64_t i) {
-            const int c = (int)(i % (uint64_t)q.C), iw = (int)(i / (uint64_t)q.C % (uint64_t)q.W), ih = (int)(i / (uint64_t)q.C / (uint64_t)q.W % (uint64_t)q.H);
-            const int n = (int)(i / (uint64_t)q.C / (uint64_t)q.W / (uint64_t)q.H);
+        over(d->queue, d->K, in_elems(d, 0), [=] __device__ (int k, uint32_t i) {
+            const place o = place_of(i, q.H, q.W, q.C);
             float sum = 0;
             for (int s = 0; s < m.n; s++)
                 for (int kh = 0; kh < q.k; kh++)
                     for (int kw = 0; kw < q.k; kw++) {
-                        const int a = ih + q.p - kh * q.d, b = iw + q.p - kw * q.d;
+                        const int a = o.h + q.p - kh * q.d, b = o.w + q.p - kw * q.d;
                         if (a >= 0 && b >= 0 && a % q.s == 0 && b % q.s == 0 && a / q.s < q.Ho && b / q.s < q.Wo)
-                            sum = fmaf(m.src[s](k)[index(n, a / q.s, b / q.s, c, q.Ho, q.Wo, q.C)], m.w[s](k)[(kh * q.k + kw) * q.C + c], sum);
+                            sum = fmaf(m.src[s](k)[index_of(o.n, a / q.s, b / q.s, o.c, q.Ho, q.Wo, q.C)], m.w[s](k)[(kh * q.k + kw) * q.C + o.c], sum);
                     }
             put(&gx(k)[i], sum, acc);
         });
@@ -78,7 +75,7 @@ __global__ static void dw_corr(const dwcorr j)
         for (int p = from + row; p < to; p += ROWS) {
             const int n = p / (q.Ho * q.Wo), h = p / q.Wo % q.Ho * q.s - q.p + kh * q.d, w = p % q.Wo * q.s - q.p + kw * q.d;
             if (h >= 0 && h < q.H && w >= 0 && w < q.W)
-                sum = fmaf(gy[(uint64_t)p * (uint64_t)q.C + (uint64_t)c], x[index(n, h, w, c, q.H, q.W, q.C)], sum);
+                sum = fmaf(gy[(uint64_t)p * (uint64_t)q.C + (uint64_t)c], x[index_of(n, h, w, c, q.H, q.W, q.C)], sum);
         }
     }
     room[row][lane] = sum;

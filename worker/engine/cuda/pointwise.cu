@@ -5,7 +5,7 @@
 static void move(const dev_call *d, buf x, buf y, bool acc)
 {
     if (x && y)
-        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) { put(&y(k)[i], x(k)[i], acc); });
+        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) { put(&y(k)[i], x(k)[i], acc); });
 }
 
 // ---- bias ----
@@ -14,7 +14,7 @@ static void add_channels(const dev_call *d, buf x, buf b, buf y)
 {
     const int  C = d->c.out.s.c;
     const bool has_x = (bool)x;
-    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) { y(k)[i] = (has_x ? x(k)[i] : 0.0f) + b(k)[i % (uint64_t)C]; });
+    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) { y(k)[i] = (has_x ? x(k)[i] : 0.0f) + b(k)[i % (uint32_t)C]; });
 }
 
 enum { SUM_LANES = 256 };
@@ -62,13 +62,13 @@ static void masked(const dev_call *d, buf g, buf to, bool acc)
     const float slope = (float)d->c.at.slope;
     const buf   x = slope >= 0 ? out_val(d) : in_val(d, 0);
     if (g && to)
-        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) { put(&to(k)[i], x(k)[i] > 0 ? g(k)[i] : slope * g(k)[i], acc); });
+        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) { put(&to(k)[i], x(k)[i] > 0 ? g(k)[i] : slope * g(k)[i], acc); });
 }
 static void lrelu_forward(const dev_call *d)
 {
     const float slope = (float)d->c.at.slope;
     const buf   x = in_val(d, 0), y = out_val(d);
-    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) { y(k)[i] = x(k)[i] > 0 ? x(k)[i] : slope * x(k)[i]; });
+    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) { y(k)[i] = x(k)[i] > 0 ? x(k)[i] : slope * x(k)[i]; });
 }
 static void lrelu_backward(const dev_call *d) { masked(d, out_adj(d), in_adj(d, 0), d->c.in[0].acc); }
 static void lrelu_dual_forward(const dev_call *d)
@@ -87,20 +87,20 @@ static void lrelu_dual_backward(const dev_call *d)
 static void tanh_forward(const dev_call *d)
 {
     const buf x = in_val(d, 0), y = out_val(d);
-    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) { y(k)[i] = tanhf(x(k)[i]); });
+    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) { y(k)[i] = tanhf(x(k)[i]); });
 }
 static void tanh_backward(const dev_call *d)
 {
     const buf  y = out_val(d), g = out_adj(d), gx = in_adj(d, 0);
     const bool acc = d->c.in[0].acc;
     if (gx)
-        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) { put(&gx(k)[i], g(k)[i] * (1 - y(k)[i] * y(k)[i]), acc); });
+        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) { put(&gx(k)[i], g(k)[i] * (1 - y(k)[i] * y(k)[i]), acc); });
 }
 static void tanh_dual_forward(const dev_call *d)
 {
     tanh_forward(d);
     const buf y = out_val(d), xd = in_dot(d, 0), yd = out_dot(d);
-    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) { yd(k)[i] = (1 - y(k)[i] * y(k)[i]) * xd(k)[i]; });
+    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) { yd(k)[i] = (1 - y(k)[i] * y(k)[i]) * xd(k)[i]; });
 }
 static void tanh_dual_backward(const dev_call *d)
 {
@@ -108,7 +108,7 @@ static void tanh_dual_backward(const dev_call *d)
     const buf  y = out_val(d), yd = out_dot(d), g = out_adj(d), gd = out_adj_dot(d), gxd = in_adj_dot(d, 0);
     const bool acc = d->c.in[0].acc, has_dot = (bool)yd;
     if (gxd)
-        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) {
+        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
             const float v = y(k)[i];
             put(&gxd(k)[i], gd(k)[i] * (1 - v * v) - (has_dot ? 2 * g(k)[i] * v * yd(k)[i] : 0.0f), acc);
         });

@@ -24,20 +24,6 @@ __device__ static inline win window(const pool &q, int oh, int ow)
     return { h < 0 ? 0 : h, h + q.k < q.H ? h + q.k : q.H, w < 0 ? 0 : w, w + q.k < q.W ? w + q.k : q.W };
 }
 
-// Element i of the output or input: image, row, column, channel.
-struct place { int n, h, w, c; };
-__device__ static inline place place_of(uint64_t i, int H, int W, int C)
-{
-    place p;
-    p.c = (int)(i % (uint64_t)C);
-    i /= (uint64_t)C;
-    p.w = (int)(i % (uint64_t)W);
-    i /= (uint64_t)W;
-    p.h = (int)(i % (uint64_t)H);
-    p.n = (int)(i / (uint64_t)H);
-    return p;
-}
-__device__ static inline uint64_t index(int n, int h, int w, int c, int H, int W, int C) { return (((uint64_t)n * (uint64_t)H + (uint64_t)h) * (uint64_t)W + (uint64_t)w) * (uint64_t)C + (uint64_t)c; }
 
 // First and one past the last output row (or column) whose window may hold place i.
 __device__ static inline void holders(int i, int k, int s, int p, int n, int *from, int *to)
@@ -53,15 +39,15 @@ static void maxpool_forward(const dev_call *d)
 {
     const pool q = pool_of(d, false);
     const buf  x = in_val(d, 0), y = out_val(d), at = aux_of(d);
-    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) {
+    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
         const place o = place_of(i, q.Ho, q.Wo, q.C);
         const win   v = window(q, o.h, o.w);
         const float *a = x(k);
-        float best = a[index(o.n, v.h0, v.w0, o.c, q.H, q.W, q.C)];
+        float best = a[index_of(o.n, v.h0, v.w0, o.c, q.H, q.W, q.C)];
         int   who = 0, number = 0;
         for (int h = v.h0; h < v.h1; h++)
             for (int w = v.w0; w < v.w1; w++, number++) {
-                const float u = a[index(o.n, h, w, o.c, q.H, q.W, q.C)];
+                const float u = a[index_of(o.n, h, w, o.c, q.H, q.W, q.C)];
                 if (u > best || u != u) { // a NaN wins, and stays
                     best = u;
                     who = number;
@@ -75,11 +61,11 @@ static void pick(const dev_call *d, buf x, buf y)
 {
     const pool q = pool_of(d, false);
     const buf  at = aux_of(d);
-    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) {
+    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
         const place o = place_of(i, q.Ho, q.Wo, q.C);
         const win   v = window(q, o.h, o.w);
         const int   who = (int)at(k)[i], wide = v.w1 - v.w0;
-        y(k)[i] = x(k)[index(o.n, v.h0 + who / wide, v.w0 + who % wide, o.c, q.H, q.W, q.C)];
+        y(k)[i] = x(k)[index_of(o.n, v.h0 + who / wide, v.w0 + who % wide, o.c, q.H, q.W, q.C)];
     });
 }
 static void route(const dev_call *d, buf g, buf gx)
@@ -88,7 +74,7 @@ static void route(const dev_call *d, buf g, buf gx)
     const buf  at = aux_of(d);
     const bool acc = d->c.in[0].acc;
     if (gx)
-        over(d->queue, d->K, in_elems(d, 0), [=] __device__ (int k, uint64_t i) {
+        over(d->queue, d->K, in_elems(d, 0), [=] __device__ (int k, uint32_t i) {
             const place a = place_of(i, q.H, q.W, q.C);
             int h0, h1, w0, w1;
             holders(a.h, q.k, q.s, q.p, q.Ho, &h0, &h1);
@@ -97,7 +83,7 @@ static void route(const dev_call *d, buf g, buf gx)
             for (int h = h0; h < h1; h++)
                 for (int w = w0; w < w1; w++) {
                     const win v = window(q, h, w);
-                    const uint64_t o = index(a.n, h, w, a.c, q.Ho, q.Wo, q.C);
+                    const uint64_t o = index_of(a.n, h, w, a.c, q.Ho, q.Wo, q.C);
                     if ((int)at(k)[o] == (a.h - v.h0) * (v.w1 - v.w0) + a.w - v.w0)
                         sum += g(k)[o];
                 }
@@ -121,13 +107,13 @@ static void maxpool_dual_backward(const dev_call *d)
 static void mean(const dev_call *d, buf x, buf y, bool global)
 {
     const pool q = pool_of(d, global);
-    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) {
+    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
         const place o = place_of(i, q.Ho, q.Wo, q.C);
         const win   v = window(q, o.h, o.w);
         float sum = 0;
         for (int h = v.h0; h < v.h1; h++)
             for (int w = v.w0; w < v.w1; w++)
-                sum += x(k)[index(o.n, h, w, o.c, q.H, q.W, q.C)];
+                sum += x(k)[index_of(o.n, h, w, o.c, q.H, q.W, q.C)];
         y(k)[i] = sum / (float)((v.h1 - v.h0) * (v.w1 - v.w0));
     });
 }
@@ -136,7 +122,7 @@ static void spread(const dev_call *d, buf g, buf gx, bool global)
     const pool q = pool_of(d, global);
     const bool acc = d->c.in[0].acc;
     if (gx)
-        over(d->queue, d->K, in_elems(d, 0), [=] __device__ (int k, uint64_t i) {
+        over(d->queue, d->K, in_elems(d, 0), [=] __device__ (int k, uint32_t i) {
             const place a = place_of(i, q.H, q.W, q.C);
             int h0, h1, w0, w1;
             holders(a.h, q.k, q.s, q.p, q.Ho, &h0, &h1);
@@ -145,7 +131,7 @@ static void spread(const dev_call *d, buf g, buf gx, bool global)
             for (int h = h0; h < h1; h++)
                 for (int w = w0; w < w1; w++) {
                     const win v = window(q, h, w);
-                    sum += g(k)[index(a.n, h, w, a.c, q.Ho, q.Wo, q.C)] / (float)((v.h1 - v.h0) * (v.w1 - v.w0));
+                    sum += g(k)[index_of(a.n, h, w, a.c, q.Ho, q.Wo, q.C)] / (float)((v.h1 - v.h0) * (v.w1 - v.w0));
                 }
             put(&gx(k)[i], sum, acc);
         });

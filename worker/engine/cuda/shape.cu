@@ -5,8 +5,8 @@
 static void transpose(const dev_call *d, int rows, int cols, buf a, buf b, bool acc)
 {
     if (a && b)
-        over(d->queue, d->K, (uint64_t)d->c.batch * (uint64_t)rows * (uint64_t)cols, [=] __device__ (int k, uint64_t i) {
-            const uint64_t R = (uint64_t)rows, C = (uint64_t)cols, n = i / (R * C), c = i / R % C, r = i % R;
+        over(d->queue, d->K, (uint64_t)d->c.batch * (uint64_t)rows * (uint64_t)cols, [=] __device__ (int k, uint32_t i) {
+            const uint32_t R = (uint32_t)rows, C = (uint32_t)cols, n = i / (R * C), c = i / R % C, r = i % R;
             put(&b(k)[i], a(k)[(n * R + r) * C + c], acc);
         });
 }
@@ -19,19 +19,19 @@ static void unflatten_back(const dev_call *d, int i, buf g, buf gx) { transpose(
 
 static void up2_move(const dev_call *d, int, buf x, buf y)
 {
-    const uint64_t H = (uint64_t)d->c.in[0].s.h, W = (uint64_t)d->c.in[0].s.w, C = (uint64_t)d->c.in[0].s.c;
-    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) {
-        const uint64_t c = i % C, w = i / C % (2 * W), h = i / C / (2 * W) % (2 * H), n = i / C / (2 * W) / (2 * H);
-        y(k)[i] = x(k)[((n * H + h / 2) * W + w / 2) * C + c];
+    const int H = d->c.in[0].s.h, W = d->c.in[0].s.w, C = d->c.in[0].s.c;
+    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
+        const place o = place_of(i, 2 * H, 2 * W, C);
+        y(k)[i] = x(k)[index_of(o.n, o.h / 2, o.w / 2, o.c, H, W, C)];
     });
 }
 static void up2_back(const dev_call *d, int, buf g, buf gx)
 {
-    const uint64_t W = (uint64_t)d->c.in[0].s.w, C = (uint64_t)d->c.in[0].s.c, line = 2 * W * C;
+    const uint32_t W = (uint32_t)d->c.in[0].s.w, C = (uint32_t)d->c.in[0].s.c, line = 2 * W * C;
     const bool acc = d->c.in[0].acc;
-    over(d->queue, d->K, in_elems(d, 0), [=] __device__ (int k, uint64_t i) {
-        const uint64_t c = i % C, w = i / C % W, row = i / C / W; // of all images: two rows of g each
-        const float *a = g(k) + 2 * row * line + 2 * w * C + c;
+    over(d->queue, d->K, in_elems(d, 0), [=] __device__ (int k, uint32_t i) {
+        const uint32_t c = i % C, w = i / C % W, row = i / C / W; // of all images: two rows of g each
+        const float *a = g(k) + 2 * (uint64_t)row * line + 2 * w * C + c;
         put(&gx(k)[i], (a[0] + a[C]) + (a[line] + a[line + C]), acc);
     });
 }
@@ -69,25 +69,23 @@ struct repetition { // of the edge, once
 template <class Rule> static void pad(const dev_call *d, Rule rule, buf x, buf y)
 {
     const int H = d->c.in[0].s.h, W = d->c.in[0].s.w, C = d->c.in[0].s.c, p = rule.p, Ho = H + 2 * p, Wo = W + 2 * p;
-    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint64_t i) {
-        const int c = (int)(i % (uint64_t)C), w = (int)(i / (uint64_t)C % (uint64_t)Wo), h = (int)(i / (uint64_t)C / (uint64_t)Wo % (uint64_t)Ho);
-        const uint64_t n = i / (uint64_t)C / (uint64_t)Wo / (uint64_t)Ho;
-        y(k)[i] = x(k)[((n * (uint64_t)H + (uint64_t)rule.shown(h - p, H)) * (uint64_t)W + (uint64_t)rule.shown(w - p, W)) * (uint64_t)C + (uint64_t)c];
+    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
+        const place o = place_of(i, Ho, Wo, C);
+        y(k)[i] = x(k)[index_of(o.n, rule.shown(o.h - p, H), rule.shown(o.w - p, W), o.c, H, W, C)];
     });
 }
 template <class Rule> static void unpad(const dev_call *d, Rule rule, buf g, buf gx)
 {
     const int  H = d->c.in[0].s.h, W = d->c.in[0].s.w, C = d->c.in[0].s.c, p = rule.p;
     const bool acc = d->c.in[0].acc;
-    over(d->queue, d->K, in_elems(d, 0), [=] __device__ (int k, uint64_t i) {
-        const int c = (int)(i % (uint64_t)C), w = (int)(i / (uint64_t)C % (uint64_t)W), h = (int)(i / (uint64_t)C / (uint64_t)W % (uint64_t)H);
-        const uint64_t n = i / (uint64_t)C / (uint64_t)W / (uint64_t)H, Ho = (uint64_t)(H + 2 * p), Wo = (uint64_t)(W + 2 * p);
+    over(d->queue, d->K, in_elems(d, 0), [=] __device__ (int k, uint32_t i) {
+        const place o = place_of(i, H, W, C);
         int   hs[3], ws[3];
-        const int nh = rule.showing(h, H, hs), nw = rule.showing(w, W, ws);
+        const int nh = rule.showing(o.h, H, hs), nw = rule.showing(o.w, W, ws);
         float sum = 0;
         for (int a = 0; a < nh; a++)
             for (int b = 0; b < nw; b++)
-                sum += g(k)[((n * Ho + (uint64_t)hs[a]) * Wo + (uint64_t)ws[b]) * (uint64_t)C + (uint64_t)c];
+                sum += g(k)[index_of(o.n, hs[a], ws[b], o.c, H + 2 * p, W + 2 * p, C)];
         put(&gx(k)[i], sum, acc);
     });
 }
@@ -96,24 +94,24 @@ static void reflectpad_back(const dev_call *d, int, buf g, buf gx) { unpad(d, re
 static void edgepad_move(const dev_call *d, int, buf x, buf y) { pad(d, repetition{}, x, y); }
 static void edgepad_back(const dev_call *d, int, buf g, buf gx) { unpad(d, repetition{}, g, gx); }
 
-static uint64_t channels_before(const dev_call *d, int i)
+static uint32_t channels_before(const dev_call *d, int i)
 {
-    uint64_t at = 0;
+    uint32_t at = 0;
     for (int j = 0; j < i; j++)
-        at += (uint64_t)d->c.in[j].s.c;
+        at += (uint32_t)d->c.in[j].s.c;
     return at;
 }
 static void concat_move(const dev_call *d, int i, buf x, buf y)
 {
-    const uint64_t C = (uint64_t)d->c.in[i].s.c, Co = (uint64_t)d->c.out.s.c, first = channels_before(d, i);
+    const uint32_t C = (uint32_t)d->c.in[i].s.c, Co = (uint32_t)d->c.out.s.c, first = channels_before(d, i);
     const bool there = (bool)x; // the tangent of the network's input is zero
-    over(d->queue, d->K, in_elems(d, i), [=] __device__ (int k, uint64_t e) { y(k)[e / C * Co + first + e % C] = there ? x(k)[e] : 0.0f; });
+    over(d->queue, d->K, in_elems(d, i), [=] __device__ (int k, uint32_t e) { y(k)[e / C * Co + first + e % C] = there ? x(k)[e] : 0.0f; });
 }
 static void concat_back(const dev_call *d, int i, buf g, buf gx)
 {
-    const uint64_t C = (uint64_t)d->c.in[i].s.c, Co = (uint64_t)d->c.out.s.c, first = channels_before(d, i);
+    const uint32_t C = (uint32_t)d->c.in[i].s.c, Co = (uint32_t)d->c.out.s.c, first = channels_before(d, i);
     const bool acc = d->c.in[i].acc;
-    over(d->queue, d->K, in_elems(d, i), [=] __device__ (int k, uint64_t e) { put(&gx(k)[e], g(k)[e / C * Co + first + e % C], acc); });
+    over(d->queue, d->K, in_elems(d, i), [=] __device__ (int k, uint32_t e) { put(&gx(k)[e], g(k)[e / C * Co + first + e % C], acc); });
 }
 
 #define MOVE_RULES(name)                                                                                    \

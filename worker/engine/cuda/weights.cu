@@ -85,9 +85,9 @@ __device__ static inline int part(int r, int i) // the i-th place of w in row r 
 
 static void forth(const dev_call *d, buf w, buf f)
 {
-    const uint64_t ci = (uint64_t)d->c.in[0].s.h / 9, co = (uint64_t)d->c.in[0].s.c; // rows of w are (place, input channel)
-    over(d->queue, d->K, 16 * ci * co, [=] __device__ (int k, uint64_t e) {
-        const uint64_t i = e % ci, o = e / ci % co, p = e / ci / co;
+    const uint32_t ci = (uint32_t)d->c.in[0].s.h / 9, co = (uint32_t)d->c.in[0].s.c; // rows of w are (place, input channel)
+    over(d->queue, d->K, (uint64_t)16 * ci * co, [=] __device__ (int k, uint32_t e) {
+        const uint32_t i = e % ci, o = e / ci % co, p = e / ci / co;
         float sum = 0;
         for (int a = 0; a < 2; a++)
             for (int b = 0; b < 2; b++) {
@@ -100,10 +100,10 @@ static void forth(const dev_call *d, buf w, buf f)
 }
 static void back(const dev_call *d, buf f, buf w)
 {
-    const uint64_t ci = (uint64_t)d->c.in[0].s.h / 9, co = (uint64_t)d->c.in[0].s.c;
+    const uint32_t ci = (uint32_t)d->c.in[0].s.h / 9, co = (uint32_t)d->c.in[0].s.c;
     if (w)
-        over(d->queue, d->K, 9 * ci * co, [=] __device__ (int k, uint64_t e) {
-            const uint64_t o = e % co, i = e / co % ci, p = e / co / ci;
+        over(d->queue, d->K, (uint64_t)9 * ci * co, [=] __device__ (int k, uint32_t e) {
+            const uint32_t o = e % co, i = e / co % ci, p = e / co / ci;
             float sum = 0;
             for (int r = 0; r < 4; r++)
                 for (int q = 0; q < 4; q++)
