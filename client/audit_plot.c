@@ -1,57 +1,13 @@
 /* audit_plot.c - two panels: the scatter of one column against real accuracy, and all columns' rank correlations as bars with
  * their intervals, over all (dark) and over the better half (light). */
 #include "client/audit.h"
-#include "client/canvas.h"
+#include "client/plot.h"
 #include "client/print.h"
 
 #include <math.h>
 #include <string.h>
 
-#define INK    0x222222u
-#define FAINT  0xc8c8c8u
-#define ALL    0x1f5fa8u
-#define TOP    0x8fb8e0u
-#define CHOSEN 0xc8452fu
-
-struct frame { double x, y, w, h, x0, x1, y0, y1; }; /* place on the canvas; range of the values */
-
-static double place_x(const struct frame *p, double v) { return p->x + p->w * (v - p->x0) / (p->x1 - p->x0); }
-static double place_y(const struct frame *p, double v) { return p->y + p->h - p->h * (v - p->y0) / (p->y1 - p->y0); }
-
-/* The range of `n` values, a twentieth wider on both sides; never empty. */
-static void range(const double *v, int n, double *low, double *high)
-{
-    *low = INFINITY;
-    *high = -INFINITY;
-    for (int i = 0; i < n; i++) {
-        *low = fmin(*low, v[i]);
-        *high = fmax(*high, v[i]);
-    }
-    double pad = *high > *low ? (*high - *low) / 20 : fabs(*high) > 0 ? fabs(*high) / 20 : 0.5;
-    *low -= pad;
-    *high += pad;
-}
-
-static void axes(struct canvas *c, const struct frame *p, const char *xname, const char *yname)
-{
-    short_str s;
-    canvas_line(c, p->x, p->y + p->h, p->x + p->w, p->y + p->h, 1, INK);
-    canvas_line(c, p->x, p->y, p->x, p->y + p->h, 1, INK);
-    for (int i = 0; i <= 4; i++) {
-        double vx = p->x0 + (p->x1 - p->x0) * i / 4, vy = p->y0 + (p->y1 - p->y0) * i / 4;
-        canvas_line(c, place_x(p, vx), p->y + p->h, place_x(p, vx), p->y + p->h + 4, 1, INK);
-        canvas_line(c, p->x - 4, place_y(p, vy), p->x, place_y(p, vy), 1, INK);
-        if (fabs(vx) >= 1000)
-            canvas_text(c, place_x(p, vx), p->y + p->h + 17, ANCHOR_MIDDLE, 10, INK, "%s", fmt_count(s, vx));
-        else
-            canvas_text(c, place_x(p, vx), p->y + p->h + 17, ANCHOR_MIDDLE, 10, INK, "%.3g", vx);
-        canvas_text(c, p->x - 7, place_y(p, vy) + 4, ANCHOR_END, 10, INK, "%.3f", vy);
-    }
-    canvas_text(c, p->x + p->w / 2, p->y + p->h + 36, ANCHOR_MIDDLE, 10, INK, "%s", xname);
-    canvas_text(c, p->x - 46, p->y - 10, ANCHOR_START, 10, INK, "%s", yname);
-}
-
-static void scatter(struct canvas *c, const json_t *sample, const json_t *predictor, struct frame p)
+static void scatter(struct canvas *c, const json_t *sample, const json_t *predictor, struct plot p)
 {
     enum { MOST = 1000 }; /* the document of a job holds no more; of tables the first ones are shown */
     double x[MOST], y[MOST];
@@ -69,38 +25,38 @@ static void scatter(struct canvas *c, const json_t *sample, const json_t *predic
     }
     if (n == 0)
         return;
-    range(x, n, &p.x0, &p.x1);
-    range(y, n, &p.y0, &p.y1);
+    plot_range(x, n, &p.x0, &p.x1);
+    plot_range(y, n, &p.y0, &p.y1);
     snprintf(title, sizeof title, "accuracy after real training (%s)", doc_str(sample, "split"));
-    axes(c, &p, name, title);
+    plot_axes(c, &p, name, title);
     double picked = doc_num(predictor, "pick.accuracy"), sign = doc_num(predictor, "sign"), best = -INFINITY;
     for (int k = 0; k < n; k++)
         best = fmax(best, sign * x[k]);
     for (int k = 0; k < n; k++) /* the pick last, so that nothing covers it */
-        canvas_disc(c, place_x(&p, x[k]), place_y(&p, y[k]), 3.5, ALL);
+        canvas_disc(c, plot_x(&p, x[k]), plot_y(&p, y[k]), 3.5, PLOT_DARK);
     for (int k = 0; k < n; k++)
         if (sign * x[k] == best && y[k] == picked)
-            canvas_disc(c, place_x(&p, x[k]), place_y(&p, y[k]), 5, CHOSEN);
-    canvas_text(c, p.x + p.w, p.y + p.h + 54, ANCHOR_END, 10, CHOSEN, "red: what %s would pick", name);
-    canvas_text(c, p.x - 46, p.y - 30, ANCHOR_START, 10, INK, "%s: Spearman %.2f [%.2f %.2f], %d networks", name,
+            canvas_disc(c, plot_x(&p, x[k]), plot_y(&p, y[k]), 5, PLOT_MARKED);
+    canvas_text(c, p.x + p.w, p.y + p.h + 54, ANCHOR_END, 10, PLOT_MARKED, "red: what %s would pick", name);
+    canvas_text(c, p.x - 46, p.y - 30, ANCHOR_START, 10, PLOT_INK, "%s: Spearman %.2f [%.2f %.2f], %d networks", name,
                 doc_num(predictor, "all.spearman.value"), doc_num(predictor, "all.spearman.low"), doc_num(predictor, "all.spearman.high"), n);
 }
 
-static void bar(struct canvas *c, const struct frame *p, const json_t *e, double y, double h, uint32_t rgb)
+static void bar(struct canvas *c, const struct plot *p, const json_t *e, double y, double h, uint32_t rgb)
 {
-    double v = doc_num(e, "value"), low = doc_num(e, "low"), high = doc_num(e, "high"), zero = place_x(p, 0);
+    double v = doc_num(e, "value"), low = doc_num(e, "low"), high = doc_num(e, "high"), zero = plot_x(p, 0);
     if (!isfinite(v))
         return;
-    double at = place_x(p, v), left = fmin(at, zero), mid = y + h / 2;
+    double at = plot_x(p, v), left = fmin(at, zero), mid = y + h / 2;
     canvas_box(c, left, y, fmax(at, zero) - left, h, rgb);
     if (!isfinite(low) || !isfinite(high))
         return;
-    canvas_line(c, place_x(p, low), mid, place_x(p, high), mid, 1.2, INK);
-    canvas_line(c, place_x(p, low), mid - 3, place_x(p, low), mid + 3, 1.2, INK);
-    canvas_line(c, place_x(p, high), mid - 3, place_x(p, high), mid + 3, 1.2, INK);
+    canvas_line(c, plot_x(p, low), mid, plot_x(p, high), mid, 1.2, PLOT_INK);
+    canvas_line(c, plot_x(p, low), mid - 3, plot_x(p, low), mid + 3, 1.2, PLOT_INK);
+    canvas_line(c, plot_x(p, high), mid - 3, plot_x(p, high), mid + 3, 1.2, PLOT_INK);
 }
 
-static void bars(struct canvas *c, const json_t *sample, struct frame p)
+static void bars(struct canvas *c, const json_t *sample, struct plot p)
 {
     double row = 26;
     size_t i;
@@ -108,19 +64,19 @@ static void bars(struct canvas *c, const json_t *sample, struct frame p)
     p.x0 = -1;
     p.x1 = 1;
     for (int k = -2; k <= 2; k++) {
-        canvas_line(c, place_x(&p, k * 0.5), p.y, place_x(&p, k * 0.5), p.y + p.h, 1, k ? FAINT : INK);
-        canvas_text(c, place_x(&p, k * 0.5), p.y + p.h + 17, ANCHOR_MIDDLE, 10, INK, "%g", k * 0.5);
+        canvas_line(c, plot_x(&p, k * 0.5), p.y, plot_x(&p, k * 0.5), p.y + p.h, 1, k ? PLOT_FAINT : PLOT_INK);
+        canvas_text(c, plot_x(&p, k * 0.5), p.y + p.h + 17, ANCHOR_MIDDLE, 10, PLOT_INK, "%g", k * 0.5);
     }
-    canvas_text(c, p.x, p.y - 30, ANCHOR_START, 10, INK, "Spearman with 95 %% intervals");
-    canvas_text(c, p.x, p.y - 10, ANCHOR_START, 10, ALL, "dark: all");
-    canvas_text(c, p.x + 90, p.y - 10, ANCHOR_START, 10, TOP, "light: top half by accuracy");
+    canvas_text(c, p.x, p.y - 30, ANCHOR_START, 10, PLOT_INK, "Spearman with 95 %% intervals");
+    canvas_text(c, p.x, p.y - 10, ANCHOR_START, 10, PLOT_DARK, "dark: all");
+    canvas_text(c, p.x + 90, p.y - 10, ANCHOR_START, 10, PLOT_LIGHT, "light: top half by accuracy");
     json_array_foreach(json_object_get(sample, "predictors"), i, d) {
         if (i == AUDIT_ROOM)
             break;
         double y = p.y + row * (double)i;
-        canvas_text(c, p.x - 8, y + 16, ANCHOR_END, 10, INK, "%.22s", doc_str(d, "name"));
-        bar(c, &p, json_object_get(json_object_get(d, "all"), "spearman"), y + 3, 11, ALL);
-        bar(c, &p, json_object_get(json_object_get(d, "top_half"), "spearman"), y + 14, 8, TOP);
+        canvas_text(c, p.x - 8, y + 16, ANCHOR_END, 10, PLOT_INK, "%.22s", doc_str(d, "name"));
+        bar(c, &p, json_object_get(json_object_get(d, "all"), "spearman"), y + 3, 11, PLOT_DARK);
+        bar(c, &p, json_object_get(json_object_get(d, "top_half"), "spearman"), y + 14, 8, PLOT_LIGHT);
     }
 }
 
@@ -144,12 +100,12 @@ int audit_plot(const json_t *doc, const char *by, const char *path, struct errbu
     if (!c)
         return err_set(e, ERR_NOMEM, "out of memory");
     if (doc_get(doc, "truth"))
-        canvas_text(c, 24, 28, ANCHOR_START, 10, INK, "%.60s: ranks by score and by %.40s", doc_str(doc, "truth.file"), doc_str(doc, "truth.column"));
+        canvas_text(c, 24, 28, ANCHOR_START, 10, PLOT_INK, "%.60s: ranks by score and by %.40s", doc_str(doc, "truth.file"), doc_str(doc, "truth.column"));
     else
-        canvas_text(c, 24, 28, ANCHOR_START, 10, INK, "job %.0f %.40s: ranks after scoring and after real training (epochs: %g)", doc_num(doc, "job.id"),
+        canvas_text(c, 24, 28, ANCHOR_START, 10, PLOT_INK, "job %.0f %.40s: ranks after scoring and after real training (epochs: %g)", doc_num(doc, "job.id"),
                     doc_str(doc, "job.name"), doc_num(sample, "training.epochs"));
-    scatter(c, sample, predictor, (struct frame){ .x = 70, .y = 90, .w = 380, .h = 320 });
-    bars(c, sample, (struct frame){ .x = 630, .y = 90, .w = 280, .h = tall });
+    scatter(c, sample, predictor, (struct plot){ .x = 70, .y = 90, .w = 380, .h = 320 });
+    bars(c, sample, (struct plot){ .x = 630, .y = 90, .w = 280, .h = tall });
     int rc = canvas_write(c, path, e);
     canvas_free(c);
     return rc;

@@ -5,19 +5,25 @@
 
 #include <math.h>
 #include <png.h>
+#include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum mark_kind { MARK_LINE, MARK_BOX, MARK_DISC, MARK_TEXT };
+enum mark_kind { MARK_LINE, MARK_BOX, MARK_DISC, MARK_TEXT, MARK_IMAGE };
+
+struct raster { int w, h; uint8_t *px; /* [h, w, 3] */ };
 
 struct mark {
     enum mark_kind kind;
-    double   x, y, x1, y1, w; /* line: ends, width; box: corner and size; disc: w is the radius; text: w is the size */
+    double   x, y, x1, y1, w; /* line: ends, width; box, image: corner and size; disc: w is the radius; text: w is the size */
     enum anchor anchor;
     uint32_t rgb;
-    char     text[160];
+    union {
+        char          text[160];
+        struct raster image; /* its px owned */
+    };
 };
 
 struct canvas {
@@ -38,6 +44,9 @@ struct canvas *canvas_new(int width, int height)
 
 void canvas_free(struct canvas *c)
 {
+    for (int i = 0; c && i < c->n; i++)
+        if (c->v[i].kind == MARK_IMAGE)
+            free(c->v[i].image.px);
     if (c)
         free(c->v);
     free(c);
@@ -88,6 +97,26 @@ void canvas_text(struct canvas *c, double x, double y, enum anchor a, int size, 
             *p = '?';
 }
 
+void canvas_image(struct canvas *c, double x, double y, double w, double h, const uint8_t *rgb, int pw, int ph)
+{
+    const size_t bytes = (size_t)pw * (size_t)ph * 3;
+    uint8_t *copy = malloc(bytes);
+    if (copy)
+        memcpy(copy, rgb, bytes);
+    if (!copy || !add(c, (struct mark){ .kind = MARK_IMAGE, .x = x, .y = y, .x1 = w, .y1 = h, .image = { pw, ph, copy } })) {
+        c->nomem = true;
+        free(copy);
+    }
+}
+
+static int png_out(FILE *f, const struct raster *r)
+{
+    png_image image = { .version = PNG_IMAGE_VERSION, .width = (png_uint_32)r->w, .height = (png_uint_32)r->h, .format = PNG_FORMAT_RGB };
+    int ok = png_image_write_to_stdio(&image, f, 0, r->px, 0, NULL);
+    png_image_free(&image);
+    return ok ? 0 : -1;
+}
+
 /* ---- SVG ---- */
 static void put_escaped(FILE *f, const char *s)
 {
@@ -95,7 +124,27 @@ static void put_escaped(FILE *f, const char *s)
         *s == '<' ? fputs("&lt;", f) : *s == '&' ? fputs("&amp;", f) : *s == '>' ? fputs("&gt;", f) : fputc(*s, f);
 }
 
-static void svg_mark(FILE *f, const struct mark *m)
+/* The image as a PNG within the text: an SVG has no other way to hold pixels. */
+static int svg_image(FILE *f, const struct mark *m)
+{
+    char  *png = NULL, *text = NULL;
+    size_t len = 0, room = 0;
+    FILE  *mem = open_memstream(&png, &len);
+    bool   ok = mem && png_out(mem, &m->image) == 0;
+    ok = mem && fclose(mem) == 0 && ok;
+    if (ok)
+        room = sodium_base64_ENCODED_LEN(len, sodium_base64_VARIANT_ORIGINAL);
+    ok = ok && (text = malloc(room));
+    if (ok)
+        fprintf(f, "<image x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\" preserveAspectRatio=\"none\" style=\"image-rendering:pixelated\""
+                   " href=\"data:image/png;base64,%s\"/>\n", m->x, m->y, m->x1, m->y1,
+                sodium_bin2base64(text, room, (const unsigned char *)png, len, sodium_base64_VARIANT_ORIGINAL));
+    free(text);
+    free(png);
+    return ok ? 0 : -1;
+}
+
+static int svg_mark(FILE *f, const struct mark *m)
 {
     static const char *const anchors[] = { "start", "middle", "end" };
     switch (m->kind) {
@@ -114,23 +163,26 @@ static void svg_mark(FILE *f, const struct mark *m)
                 m->rgb);
         put_escaped(f, m->text);
         fputs("</text>\n", f);
+        break;
+    case MARK_IMAGE:
+        return svg_image(f, m);
     }
+    return 0;
 }
 
 static int write_svg(const struct canvas *c, FILE *f)
 {
     fprintf(f, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\">\n"
                "<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n", c->width, c->height, c->width, c->height);
-    for (int i = 0; i < c->n; i++)
-        svg_mark(f, &c->v[i]);
+    int rc = 0;
+    for (int i = 0; i < c->n && rc == 0; i++)
+        rc = svg_mark(f, &c->v[i]);
     fputs("</svg>\n", f);
-    return ferror(f) ? -1 : 0;
+    return ferror(f) ? -1 : rc;
 }
 
 /* ---- PNG ---- */
-#define SCALE 2 /* pixels of the file for one of the canvas */
-
-struct raster { int w, h; uint8_t *px; /* [h, w, 3] */ };
+#define SCALE CANVAS_SCALE
 
 static void blend(struct raster *r, int x, int y, double cover, uint32_t rgb)
 {
@@ -182,12 +234,23 @@ static void paint_text(struct raster *r, const struct mark *m)
                     blend(r, left + i * (FONT_W + 1) * dot + k, top + y, 1, m->rgb);
 }
 
-static int png_out(FILE *f, const struct raster *r)
+static void paint_image(struct raster *r, const struct mark *m)
 {
-    png_image image = { .version = PNG_IMAGE_VERSION, .width = (png_uint_32)r->w, .height = (png_uint_32)r->h, .format = PNG_FORMAT_RGB };
-    int ok = png_image_write_to_stdio(&image, f, 0, r->px, 0, NULL);
-    png_image_free(&image);
-    return ok ? 0 : -1;
+    const int left = (int)lrint(m->x * SCALE), top = (int)lrint(m->y * SCALE);
+    const int wide = (int)lrint(m->x1 * SCALE), tall = (int)lrint(m->y1 * SCALE);
+    for (int y = 0; y < tall; y++)
+        for (int x = 0; x < wide; x++) {
+            const int64_t sx = (int64_t)x * m->image.w / wide, sy = (int64_t)y * m->image.h / tall;
+            const uint8_t *p = m->image.px + (sy * m->image.w + sx) * 3;
+            blend(r, left + x, top + y, 1, (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2]);
+        }
+}
+
+static void paint_mark(struct raster *r, const struct mark *m)
+{
+    static void (*const painters[])(struct raster *, const struct mark *) = {
+        [MARK_LINE] = paint, [MARK_BOX] = paint, [MARK_DISC] = paint, [MARK_TEXT] = paint_text, [MARK_IMAGE] = paint_image };
+    painters[m->kind](r, m);
 }
 
 static int write_png(const struct canvas *c, FILE *f)
@@ -198,30 +261,43 @@ static int write_png(const struct canvas *c, FILE *f)
         return -1;
     memset(r.px, 0xff, bytes);
     for (int i = 0; i < c->n; i++)
-        c->v[i].kind == MARK_TEXT ? paint_text(&r, &c->v[i]) : paint(&r, &c->v[i]);
+        paint_mark(&r, &c->v[i]);
     int rc = png_out(f, &r);
     free(r.px);
     return rc;
 }
 
+typedef int (*format_fn)(const struct canvas *c, FILE *f);
+
+/* By the ending of `path`; NULL: neither. */
+static format_fn format_of(const char *path)
+{
+    static const struct { const char *end; format_fn fn; } formats[] = { { ".svg", write_svg }, { ".png", write_png } };
+    size_t n = strlen(path);
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+        if (n > 4 && strcmp(path + n - 4, formats[i].end) == 0)
+            return formats[i].fn;
+    return NULL;
+}
+
+int canvas_check(const char *path, struct errbuf *e)
+{
+    return format_of(path) ? 0 : err_set(e, ERR_USAGE, "%s: a drawing is written as .svg or .png", path);
+}
+
 int canvas_write(const struct canvas *c, const char *path, struct errbuf *e)
 {
-    static const struct { const char *end; int (*fn)(const struct canvas *, FILE *); } formats[] = { { ".svg", write_svg }, { ".png", write_png } };
-    int (*fn)(const struct canvas *, FILE *) = NULL;
     char *bytes = NULL;
     size_t len = 0;
-    size_t n = strlen(path);
-    for (size_t i = 0; i < 2; i++)
-        if (n > 4 && strcmp(path + n - 4, formats[i].end) == 0)
-            fn = formats[i].fn;
-    if (!fn)
-        return err_set(e, ERR_USAGE, "%s: a drawing is written as .svg or .png", path);
+    int rc = canvas_check(path, e);
+    if (rc < 0)
+        return rc;
     if (c->nomem)
         return err_set(e, ERR_NOMEM, "%s: out of memory", path);
     FILE *f = open_memstream(&bytes, &len); /* in memory first: a file is complete or it is not there */
-    bool ok = f && fn(c, f) == 0;
+    bool ok = f && format_of(path)(c, f) == 0;
     ok = f && fclose(f) == 0 && ok;
-    int rc = ok ? fs_write_atomic(path, bytes, len, e) : err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    rc = ok ? fs_write_atomic(path, bytes, len, e) : err_set(e, ERR_NOMEM, "%s: out of memory", path);
     free(bytes);
     return rc;
 }

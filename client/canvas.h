@@ -1,5 +1,5 @@
-/* canvas.h - a drawing of lines, boxes, discs and words, written as SVG or as PNG. Coordinates are pixels from the top left. Nothing fails
- * before canvas_write: a canvas that ran out of memory says so there.
+/* canvas.h - a drawing of lines, boxes, discs, words and pixel images, written as SVG or as PNG. Coordinates are pixels from the top left. Nothing
+ * fails before canvas_write: a canvas that ran out of memory says so there.
  * Limits: text is ASCII; in a PNG it is a 5 x 7 bitmap font, enlarged by whole factors. */
 #ifndef DIDACT_CLIENT_CANVAS_H
 #define DIDACT_CLIENT_CANVAS_H
@@ -7,6 +7,8 @@
 #include "common/err.h"
 
 #include <stdint.h>
+
+#define CANVAS_SCALE 2 /* pixels of a PNG for one of the canvas */
 
 enum anchor { ANCHOR_START, ANCHOR_MIDDLE, ANCHOR_END };
 
@@ -22,6 +24,12 @@ void canvas_disc(struct canvas *c, double x, double y, double r, uint32_t rgb);
 void canvas_text(struct canvas *c, double x, double y, enum anchor a, int size, uint32_t rgb, const char *fmt, ...)
     __attribute__((format(printf, 7, 8)));
 
+/* rgb [ph,pw,3] is copied, and stretched to w x h without smoothing. In a PNG its pixels are equal squares where w and h times CANVAS_SCALE are
+ * multiples of pw and ph; where they are smaller, pixels are left out. */
+void canvas_image(struct canvas *c, double x, double y, double w, double h, const uint8_t *rgb, int pw, int ph);
+
+/* Before there is anything to draw: -ERR_USAGE where canvas_write would refuse the ending. */
+int canvas_check(const char *path, struct errbuf *e);
 /* By the ending of `path`: .svg or .png; -ERR_USAGE for another. A new file replaces an old one whole. */
 int canvas_write(const struct canvas *c, const char *path, struct errbuf *e);
 

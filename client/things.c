@@ -8,7 +8,6 @@
 
 #include <endian.h>
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -252,7 +251,7 @@ int verb_dataset_show(struct cli *c)
     return 0;
 }
 
-/* ---- curriculum show, export ---- */
+/* ---- a whole curriculum; export ---- */
 
 static int fetch_curriculum(struct conn *conn, const char *name_or_hash, name_str name, struct curriculum *out, struct errbuf *e)
 {
@@ -270,48 +269,22 @@ static int fetch_curriculum(struct conn *conn, const char *name_or_hash, name_st
     return rc;
 }
 
-static json_t *floats(const float *v, int n)
+static bool is_curriculum_path(const char *text)
 {
-    json_t *list = json_array();
-    for (int i = 0; i < n; i++)
-        json_array_append_new(list, json_real((double)v[i]));
-    return list;
+    static const char ending[] = ".safetensors";
+    size_t n = strlen(text), m = sizeof ending - 1;
+    return strchr(text, '/') || (n > m && strcmp(text + n - m, ending) == 0);
 }
 
-static void show_curriculum(const char *name, const struct curriculum *u)
-{
-    printf("curriculum   %s\nhash         %s\nbatches      %d of %d images, %d x %d x %d, %d classes\ninner        %s\n", name, u->hash,
-           u->T, u->B, u->c, u->h, u->w, u->K, inner_name(u->inner.type));
-    printf("lr           ");
-    for (int i = 0; i < u->T; i++)
-        printf("%s%.4g", i ? " " : "", (double)u->lr[i]);
-    printf("\nmomentum     ");
-    for (int i = 0; i < u->T; i++)
-        printf("%s%.3g", i ? " " : "", (double)u->mu[i]);
-    printf("\nprovenance   %s\n", u->provenance[0] ? u->provenance : "-");
-}
-
-int verb_curriculum_show(struct cli *c)
+int curriculum_named(struct cli *c, const char *name_or_file, name_str name, struct curriculum *out)
 {
     struct conn *conn;
-    struct curriculum u = { 0 };
-    name_str name;
-    json_error_t je;
-    int rc = cli_conn(c, &conn);
-    if (rc < 0 || (rc = fetch_curriculum(conn, c->arg[0], name, &u, c->e)) < 0)
-        return rc;
-    if (c->json) {
-        json_t *prov = json_loads(u.provenance, 0, &je);
-        json_t *doc = json_pack("{s:s,s:s,s:i,s:i,s:[iii],s:i,s:o,s:o,s:o,s:o}", "name", name, "hash", u.hash, "steps", u.T, "batch",
-                                u.B, "image", u.c, u.h, u.w, "classes", u.K, "inner", inner_to_json(&u.inner), "lr", floats(u.lr, u.T),
-                                "momentum", floats(u.mu, u.T), "provenance", prov ? prov : json_null());
-        print_json(stdout, doc);
-        json_decref(doc);
-    } else {
-        show_curriculum(name, &u);
+    if (is_curriculum_path(name_or_file)) {
+        name_from_path(name_or_file, name);
+        return curriculum_load(out, name_or_file, c->e);
     }
-    curriculum_fini(&u);
-    return 0;
+    int rc = cli_conn(c, &conn);
+    return rc < 0 ? rc : fetch_curriculum(conn, name_or_file, name, out, c->e);
 }
 
 /* A named blob as a file. */

@@ -193,11 +193,14 @@ const struct verb cli_verbs[] = {
       "didact dataset export fashion-mnist -o fashion-mnist.safetensors", F({ "output", 'o', "FILE", "where to (default: NAME.safetensors)", false }),
       verb_dataset_export },
     { "curriculum import", THINGS, "FILE [NAME]", 1, 2, "Import a curriculum file",
-      "didact curriculum import share/curricula/fashion-mnist-1.safetensors fm",
+      "didact curriculum import share/curricula/fashion-mnist-t32.safetensors fm",
       F({ "name", 0, "NAME", "its name (default: that of the file)", false }), verb_curriculum_import },
     { "curriculum list", THINGS, "", 0, 0, "List curricula", "didact curriculum list", NULL, verb_curriculum_list },
-    { "curriculum show", THINGS, "NAME", 1, 1, "Show a curriculum: sizes, learned step sizes, where it comes from",
-      "didact curriculum show fm", NULL, verb_curriculum_show },
+    { "curriculum show", THINGS, "NAME|FILE", 1, 1, "Show a curriculum: sizes, learned step sizes, class balance, where it comes from; or draw its images",
+      "didact curriculum show fm\n"
+      "didact curriculum show fm -o fm.png              images, step size, momentum and class balance as a picture\n"
+      "didact curriculum show fm.safetensors -o fm.svg  of a file; no coordinator is asked",
+      F({ "output", 'o', "FILE", "draw it: FILE.svg or FILE.png", false }), verb_curriculum_show },
     { "curriculum export", THINGS, "NAME", 1, 1, "Write a curriculum as a safetensors file",
       "didact curriculum export fm -o fm.safetensors", F({ "output", 'o', "FILE", "where to (default: NAME.safetensors)", false }),
       verb_curriculum_export },

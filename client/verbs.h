@@ -98,7 +98,6 @@ int verb_dataset_list(struct cli *c);
 int verb_dataset_show(struct cli *c);
 int verb_curriculum_import(struct cli *c);
 int verb_curriculum_list(struct cli *c);
-int verb_curriculum_show(struct cli *c);
 int verb_curriculum_export(struct cli *c);
 int verb_dataset_export(struct cli *c);
 /* A file as a blob of this kind, named; progress on stderr where that is a terminal. */
@@ -106,6 +105,12 @@ int thing_upload(struct conn *conn, const char *path, const char *hash, const ch
 /* list: datasets, curricula or spaces. By name, or by the first 6 digits or more of the hash. */
 int thing_find(struct conn *conn, const char *list, const char *name_or_hash, name_str name, hash_str hash, struct errbuf *e);
 int thing_export(struct cli *c, const char *list, const char *ending); /* the named blob as a file */
+/* What a person names: a file (with a '/' or .safetensors), or imported (by name or hash; only then a coordinator is asked). The caller ends
+ * *out with curriculum_fini. */
+struct curriculum;
+int curriculum_named(struct cli *c, const char *name_or_file, name_str name, struct curriculum *out);
+/* curriculum_show.c */
+int verb_curriculum_show(struct cli *c);
 
 /* spaces.c */
 int verb_space_import(struct cli *c);

@@ -179,3 +179,29 @@ void curriculum_fini(struct curriculum *c)
     free(c->mu);
     *c = (struct curriculum){ 0 };
 }
+
+static const float *label_of(const struct curriculum *c, int t, int b)
+{
+    return c->labels + ((size_t)t * (size_t)c->B + (size_t)b) * (size_t)c->K;
+}
+
+int curriculum_class(const struct curriculum *c, int t, int b)
+{
+    const float *y = label_of(c, t, b);
+    int best = 0;
+    for (int k = 1; k < c->K; k++)
+        if (y[k] > y[best])
+            best = k;
+    return best;
+}
+
+void curriculum_class_sums(const struct curriculum *c, int from, int to, double *out)
+{
+    memset(out, 0, (size_t)c->K * sizeof *out);
+    for (int t = from; t < to; t++)
+        for (int b = 0; b < c->B; b++) {
+            const float *y = label_of(c, t, b);
+            for (int k = 0; k < c->K; k++)
+                out[k] += (double)y[k];
+        }
+}

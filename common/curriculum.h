@@ -22,4 +22,9 @@ int  curriculum_load(struct curriculum *c, const char *path, struct errbuf *e);
 int  curriculum_save(struct curriculum *c, const char *path, struct errbuf *e); /* atomically; sets c->hash */
 void curriculum_fini(struct curriculum *c);
 
+/* The class with the largest label of image b of step t; the first of several. */
+int  curriculum_class(const struct curriculum *c, int t, int b);
+/* Sums of the labels of all images of steps [from, to), for each class: out [K] is overwritten. */
+void curriculum_class_sums(const struct curriculum *c, int from, int to, double *out);
+
 #endif

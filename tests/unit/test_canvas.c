@@ -1,11 +1,14 @@
 #include "client/canvas.h"
 
 #include "common/fsio.h"
+#include "common/image_file.h"
 #include "tests/support/tmp.h"
 
 #include <png.h>
 #include <setjmp.h>
+#include <sodium.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -87,11 +90,88 @@ static void another_ending_is_refused_and_writes_nothing(void **state)
     canvas_free(c);
 }
 
+/* 2 x 2 pixels: red, green; blue, and a gray. */
+static const uint8_t four[] = { 255, 0, 0, 0, 255, 0, 0, 0, 255, 90, 90, 90 };
+
+static void an_image_keeps_its_pixels_as_equal_squares(void **state)
+{
+    char path[300];
+    struct errbuf e;
+    struct image_info info;
+    struct canvas *c = canvas_new(20, 10);
+    static uint8_t px[3][20][40];
+    snprintf(path, sizeof path, "%s/a.png", ((struct tmp *)*state)->dir);
+    canvas_image(c, 3.5, 2, 4, 3, four, 2, 2); /* so 4 x 3 pixels of the file for one */
+    assert_int_equal(canvas_write(c, path, &e), 0);
+    canvas_free(c);
+    assert_int_equal(image_probe(path, &info, &e), 0);
+    assert_true(info.c == 3 && info.h == 20 && info.w == 40);
+    assert_int_equal(image_read(path, &info, &px[0][0][0], &e), 0);
+    for (int y = 0; y < 20; y++)
+        for (int x = 0; x < 40; x++) {
+            const bool in = x >= 7 && x < 15 && y >= 4 && y < 10;
+            const uint8_t *want = four + 3 * (2 * ((y - 4) / 3) + (x - 7) / 4);
+            for (int k = 0; k < 3; k++)
+                if (px[k][y][x] != (in ? want[k] : 255))
+                    fail_msg("(%d, %d) channel %d is %d", x, y, k, px[k][y][x]);
+        }
+}
+
+static void an_image_beyond_the_edge_is_cut_off(void **state)
+{
+    char path[300];
+    struct errbuf e;
+    struct image_info info;
+    struct canvas *c = canvas_new(2, 2);
+    uint8_t px[3][4][4];
+    snprintf(path, sizeof path, "%s/a.png", ((struct tmp *)*state)->dir);
+    canvas_image(c, -1, 1, 2, 2, four, 2, 2);
+    assert_int_equal(canvas_write(c, path, &e), 0);
+    canvas_free(c);
+    assert_int_equal(image_probe(path, &info, &e), 0);
+    assert_int_equal(image_read(path, &info, &px[0][0][0], &e), 0);
+    assert_true(px[0][2][0] == 0 && px[1][2][0] == 255 && px[2][2][0] == 0); /* the green one's quarter */
+    assert_true(px[0][2][2] == 255 && px[1][2][2] == 255 && px[2][2][2] == 255);
+    assert_true(px[0][0][0] == 255 && px[1][0][0] == 255);
+}
+
+static void an_svg_holds_an_image_as_a_png(void **state)
+{
+    static const char opens[] = "width=\"4.00\" height=\"3.00\" preserveAspectRatio=\"none\" style=\"image-rendering:pixelated\" href=\"data:image/png;base64,";
+    struct tmp *t = *state;
+    char path[300], *text;
+    size_t n, len;
+    unsigned char png[1000];
+    struct errbuf e;
+    struct image_info info;
+    struct canvas *c = canvas_new(20, 10);
+    uint8_t px[3][2][2];
+    snprintf(path, sizeof path, "%s/a.svg", t->dir);
+    canvas_image(c, 3.5, 2, 4, 3, four, 2, 2);
+    assert_int_equal(canvas_write(c, path, &e), 0);
+    canvas_free(c);
+    assert_int_equal(fs_read_all(path, 100000, &text, &n, &e), 0);
+    const char *at = strstr(text, opens);
+    assert_non_null(at);
+    at += strlen(opens);
+    assert_int_equal(sodium_base642bin(png, sizeof png, at, strcspn(at, "\""), NULL, &len, NULL, sodium_base64_VARIANT_ORIGINAL), 0);
+    free(text);
+    snprintf(path, sizeof path, "%s/b.png", t->dir);
+    tmp_write(path, png, len);
+    assert_int_equal(image_probe(path, &info, &e), 0);
+    assert_true(info.c == 3 && info.h == 2 && info.w == 2);
+    assert_int_equal(image_read(path, &info, &px[0][0][0], &e), 0);
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < 3; k++)
+            assert_int_equal(px[k][i / 2][i % 2], four[3 * i + k]);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, tmp_setup, tmp_teardown)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(a_png_has_each_mark_where_it_was_drawn), T(an_svg_escapes_what_xml_reserves), T(another_ending_is_refused_and_writes_nothing),
+        T(an_image_keeps_its_pixels_as_equal_squares), T(an_image_beyond_the_edge_is_cut_off), T(an_svg_holds_an_image_as_a_png),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -84,6 +84,28 @@ static void saving_twice_gives_the_same_hash_and_another_pixel_another(void **st
     assert_string_not_equal(a.hash, b.hash);
 }
 
+static void classes_are_counted_by_their_labels(void **state)
+{
+    (void)state;
+    struct curriculum a = made();
+    double sums[K];
+    labels[K] = 9; /* image 1 of step 0: class 0, by far */
+    labels[2 * K + 1] = labels[2 * K + 2] = 5; /* image 0 of step 1: two are largest */
+    assert_int_equal(curriculum_class(&a, 0, 0), 2);
+    assert_int_equal(curriculum_class(&a, 0, 1), 0);
+    assert_int_equal(curriculum_class(&a, 1, 0), 1);
+    for (int from = 0; from < T; from++)
+        for (int to = from; to <= T; to++) {
+            curriculum_class_sums(&a, from, to, sums);
+            for (int k = 0; k < K; k++) {
+                double want = 0;
+                for (int i = from * B; i < to * B; i++)
+                    want += (double)labels[i * K + k];
+                assert_true(fabs(sums[k] - want) < 1e-9);
+            }
+        }
+}
+
 static void the_file_names_its_dataset_for_other_tools(void **state)
 {
     struct curriculum a = made();
@@ -246,6 +268,7 @@ int main(void)
         TEST(what_was_saved_is_loaded_with_its_inner_optimiser_and_provenance),
         TEST(save_and_load_agree_on_the_hash_and_it_is_that_of_the_file),
         TEST(saving_twice_gives_the_same_hash_and_another_pixel_another),
+        TEST(classes_are_counted_by_their_labels),
         TEST(the_file_names_its_dataset_for_other_tools),
         TEST(values_that_cannot_be_trained_on_are_refused_by_save_and_leave_no_file),
         TEST(provenance_that_is_not_json_is_refused),
