@@ -323,6 +323,91 @@ static void a_learner_that_diverges_leaves_the_others_alone(void **state)
     run_fini(&t);
 }
 
+/* Two slabs at work side by side, images already on the device, every learner with real batches of its own: what each says by itself, and
+ * their weighted sum, in which one that is left out may say anything. */
+static void learners_apart_have_real_batches_of_their_own(void **state)
+{
+    (void)state;
+    const double weight[LEARNERS] = { 0.5, 0, -2 };
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct run t;
+        struct slab *s[2];
+        double *X[LEARNERS][3], *Y[LEARNERS][3], dx2[LEARNERS], dy2[LEARNERS], want2[LEARNERS] = { 0 };
+        struct rng g;
+        run_init(&t, seed, &randnet_small);
+        rng_init(&g, seed, RNG_TEST, 5);
+        t.cfg.own_meta = t.cfg.apart = true;
+        const size_t nx = (size_t)t.cfg.meta_batch * t.r.image, ny = (size_t)t.cfg.meta_batch * t.r.K;
+        for (int i = 0; i < t.cfg.n_meta; i++) {
+            float *x = hold(&t, zeros(LEARNERS * nx, sizeof *x)), *y = hold(&t, zeros(LEARNERS * ny, sizeof *y));
+            for (size_t k = 0; k < LEARNERS; k++) {
+                X[k][i] = rand_normal(&g, ENG_F64, nx, 1);
+                Y[k][i] = rand_labels(&g, ENG_F64, (size_t)t.cfg.meta_batch, (int)t.r.K, true);
+                for (size_t j = 0; j < nx; j++)
+                    x[k * nx + j] = (float)X[k][i][j];
+                for (size_t j = 0; j < ny; j++)
+                    y[k * ny + j] = (float)Y[k][i][j];
+            }
+            t.in.meta[i].x = x;
+            t.in.meta[i].y = y;
+        }
+        void *queue = device->queue_new();
+        float *there = device->alloc((2 * t.n_x + 2 * t.n_y) * sizeof *there), *sum = there + t.n_x + t.n_y;
+        device->put(queue, there, t.in.x, t.n_x * sizeof *there);
+        device->put(queue, there + t.n_x, t.in.y, t.n_y * sizeof *there);
+        device->zero(queue, 1, (struct dev_rows){ sum, 0 }, (t.n_x + t.n_y) * sizeof *there);
+        t.in.x = there;
+        t.in.y = there + t.n_x;
+        t.in.after = queue;
+        struct slab_out out = { .meta_loss = t.out.meta_loss, .failed = t.out.failed, .dlr = t.out.dlr, .dx2 = dx2, .dy2 = dy2 };
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(slab_new(&t.cfg, &s[i], NULL), 0);
+            assert_int_equal(slab_start(s[i], &t.in, NULL), 0);
+        }
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(slab_wait(s[i], &out, NULL), 0);
+        slab_weigh(s[1], queue, weight, sum, sum + t.n_x);
+        assert_int_equal(device->get(queue, hold(&t, zeros(t.n_x + t.n_y, sizeof *sum)), sum, (t.n_x + t.n_y) * sizeof *sum, NULL), 0);
+        const float *got = t.made[t.n_made - 1];
+        struct unroll *u;
+        double *dx = zeros(t.n_x, sizeof *dx), *dy = zeros(t.n_y, sizeof *dy);
+        assert_int_equal(unroll_new(&t.r.cfg, &u, NULL), 0);
+        for (int k = 0; k < LEARNERS; k++) {
+            struct unroll_out o = { .dx = dx, .dy = dy, .dlr = t.dlr + (size_t)k * t.T };
+            for (int i = 0; i < t.cfg.n_meta; i++) {
+                t.r.meta[i].x = X[k][i];
+                t.r.meta[i].y = Y[k][i];
+            }
+            t.r.in.w0 = t.w[k];
+            assert_int_equal(unroll_meta_grad(u, &t.r.in, &o, NULL), 0);
+            t.J[k] = o.meta_loss;
+            want2[k] = eng_dot(ENG_F64, t.n_x, dx, dx);
+            assert_true(fabs(dy2[k] - eng_dot(ENG_F64, t.n_y, dy, dy)) < 2e-3 * dy2[k] + 1e-8);
+            eng_axpy(ENG_F64, t.n_x, weight[k], dx, t.dx);
+            eng_axpy(ENG_F64, t.n_y, weight[k], dy, t.dy);
+        }
+        assert_true(far(LEARNERS, NULL, out.meta_loss, t.J) < 1e-3);
+        assert_true(far(LEARNERS, NULL, dx2, want2) < 2e-3);
+        assert_true(far(LEARNERS * t.T, NULL, out.dlr, t.dlr) < 1e-3);
+        assert_true(far(t.n_x, got, NULL, t.dx) < 1e-3);
+        assert_true(far(t.n_y, got + t.n_x, NULL, t.dy) < 1e-3);
+        for (int k = 0; k < LEARNERS; k++)
+            for (int i = 0; i < t.cfg.n_meta; i++) {
+                free(X[k][i]);
+                free(Y[k][i]);
+            }
+        for (int i = 0; i < 2; i++)
+            slab_free(s[i]);
+        unroll_free(u);
+        free(dx);
+        free(dy);
+        device->release(there);
+        device->queue_free(queue);
+        t.r.in.w0 = t.w[0];
+        run_fini(&t);
+    }
+}
+
 static void training_alone_gives_snapshots(void **state)
 {
     (void)state;
@@ -438,6 +523,7 @@ int main(void)
         cmocka_unit_test(every_op_was_among_them),
         cmocka_unit_test(the_same_bits_run_after_run),
         cmocka_unit_test(a_learner_that_diverges_leaves_the_others_alone),
+        cmocka_unit_test(learners_apart_have_real_batches_of_their_own),
         cmocka_unit_test(training_alone_gives_snapshots),
         cmocka_unit_test(a_slabs_size_is_known_before),
         cmocka_unit_test(accuracy_is_the_cpus),
