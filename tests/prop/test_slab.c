@@ -1,5 +1,6 @@
-/* test_slab.c - slabs of learners on a device, against the CPU's engine in double. The device is worker/engine/cuda itself, built for the
- * emulator of tests/support/cuda_emu.h: the kernels' own source. DIDACT_CUDA in the environment names another, such as a GPU's. */
+/* test_slab.c - slabs of learners on a device, against the CPU's engine in double. The device is the GPU backend's own source by an
+ * emulator, or what DIDACT_CUDA names (tests/support/emulated.h). */
+#include "tests/support/emulated.h"
 #include "tests/support/randnet.h"
 #include "worker/engine/plan.h"
 #include "worker/engine/slab.h"
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -22,17 +22,7 @@ static const struct device *device;
 static int find_device(void **state)
 {
     (void)state;
-    struct errbuf e = { 0 };
-    char path[4096], *slash;
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 64);
-    assert_true(n > 0);
-    path[n] = '\0';
-    slash = strrchr(path, '/');
-    snprintf(slash, 64, "/../didact-cuda.so"); /* tests/prop/test_slab -> tests/didact-cuda.so */
-    setenv("DIDACT_CUDA", path, 0);
-    device = device_find("cuda", 0, &e);
-    if (!device)
-        fprintf(stderr, "%s\n", e.text);
+    device = emulated_device();
     return device ? eng_init(NULL, NULL) : -1;
 }
 

@@ -1,5 +1,11 @@
 #include "worker/engine/device_pass.h"
 
+/* A normalised weight, say: all of K have the same one where they share the parameters. */
+static bool made_once(const struct device_pass *s, const struct eng_plan *p, int tensor)
+{
+    return s->param == 0 && !p->tensor[p->tensor[tensor].root].batched;
+}
+
 static int64_t step_of(const struct device_pass *s, const struct eng_plan *p, int tensor, bool adjoint)
 {
     const int root = p->tensor[tensor].root;
@@ -7,7 +13,7 @@ static int64_t step_of(const struct device_pass *s, const struct eng_plan *p, in
         return adjoint ? s->grad : s->param;
     if (root == p->input)
         return adjoint ? s->gx : s->x;
-    return s->arena;
+    return made_once(s, p, tensor) && !adjoint ? 0 : s->arena;
 }
 
 /* In place of the CPU's rule (plan_probe): the device's, for all K. */
@@ -16,7 +22,8 @@ static void on_device(void *arg, const struct eng_plan *p, int node, int rule, o
     (void)fn;
     const struct device_pass *s = arg;
     const struct node *n = &p->node[node];
-    struct dev_call d = { .c = *c, .K = s->K, .aux = s->arena, .scratch = s->arena, .queue = s->queue,
+    const bool once = made_once(s, p, n->out);
+    struct dev_call d = { .c = *c, .K = once && rule == DEV_FORWARD ? 1 : s->K, .aux = once ? 0 : s->arena, .scratch = s->arena, .queue = s->queue,
                           .out_val = step_of(s, p, n->out, false), .out_adj = step_of(s, p, n->out, true) };
     for (int i = 0; i < n->n_in; i++) {
         d.in_val[i] = step_of(s, p, n->in[i], false);

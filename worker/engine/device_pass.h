@@ -12,7 +12,8 @@ struct device_pass {
     void   *queue;
     int     K;
     int64_t arena;              /* what the plan places */
-    int64_t param, grad;        /* parameters and their tangents; their gradients */
+    int64_t param, grad;        /* parameters and their tangents; their gradients. param 0: what is made of parameters alone is shared, too,
+                                 * and made once on the way forth */
     int64_t x, gx;              /* the input; its gradient, or the mixed derivative by it */
 };
 
