@@ -138,13 +138,16 @@ static json_t *config_json(const struct teach_cfg *c)
         json_object_set_new(mix, c->mix_space[i], json_real(c->mix_weight[i]));
     for (int i = 0; i < c->n_meta_at; i++)
         json_array_append_new(at, json_pack("[i,f]", c->meta_at[i], c->meta_weight[i]));
-    return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:o, s:f, s:f, s:o, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:i, s:i, s:i, s:i, s:b, s:o, s:I, s:I}",
+    json_t *j = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:o, s:f, s:f, s:o, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:i, s:i, s:i, s:i, s:b, s:o, s:I, s:I}",
                      "kind", c->kind, "steps", c->steps, "batch", c->batch, "meta_steps", c->meta_steps, "learners", c->learners,
                      "meta_batch", c->meta_batch, "meta_at", at, "lr", c->lr, "mu", c->mu, "inner", inner_to_json(&c->inner),
                      "outer_lr", c->outer_lr, "outer_beta1", c->outer_beta1, "outer_beta2", c->outer_beta2, "outer_eps", c->outer_eps,
                      "outer_lr_end", c->outer_lr_end, "outer_schedule", c->outer_schedule, "clip", c->clip, "z_dim", c->z_dim, "g_hidden", c->g_hidden, "g_channels1",
                      c->g_channels1, "g_channels2", c->g_channels2, "warm_start", c->warm_start, "learn_labels", c->learn_labels, "mix", mix, "max_macs",
                      (json_int_t)c->max_macs, "max_params", (json_int_t)c->max_params);
+    if (c->inits != 1) /* a curriculum made without the key keeps its bytes, hence its name */
+        json_object_set_new(j, "inits", json_integer(c->inits));
+    return j;
 }
 
 static double digits(double v) { return isfinite(v) ? round(v * 1e4) / 1e4 : 0; }

@@ -49,7 +49,8 @@ struct teacher {
     int     *label;                     /* [T*B]: the class each image is asked to show */
     float   *x, *dx, *y, *dy;           /* [T,B,…], the engine's layout */
     double  *lr, *mu, *dlr, *dmu;       /* [T] */
-    struct learner_run *run;            /* [learners] */
+    int      n_learners;                /* a meta-step: cfg.learners * cfg.inits */
+    struct learner_run *run;            /* [n_learners] */
     struct eng_pool   **pool;           /* inside a learner, where there are fewer learners than threads */
     int      n_crew;                    /* learners side by side */
 
@@ -77,7 +78,7 @@ int  teacher_step(struct teacher *t, struct errbuf *e);
 int  teacher_warm(struct teacher *t, bool (*go_on)(void *arg), void *arg, struct errbuf *e);
 /* Decode the schedule and make the images that theta stands for now (t->x, y, lr, mu). */
 void teacher_unfold(struct teacher *t, uint64_t step);
-/* Draw a learner of the mix: stream `index` of (seed, step). */
+/* Draw a network of the mix: stream `index` of (seed, step). */
 int  teacher_draw(const struct teacher *t, uint64_t step, uint64_t index, struct net *out, char arch[ARCH_TEXT_MAX], struct errbuf *e);
 
 /* ---- checkpoint ---- */
