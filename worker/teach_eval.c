@@ -2,6 +2,7 @@
  * Everything is measured on the quantised curriculum: what is reported is what is shipped. */
 #include "worker/teacher_int.h"
 
+#include "worker/engine/device.h"
 #include "worker/evaluate.h"
 #include "worker/heldout.h"
 #include "worker/mem.h"
@@ -168,12 +169,15 @@ static json_t *history_json(const struct teacher *t, int rows)
 void teacher_provenance(const struct teacher *t, char *out, size_t cap)
 {
     for (int rows = 40; rows >= 0; rows -= 4) {
-        char seed[24];
+        char seed[24], engine[24];
         snprintf(seed, sizeof seed, "%llu", (unsigned long long)t->seed);
+        snprintf(engine, sizeof engine, t->device ? "%s/%s" : "%s", ENGINE_VERSION, t->device ? t->device->kind : "");
         json_t *j = json_pack("{s:s, s:i, s:s, s:s, s:b, s:i, s:i, s:o, s:o}", "seed", seed, "meta_steps", (int)t->meta_step, "dataset_hash",
-                              t->data->d.hash, "engine", ENGINE_VERSION, "repeatable",
+                              t->data->d.hash, "engine", engine, "repeatable",
                               !(t->cfg.seconds > 0), "left_out", (int)t->left_out, "skipped", (int)t->skipped, "config",
                               config_json(&t->cfg), "history", history_json(t, rows));
+        if (t->device)
+            json_object_set_new(j, "device", json_string(t->device->name()));
         char *text = json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(6));
         json_decref(j);
         bool fits = text && strlen(text) < cap;

@@ -5,6 +5,7 @@
 #include "worker/teacher_int.h"
 
 #include "worker/mem.h"
+#include "worker/teacher_device.h"
 
 #include <math.h>
 
@@ -94,7 +95,7 @@ static int allocate(struct teacher *t, struct errbuf *e)
               (t->dmu = mem_array(T, 8)) && (t->run = mem_array((uint64_t)t->n_learners, sizeof *t->run));
     for (int k = 0; ok && k < t->n_learners; k++) {
         struct learner_run *r = &t->run[k];
-        ok = (r->dx = mem_array(dx, 4)) && (r->dy = mem_array(dy, 4)) && (r->dlr = mem_array(T, 8)) && (r->dmu = mem_array(T, 8));
+        ok = (t->dev || ((r->dx = mem_array(dx, 4)) && (r->dy = mem_array(dy, 4)))) && (r->dlr = mem_array(T, 8)) && (r->dmu = mem_array(T, 8));
     }
     return ok ? 0 : err_set(e, ERR_NOMEM, "a teacher of %llu parameters", (unsigned long long)n);
 }
@@ -102,7 +103,7 @@ static int allocate(struct teacher *t, struct errbuf *e)
 static int make_crew(struct teacher *t, struct errbuf *e)
 {
     t->n_crew = t->threads < t->n_learners ? t->threads : t->n_learners;
-    if (t->n_crew == t->threads)
+    if (t->n_crew == t->threads || t->dev)
         return 0;
     if (!(t->pool = mem_array((uint64_t)t->n_crew, sizeof(struct eng_pool *))))
         return err_set(e, ERR_NOMEM, "the thread pools");
@@ -114,7 +115,7 @@ static int make_crew(struct teacher *t, struct errbuf *e)
     return 0;
 }
 
-int teacher_new(const struct teach_cfg *cfg, uint64_t seed, const struct real_data *data, int threads, uint64_t mem_bytes,
+int teacher_new(const struct teach_cfg *cfg, uint64_t seed, const struct real_data *data, int threads, uint64_t mem_bytes, const struct device *device,
                 struct teacher **out, struct errbuf *e)
 {
     const struct dataset *d = &data->d;
@@ -127,22 +128,29 @@ int teacher_new(const struct teach_cfg *cfg, uint64_t seed, const struct real_da
     t->data = data;
     t->threads = threads < 1 ? 1 : threads;
     t->mem_bytes = mem_bytes;
+    t->device = device;
     t->kind = teacher_kind_find(cfg->kind);
     int rc = t->kind ? check_cfg(cfg, d, e) : err_set(e, ERR_INPUT, "teach.kind: there is no kind %s", cfg->kind);
     if (rc == 0 && cfg->learn_labels && !t->kind->learns_images)
         rc = err_set(e, ERR_INPUT, "teach.learn_labels: kind %s shows real images with their own labels", cfg->kind);
     if (rc == 0 && cfg->warm_start && !t->kind->has_generator)
         rc = err_set(e, ERR_INPUT, "teach.warm_start: kind %s has no generator", cfg->kind);
-    if (rc == 0 && t->kind->has_generator) {
-        struct generator_cfg g = { cfg->steps, cfg->batch, cfg->z_dim, d->n_classes, d->c, d->h, d->w, cfg->g_hidden,
-                                   cfg->g_channels1, cfg->g_channels2, t->threads };
-        rc = generator_new(&g, &t->gen, e);
-    }
     if (rc == 0) {
         t->n_learners = cfg->learners * cfg->inits;
         t->image = (size_t)d->c * (size_t)d->h * (size_t)d->w;
         t->n_x = (size_t)cfg->steps * (size_t)cfg->batch * t->image;
         t->n_y = (size_t)cfg->steps * (size_t)cfg->batch * (size_t)d->n_classes;
+    }
+    if (rc == 0 && device)
+        rc = teacher_device_new(t, device, &t->dev, e);
+    if (rc == 0 && t->kind->has_generator) {
+        struct generator_cfg g = { cfg->steps, cfg->batch, cfg->z_dim, d->n_classes, d->c, d->h, d->w, cfg->g_hidden,
+                                   cfg->g_channels1, cfg->g_channels2, t->threads, device, t->dev ? teacher_device_x(t->dev) : NULL, t->dev ? teacher_device_dx(t->dev) : NULL };
+        rc = generator_new(&g, &t->gen, e);
+    }
+    if (rc == 0) {
+        if (t->dev)
+            teacher_device_ready(t->dev);
         t->adam = (struct adam){ .beta1 = cfg->outer_beta1, .beta2 = cfg->outer_beta2, .eps = cfg->outer_eps };
         lay_out(t, t->gen ? generator_get_net(t->gen)->param_count : 0);
         if ((rc = allocate(t, e)) == 0 && (rc = make_crew(t, e)) == 0) {
@@ -173,6 +181,7 @@ void teacher_free(struct teacher *t)
     for (int i = 0; t->pool && i < t->n_crew; i++)
         eng_pool_free(t->pool[i]);
     generator_free(t->gen);
+    teacher_device_free(t->dev);
     void *const owned[] = { t->theta, t->grad, t->adam.m, t->adam.v, t->label, t->x, t->dx, t->y, t->dy, t->lr, t->mu, t->dlr, t->dmu,
                             t->run, t->pool, t->history };
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
@@ -212,7 +221,7 @@ int teacher_draw(const struct teacher *t, uint64_t step, uint64_t index, struct 
     return err_set(e, ERR_INPUT, "teach.mix: none of %d drawn architectures fits this dataset, max_macs and max_params", DRAWS_MAX);
 }
 
-void teacher_unfold(struct teacher *t, uint64_t step)
+int teacher_unfold(struct teacher *t, uint64_t step, bool here, struct errbuf *e)
 {
     const float *lr = t->theta + t->part[PART_LR].first, *mu = t->theta + t->part[PART_MU].first;
     size_t K = (size_t)t->data->d.n_classes;
@@ -225,23 +234,33 @@ void teacher_unfold(struct teacher *t, uint64_t step)
     else
         for (size_t i = 0; i < t->n_y; i++)
             t->y[i] = (int)(i % K) == t->label[i / K];
-    t->kind->make_images(t, step);
+    return t->kind->make_images(t, step, here, e);
 }
 
 /* ---- a meta-step ---- */
 
 /* From x, y, lr, mu to theta. */
-static void pull_back(struct teacher *t)
+static int pull_back(struct teacher *t, struct errbuf *e)
 {
-    float *g = t->grad;
+    float *g = t->grad, *images = t->part[PART_IMAGES].n ? g + t->part[PART_IMAGES].first : NULL, *labels = t->part[PART_LABELS].n ? g + t->part[PART_LABELS].first : NULL;
+    int rc = 0;
+    if (t->gen && t->dev)
+        teacher_device_before(t, generator_queue(t->gen));
     if (t->gen)
-        generator_backward(t->gen, t->theta, t->theta + t->part[PART_Z].first, t->label, t->dx, g, g + t->part[PART_Z].first);
-    memcpy(g + t->part[PART_IMAGES].first, t->dx, t->part[PART_IMAGES].n * sizeof *g);
-    memcpy(g + t->part[PART_LABELS].first, t->dy, t->part[PART_LABELS].n * sizeof *g);
+        rc = generator_backward(t->gen, t->theta, t->theta + t->part[PART_Z].first, t->label, t->dev ? NULL : t->dx, g, g + t->part[PART_Z].first, e);
+    if (rc == 0 && t->dev)
+        rc = teacher_device_get(t, images, labels, e);
+    if (rc < 0)
+        return rc;
+    if (images && !t->dev)
+        memcpy(images, t->dx, t->part[PART_IMAGES].n * sizeof *g);
+    if (labels && !t->dev)
+        memcpy(labels, t->dy, t->part[PART_LABELS].n * sizeof *g);
     for (int i = 0; i < t->cfg.steps; i++) {
         g[t->part[PART_LR].first + (uint64_t)i] = (float)(t->dlr[i] * t->lr[i]);
         g[t->part[PART_MU].first + (uint64_t)i] = (float)(t->dmu[i] * t->mu[i] * (1 - t->mu[i]));
     }
+    return 0;
 }
 
 /* By how much to shrink something of this norm; the running mean follows what was let through. */
@@ -274,14 +293,12 @@ static void update(struct teacher *t)
 int teacher_step(struct teacher *t, struct errbuf *e)
 {
     int rc = learners_draw(t, e);
-    if (rc < 0)
-        return rc;
-    teacher_unfold(t, t->meta_step);
-    if ((rc = learners_run(t, e)) < 0)
+    if (rc < 0 || (rc = teacher_unfold(t, t->meta_step, false, e)) < 0 || (rc = learners_run(t, e)) < 0)
         return rc;
     bool useful = learners_mean(t) > 0;
     if (useful) {
-        pull_back(t);
+        if ((rc = pull_back(t, e)) < 0)
+            return rc;
         t->last_norm = sqrt(eng_dot(ENG_F32, t->n_theta, t->grad, t->grad));
         useful = isfinite(t->last_norm);
     }

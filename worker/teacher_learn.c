@@ -11,6 +11,7 @@
 
 #include "worker/mem.h"
 #include "worker/par.h"
+#include "worker/teacher_device.h"
 
 #include <math.h>
 
@@ -23,7 +24,7 @@ static struct unroll_cfg unroll_of(const struct teacher *t, const struct learner
 /* Memory beside that of the learners at work. */
 static uint64_t fixed_bytes(const struct teacher *t)
 {
-    uint64_t own = (t->n_theta * 4 + t->n_x * (uint64_t)(2 + t->n_learners) + t->n_y * 2) * sizeof(float);
+    const uint64_t own_x = t->dev ? 0 : (uint64_t)t->n_learners, own = (t->n_theta * 4 + t->n_x * (2 + own_x) + t->n_y * 2) * sizeof(float);
     return own + (t->gen ? generator_bytes(t->gen) : 0);
 }
 
@@ -34,6 +35,9 @@ static int size_learner(const struct teacher *t, struct learner_run *r, struct e
                             (uint64_t)(t->cfg.n_meta_at + 1) * (uint64_t)t->cfg.meta_batch * (t->image + (uint64_t)t->data->d.n_classes) * 4;
     const uint64_t fixed = fixed_bytes(t), room = t->mem_bytes > fixed ? (t->mem_bytes - fixed) / (uint64_t)t->n_crew : 0;
     r->budget = 0;
+    r->bytes = beside;
+    if (t->dev)
+        return 0; /* the rest lies there */
     struct unroll_cfg cfg = unroll_of(t, r);
     int rc = unroll_predict(&cfg, &r->bytes, e);
     if (rc < 0)
@@ -56,7 +60,7 @@ static int check_memory(struct teacher *t, struct errbuf *e)
     for (int k = 0; k < t->n_learners; k++)
         if (t->run[k].bytes > top)
             top = t->run[k].bytes;
-    uint64_t need = fixed_bytes(t) + top * (uint64_t)t->n_crew;
+    uint64_t need = fixed_bytes(t) + top * (uint64_t)(t->dev ? t->n_learners : t->n_crew);
     if (need > t->peak_bytes)
         t->peak_bytes = need;
     if (t->mem_bytes && need > t->mem_bytes)
@@ -118,14 +122,18 @@ static void sort_largest_first(struct teacher *t, int *order)
     }
 }
 
-/* r->norm over what this learner says about images, labels and (in log and logit form) the schedule; false: not finite. */
-static bool learner_norm(const struct teacher *t, struct learner_run *r)
+static double squares(const struct teacher *t, const struct learner_run *r)
 {
     double s = 0;
     if (t->kind->learns_images)
         s += eng_dot(ENG_F32, t->n_x, r->dx, r->dx);
     if (t->cfg.learn_labels)
         s += eng_dot(ENG_F32, t->n_y, r->dy, r->dy);
+    return s;
+}
+
+bool learner_norm(const struct teacher *t, struct learner_run *r, double s)
+{
     for (int i = 0; i < t->cfg.steps; i++) {
         double a = r->dlr[i] * t->lr[i], b = r->dmu[i] * t->mu[i] * (1 - t->mu[i]);
         s += a * a + b * b;
@@ -172,7 +180,7 @@ static void run_learner(void *arg, int item, int thread)
             unroll_set_pool(u, t->pool[thread]);
         r->rc = run_meta(t, k, u, w0, x, y);
     }
-    if (r->rc == 0 && !(isfinite(r->loss) && learner_norm(t, r)))
+    if (r->rc == 0 && !(isfinite(r->loss) && learner_norm(t, r, squares(t, r))))
         r->rc = err_set(&r->err, ERR_DIVERGED, "the meta-gradient is not finite");
     unroll_free(u);
     free(w0);
@@ -183,6 +191,8 @@ static void run_learner(void *arg, int item, int thread)
 int learners_run(struct teacher *t, struct errbuf *e)
 {
     struct step_job job = { .t = t };
+    if (t->dev)
+        return teacher_device_run(t, e);
     sort_largest_first(t, job.order);
     par_run(t->n_crew, t->n_learners, run_learner, &job);
     for (int k = 0; k < t->n_learners; k++)
@@ -209,9 +219,9 @@ int learners_mean(struct teacher *t)
             continue;
         double f = r->norm > 0 ? 1 / (r->norm * good) : 0;
         loss += r->loss / good;
-        if (t->kind->learns_images)
+        if (t->kind->learns_images && !t->dev)
             eng_axpy(ENG_F32, t->n_x, f, r->dx, t->dx);
-        if (t->cfg.learn_labels)
+        if (t->cfg.learn_labels && !t->dev)
             eng_axpy(ENG_F32, t->n_y, f, r->dy, t->dy);
         for (int i = 0; i < t->cfg.steps; i++) {
             t->dlr[i] += f * r->dlr[i];
@@ -220,5 +230,7 @@ int learners_mean(struct teacher *t)
     }
     if (good)
         t->meta_loss = loss;
+    if (good && t->dev)
+        teacher_device_scale(t, 1.0 / good);
     return good;
 }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 /* One block of the device: arenas and gradients once a lane, the rest once. */
-struct places { uint64_t arena, g, part, w, dw, x, dx; };
+struct places { uint64_t arena, g, w, dw, x, dx, ones; };
 
 struct lanes {
     struct lanes_cfg   cfg;      /* net NULL after lanes_new */
@@ -25,8 +25,8 @@ static void lay_out(struct lanes *l)
     const struct lanes_cfg *c = &l->cfg;
     const uint64_t L = (uint64_t)c->lanes, n = (uint64_t)c->n, back = pulls(l);
     const struct { uint64_t *at, bytes; } part[] = {
-        { &l->at.arena, L * l->arena }, { &l->at.g, back * L * l->row }, { &l->at.part, back && !all_at_once(l) ? l->row : 0 }, { &l->at.w, l->row },
-        { &l->at.dw, back * l->row }, { &l->at.x, n * l->x_bytes }, { &l->at.dx, back && c->want_dx ? n * l->x_bytes : 0 },
+        { &l->at.arena, L * l->arena }, { &l->at.g, back * L * l->row }, { &l->at.w, l->row },
+        { &l->at.dw, back * l->row }, { &l->at.x, n * l->x_bytes }, { &l->at.dx, back && c->want_dx ? n * l->x_bytes : 0 }, { &l->at.ones, back * L * sizeof(double) },
     };
     l->bytes = 0;
     for (size_t i = 0; i < sizeof part / sizeof part[0]; l->bytes += device_up(part[i++].bytes))
@@ -93,6 +93,16 @@ int lanes_new(const struct lanes_cfg *c, struct lanes **out, struct errbuf *e)
         lanes_free(l);
         return rc;
     }
+    double *ones = malloc((size_t)c->lanes * sizeof *ones);
+    if (!ones) {
+        lanes_free(l);
+        return err_set(e, ERR_NOMEM, "no memory for %d batches", c->lanes);
+    }
+    for (int i = 0; i < c->lanes; i++)
+        ones[i] = 1;
+    if (pulls(l))
+        d->put(l->pass.queue, l->mem + l->at.ones, ones, (uint64_t)c->lanes * sizeof *ones);
+    free(ones);
     l->pass = (struct device_pass){ .device = d, .queue = l->pass.queue, .arena = (int64_t)l->arena, .grad = (int64_t)l->row,
                                     .x = (int64_t)l->x_bytes, .gx = (int64_t)l->x_bytes };
     device_pass_attach(&l->pass, l->plan, l->mem + l->at.arena);
@@ -120,7 +130,6 @@ void *lanes_queue(const struct lanes *l) { return l->pass.queue; }
 
 /* ---- the work ---- */
 
-static struct dev_rows one(void *p) { return device_rows(p, 0); }
 static void *of_batch(void *base, int i, uint64_t bytes) { return (char *)base + (uint64_t)i * bytes; }
 
 /* Batches first … as the lanes that pass.K says take them. */
@@ -153,10 +162,10 @@ static void go_back(void *arg)
 {
     struct lanes *l = arg;
     const struct device *d = l->cfg.device;
-    void *q = l->pass.queue, *dw = l->mem + l->at.dw, *part = all_at_once(l) ? dw : l->mem + l->at.part;
+    void *q = l->pass.queue, *dw = l->mem + l->at.dw;
+    const double *ones = (const double *)(const void *)(l->mem + l->at.ones);
     const struct dev_rows g = device_rows(l->mem + l->at.g, (int64_t)l->row);
-    if (!all_at_once(l))
-        d->zero(q, 1, one(dw), l->row);
+    d->zero(q, 1, device_rows(dw, 0), l->row);
     for (int i = 0; i < l->cfg.n; i += l->cfg.lanes) {
         const int K = take(l, i);
         const struct plan_bound b = bind(l, i);
@@ -166,9 +175,7 @@ static void go_back(void *arg)
         if (l->any_unread)
             d->zero(q, K, g, l->P * sizeof(float));
         plan_back(l->plan, &b, false);
-        d->total(q, K, l->P, g, part);
-        if (!all_at_once(l))
-            d->axpy(q, 1, l->P, 1, one(part), one(dw));
+        d->weigh(q, K, l->P, ones, g, dw);
     }
 }
 

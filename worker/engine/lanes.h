@@ -1,7 +1,7 @@
 /* lanes.h - one network applied to n batches on a device, several of them (lanes) side by side: forward, and a given gradient pulled back.
  *
  * First order alone: what a generator needs. A batch is alone with its batch norms, whichever lane it is in, and sums over batches are taken
- * in their order, so the number of lanes does not show in a bit of what a batch gives. All lanes share the parameters. With fewer lanes than
+ * in their order, so the number of lanes shows in no bit. All lanes share the parameters. With fewer lanes than
  * batches the way back computes each batch's forward again: the activations of `lanes` batches is all that is ever kept.
  * The work is recorded the second time and played from then on. Layouts are the engine's internal ones (engine.h), float32.
  * Thread: one at a time. Errors: -ERR_NOMEM where the device has no room, -ERR_UNAVAILABLE where it failed. */
