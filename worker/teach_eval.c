@@ -7,6 +7,7 @@
 #include "worker/heldout.h"
 #include "worker/mem.h"
 #include "worker/par.h"
+#include "worker/teacher_device.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -63,7 +64,30 @@ static int build(const struct teacher *t, int i, struct net *n, struct errbuf *e
                             heldout_build(i - EVAL_FRESH, d->c, d->h, d->w, d->n_classes, n, e);
 }
 
+static void begin(const struct teacher *t, int i, const struct net *n, float *w)
+{
+    eng_params_init(n, ENG_F32, rng_derive(rng_derive(t->seed, RNG_WEIGHTS, EVAL_STEP), RNG_WEIGHTS, (uint64_t)i), w);
+}
+
 /* One learner through the whole curriculum. One that diverges guesses. */
+static void examine_there(struct exam *x, int i)
+{
+    struct net n = { 0 };
+    int batch, n_batches, right = 0, rc = build(x->t, i, &n, &x->err[i]);
+    float *w = rc == 0 ? mem_array(n.param_count, sizeof *w) : NULL;
+    eval_batches(x->t->data, EVAL_IMAGES, &batch, &n_batches);
+    if (rc == 0 && !w)
+        rc = err_set(&x->err[i], ERR_NOMEM, "%llu weights", (unsigned long long)n.param_count);
+    if (rc == 0) {
+        begin(x->t, i, &n, w);
+        rc = teacher_device_exam(x->t, &n, x->l, w, batch, n_batches, &right, &x->err[i]);
+    }
+    x->accuracy[i] = right < 0 ? 1.0 / x->l->c.K : (double)right / ((double)batch * n_batches);
+    x->rc[i] = rc;
+    free(w);
+    net_fini(&n);
+}
+
 static void examine(void *arg, int i, int thread)
 {
     struct exam *x = arg;
@@ -83,7 +107,7 @@ static void examine(void *arg, int i, int thread)
         rc = err_set(&x->err[i], ERR_NOMEM, "%llu weights", (unsigned long long)n.param_count);
     if (rc == 0) {
         struct unroll_in in = { .w0 = w, .x = x->l->x, .y = c->labels, .lr = x->l->lr, .mu = x->l->mu };
-        eng_params_init(&n, ENG_F32, rng_derive(rng_derive(x->t->seed, RNG_WEIGHTS, EVAL_STEP), RNG_WEIGHTS, (uint64_t)i), w);
+        begin(x->t, i, &n, w);
         rc = unroll_train(u, &in, NULL, w + n.param_count, NULL, NULL, &failed, &x->err[i]);
         if (rc == 0)
             x->accuracy[i] = evaluator_accuracy(&v, w + n.param_count);
@@ -116,7 +140,10 @@ int teacher_evaluate(struct teacher *t, const struct lessons *l, struct teach_ev
         return err_set(e, ERR_NOMEM, "an evaluation");
     int held = heldout_count(), rc = 0;
     *x = (struct exam){ .t = t, .l = l, .n = EVAL_FRESH + held };
-    par_run(t->threads, x->n, examine, x);
+    for (int i = 0; t->dev && i < x->n; i++)
+        examine_there(x, i);
+    if (!t->dev)
+        par_run(t->threads, x->n, examine, x);
     *out = (struct teach_eval){ .meta_step = (double)t->meta_step, .seconds = t->seconds, .meta_loss = t->meta_loss };
     for (int i = 0; i < x->n && rc == 0; i++) {
         if (x->rc[i] < 0)

@@ -366,3 +366,36 @@ int teacher_device_get(struct teacher *t, float *dx, float *dy, struct errbuf *e
 }
 
 void teacher_device_before(struct teacher *t, void *queue) { t->dev->d->after(queue, t->dev->queue); }
+
+/* ---- evaluations ---- */
+
+/* Kept slabs go before an evaluation fails for want of room. */
+static bool make_room(struct teacher_device *v)
+{
+    struct kept *old = oldest_idle(v);
+    if (old)
+        drop(v, old);
+    return old;
+}
+
+int teacher_device_exam(struct teacher *t, const struct net *net, const struct lessons *l, const float *w0, int batch, int n_batches, int *right, struct errbuf *e)
+{
+    struct teacher_device *v = t->dev;
+    const struct slab_cfg cfg = { .learner = net, .device = v->d, .K = 1, .T = l->c.T, .B = l->c.B, .inner = l->c.inner };
+    const struct slab_in in = { .w0 = w0, .x = l->x, .y = l->c.labels, .lr = l->lr, .mu = l->mu };
+    float *w = mem_array(net->param_count, sizeof *w);
+    struct slab *s = NULL;
+    int failed, rc = w ? 0 : err_set(e, ERR_NOMEM, "%llu weights", (unsigned long long)net->param_count);
+    while (rc == 0 && !s && (rc = slab_new(&cfg, &s, e)) == -ERR_NOMEM && make_room(v))
+        rc = 0;
+    if (rc == 0)
+        rc = slab_run(s, &in, &(struct slab_out){ .wT = w, .failed = &failed }, e);
+    slab_free(s);
+    *right = -1;
+    if (rc == 0 && failed < 0)
+        do
+            rc = slab_accuracy(v->d, net, 1, batch, batch * n_batches, w, t->data->valid_x, t->data->valid_y, right, e);
+        while (rc == -ERR_NOMEM && make_room(v));
+    free(w);
+    return rc;
+}

@@ -8,6 +8,7 @@
 
 #include "worker/engine/device.h"
 
+struct net;
 struct teacher;
 struct teacher_device;
 /* Room for the images, labels and gradients of t (its cfg, kind, data and sizes are set). `device` is borrowed. -ERR_NOMEM. */
@@ -24,5 +25,9 @@ int    teacher_device_run(struct teacher *t, struct errbuf *e);
 void   teacher_device_scale(struct teacher *t, double f);
 int    teacher_device_get(struct teacher *t, float *dx, float *dy, struct errbuf *e);
 void   teacher_device_before(struct teacher *t, void *queue);
+/* One learner of `net` from w0 [P] through a whole curriculum, and its right answers on the first n_batches * batch validation images; *right
+ * -1: it diverged. Nothing else may be at work. */
+struct lessons;
+int    teacher_device_exam(struct teacher *t, const struct net *net, const struct lessons *l, const float *w0, int batch, int n_batches, int *right, struct errbuf *e);
 
 #endif

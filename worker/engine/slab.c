@@ -504,7 +504,8 @@ int slab_accuracy(const struct device *d, const struct net *net, int K, int batc
     s.arena = up(s.step->bytes);
     s.bytes = right_at + (uint64_t)K * sizeof(int);
     if (!(s.queue = d->queue_new()) || !(s.mem = d->alloc(s.bytes)))
-        rc = err_set(e, ERR_NOMEM, "the images need %llu MiB on the device", (unsigned long long)(s.bytes >> 20));
+        rc = err_set(e, ERR_NOMEM, "%d images need %llu MiB on the device, which has %llu MiB free", batch_size, (unsigned long long)(s.bytes >> 20),
+                     (unsigned long long)(d->free_bytes() >> 20));
     else {
         s.pass = pass_of(&s);
         device_pass_attach(&s.pass, s.step, s.mem + arena_at);
