@@ -76,21 +76,18 @@ int device_score(struct device_task *t, struct device_learner *learner, struct e
 {
     const struct fidelity *f = t->fidelity;
     struct slab_cfg cfg = { .learner = t->net, .device = t->device, .T = t->steps, .B = t->lessons->c.B, .inner = t->lessons->c.inner, .n_snaps = f->n_checkpoints + 1 };
-    int fit, rc;
+    int most, rc;
+    uint64_t bytes;
     t->bytes = 0;
     for (int i = 0; i < f->n_checkpoints; i++)
         cfg.snap[i] = f->checkpoint[i];
     cfg.snap[f->n_checkpoints] = t->steps;
-    if ((rc = slab_fit(&cfg, (uint64_t)(SHARE * (double)t->device->free_bytes()), &fit, e)) < 0)
+    if ((rc = slab_fit(&cfg, (uint64_t)(SHARE * (double)t->device->free_bytes()), f->inits, &most, &bytes, e)) < 0)
         return rc;
-    if (fit == 0) {
-        uint64_t bytes;
-        cfg.K = 1;
-        return (rc = slab_predict(&cfg, &bytes, e)) < 0 ? rc : err_set(e, ERR_NOMEM, "needs %llu MiB on the device, which has %llu MiB free", (unsigned long long)(bytes >> 20),
-                                                                       (unsigned long long)(t->device->free_bytes() >> 20));
-    }
+    if (most == 0)
+        return err_set(e, ERR_NOMEM, "needs %llu MiB on the device, which has %llu MiB free", (unsigned long long)(bytes >> 20), (unsigned long long)(t->device->free_bytes() >> 20));
     for (int done = 0; rc == 0 && done < f->inits; done += cfg.K) {
-        cfg.K = f->inits - done < fit ? f->inits - done : fit;
+        cfg.K = f->inits - done < most ? f->inits - done : most;
         rc = run_some(t, &cfg, f->first_init + done, learner + done, e);
     }
     return rc;

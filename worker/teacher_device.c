@@ -14,11 +14,12 @@ enum { CACHE = 64 };
 struct kept {
     struct net   net;         /* owned */
     struct slab *slab;        /* owned; NULL: this place is free */
-    int          K, fit;      /* fit: how many learners `budget` has room for */
+    int          n, K;        /* as slab_fit has cut n learners for `budget` */
     uint64_t     budget, used; /* used: when, by the device's clock */
     bool         busy;
 };
 struct at_work { struct kept *in; int first, n; };  /* learners order[first …] */
+struct bucket { int first, n, K; uint64_t bytes; }; /* of equal networks, and what a slab of K of them takes */
 
 struct teacher_device {
     const struct device *d;   /* borrowed */
@@ -28,6 +29,8 @@ struct teacher_device {
     struct kept    kept[CACHE];
     struct at_work run[CACHE];      /* in the order in which they were started */
     int            n_run;
+    struct bucket  bucket[TEACH_MAX_LEARNERS];
+    int            n_buckets;
     int            order[TEACH_MAX_LEARNERS]; /* learners, those of one network beside each other */
     float         *staging;   /* owned: what a slab is brought */
     uint64_t       n_staging;
@@ -191,11 +194,10 @@ static int finish(struct teacher *t, struct errbuf *e)
 
 /* ---- slabs by network ---- */
 
-/* K 0: of any size. */
-static struct kept *find(struct teacher_device *v, const struct net *net, int K)
+static struct kept *find(struct teacher_device *v, const struct net *net, int n)
 {
     for (int i = 0; i < CACHE; i++)
-        if (v->kept[i].slab && (!K || v->kept[i].K == K) && net_same(&v->kept[i].net, net))
+        if (v->kept[i].slab && v->kept[i].n == n && v->kept[i].budget == v->budget && net_same(&v->kept[i].net, net))
             return &v->kept[i];
     return NULL;
 }
@@ -228,94 +230,130 @@ static int give_way(struct teacher *t, bool *gave, struct errbuf *e)
     return 0;
 }
 
-static int make(struct teacher *t, const struct net *net, int K, int fit, struct kept **out, struct errbuf *e)
+/* How a bucket is cut, and what its slab takes. */
+static int measure(struct teacher *t, struct bucket *b, struct errbuf *e)
 {
     struct teacher_device *v = t->dev;
-    const struct slab_cfg cfg = slab_of(t, net, K);
+    const struct learner_run *r = &t->run[v->order[b->first]];
+    struct slab_cfg cfg = slab_of(t, &r->net, 1);
+    int rc = slab_fit(&cfg, v->budget, b->n, &b->K, &b->bytes, e);
+    if (rc == 0 && b->K == 0)
+        return err_set(e, ERR_NOMEM, "learner %s needs %llu MiB on the device, which has %llu MiB for learners: lower batch, meta_batch, steps or max_params", r->arch,
+                       (unsigned long long)(b->bytes >> 20), (unsigned long long)(v->budget >> 20));
+    return rc < 0 ? err_wrap(e, rc, "learner %s", r->arch) : 0;
+}
+
+/* *out NULL: the device had less free than was thought; the budget says now how much, b is to be measured again. */
+static int make(struct teacher *t, const struct bucket *b, struct kept **out, struct errbuf *e)
+{
+    struct teacher_device *v = t->dev;
+    const struct net *net = &t->run[v->order[b->first]].net;
+    const struct slab_cfg cfg = slab_of(t, net, b->K);
     struct errbuf why = { 0 };
-    uint64_t bytes;
+    struct slab *s = NULL;
     bool gave = true;
-    int rc = slab_predict(&cfg, &bytes, e);
-    while (rc == 0 && gave && (v->taken + bytes > v->budget || !free_place(v)))
-        rc = give_way(t, &gave, e);
+    int  rc = 0, made = -ERR_NOMEM;
     *out = NULL;
-    while (rc == 0) {
-        struct slab *s;
-        const int made = slab_new(&cfg, &s, &why);
-        if (made == -ERR_NOMEM && (rc = give_way(t, &gave, e)) == 0 && gave)
-            continue;
-        if (made == -ERR_NOMEM && rc == 0) { /* others have taken what was free: this is how much there is */
-            v->budget = bytes - 1;
-            return 0;
-        }
-        if (made < 0)
-            return rc < 0 ? rc : err_set(e, (enum err)-made, "%s", why.text);
-        struct kept *k = free_place(v);
-        *k = (struct kept){ .slab = s, .K = K, .fit = fit, .budget = v->budget };
-        v->taken += bytes;
-        if ((rc = net_copy(&k->net, net, e)) < 0)
-            drop(v, k);
-        else
-            *out = k;
-        break;
+    while (rc == 0 && gave && (v->taken + b->bytes > v->budget || !free_place(v)))
+        rc = give_way(t, &gave, e);
+    for (gave = true; rc == 0 && made == -ERR_NOMEM && gave;)
+        if ((made = slab_new(&cfg, &s, &why)) == -ERR_NOMEM)
+            rc = give_way(t, &gave, e);
+    if (rc < 0)
+        return rc;
+    if (made == -ERR_NOMEM) {
+        v->budget = b->bytes - 1;
+        return 0;
     }
+    if (made < 0)
+        return err_set(e, (enum err)-made, "%s", why.text);
+    struct kept *k = free_place(v);
+    *k = (struct kept){ .slab = s, .n = b->n, .K = b->K, .budget = v->budget };
+    v->taken += slab_bytes(s);
+    if ((rc = net_copy(&k->net, net, e)) < 0)
+        drop(v, k);
+    else
+        *out = k;
     return rc;
 }
 
-/* An idle slab for n learners of a network, or for an even share of them: the same one whenever n is the same. */
-static int acquire(struct teacher *t, const struct learner_run *r, int n, struct kept **out, struct errbuf *e)
+/* An idle slab for learners of a bucket: the same one whenever its network and size are the same. */
+static int acquire(struct teacher *t, struct bucket *b, struct kept **out, struct errbuf *e)
 {
     struct teacher_device *v = t->dev;
     int rc = 0;
     for (*out = NULL; rc == 0 && !*out;) {
-        const struct kept *other = find(v, &r->net, 0);
-        struct slab_cfg cfg = slab_of(t, &r->net, 1);
-        int fit = other && other->budget == v->budget ? other->fit : 0;
-        uint64_t bytes;
-        if (!fit && (rc = slab_fit(&cfg, v->budget, &fit, e)) < 0)
-            return rc;
-        if (!fit)
-            return (rc = slab_predict(&cfg, &bytes, e)) < 0 ? rc : err_set(e, ERR_NOMEM, "learner %s needs %llu MiB on the device, which has %llu MiB for learners: lower batch, meta_batch, steps or max_params",
-                                                                           r->arch, (unsigned long long)(bytes >> 20), (unsigned long long)(v->budget >> 20));
-        const int shares = (n + fit - 1) / fit, K = (n + shares - 1) / shares;
-        struct kept *same = find(v, &r->net, K);
+        struct kept *same = find(v, &t->run[v->order[b->first]].net, b->n);
         while (rc == 0 && same && same->busy)
             rc = finish(t, e);
         *out = same;
-        if (rc == 0 && !same)
-            rc = make(t, &r->net, K, fit, out, e);
+        if (rc == 0 && !same && (rc = make(t, b, out, e)) == 0 && !*out)
+            rc = measure(t, b, e);
     }
     return rc;
 }
 
 /* ---- a meta-step ---- */
 
-/* Equal networks beside each other, in the order of their first learners; returns how many learners from order[first] on are equal. */
-static int bucket(const struct teacher *t, int *order, int first, bool *taken)
+/* Equal networks beside each other, in the order of their first learners. */
+static int sort_into_buckets(struct teacher *t, struct errbuf *e)
 {
-    int n = 0, lead = 0;
-    while (taken[lead])
-        lead++;
-    for (int k = lead; k < t->n_learners; k++)
-        if (!taken[k] && net_same(&t->run[k].net, &t->run[lead].net)) {
-            taken[k] = true;
-            order[first + n++] = k;
-        }
-    return n;
+    struct teacher_device *v = t->dev;
+    bool taken[TEACH_MAX_LEARNERS] = { false };
+    int  rc = 0, n = 0;
+    v->n_buckets = 0;
+    for (int lead = 0; rc == 0 && lead < t->n_learners; lead++) {
+        if (taken[lead])
+            continue;
+        struct bucket *b = &v->bucket[v->n_buckets++];
+        *b = (struct bucket){ .first = n };
+        for (int k = lead; k < t->n_learners; k++)
+            if (!taken[k] && net_same(&t->run[k].net, &t->run[lead].net)) {
+                taken[k] = true;
+                v->order[n++] = k;
+                b->n++;
+            }
+        const struct kept *k = find(v, &t->run[lead].net, b->n);
+        if (k) {
+            b->K = k->K;
+            b->bytes = slab_bytes(k->slab);
+        } else
+            rc = measure(t, b, e);
+    }
+    return rc;
 }
 
-static int run_bucket(struct teacher *t, int first, int n, struct errbuf *e)
+/* Slabs that this meta-step does not use go now, as far as it needs their room: to free memory may wait for all that is at work. */
+static void clear_the_way(struct teacher *t)
+{
+    struct teacher_device *v = t->dev;
+    const uint64_t before = v->clock;
+    uint64_t need = 0;
+    int places = 0;
+    struct kept *k;
+    for (int i = 0; i < v->n_buckets; i++) {
+        const struct bucket *b = &v->bucket[i];
+        if ((k = find(v, &t->run[v->order[b->first]].net, b->n)))
+            k->used = ++v->clock;
+        else
+            need += b->bytes;
+    }
+    for (int i = 0; i < CACHE; i++)
+        places += !v->kept[i].slab;
+    for (; (v->taken + need > v->budget || places < v->n_buckets) && (k = oldest_idle(v)) && k->used <= before; places++)
+        drop(v, k);
+}
+
+static int run_bucket(struct teacher *t, struct bucket *b, struct errbuf *e)
 {
     int rc = 0;
-    for (int done = 0; rc == 0 && done < n;) {
+    for (int done = 0, some; rc == 0 && done < b->n; done += some) {
         struct kept *in;
-        const struct learner_run *r = &t->run[t->dev->order[first]];
-        if ((rc = acquire(t, r, n, &in, e)) < 0)
+        if ((rc = acquire(t, b, &in, e)) < 0)
             break;
-        const int some = n - done < in->K ? n - done : in->K;
-        if ((rc = start(t, in, first + done, some, e)) < 0)
-            rc = err_wrap(e, rc, "learner %s", r->arch);
-        done += some;
+        some = b->n - done < in->K ? b->n - done : in->K;
+        if ((rc = start(t, in, b->first + done, some, e)) < 0)
+            rc = err_wrap(e, rc, "learner %s", t->run[t->dev->order[b->first]].arch);
     }
     return rc;
 }
@@ -336,14 +374,15 @@ static void show(struct teacher *t)
 
 int teacher_device_run(struct teacher *t, struct errbuf *e)
 {
-    bool taken[TEACH_MAX_LEARNERS] = { false };
-    int  rc = 0, n = 0;
+    struct teacher_device *v = t->dev;
+    int rc = sort_into_buckets(t, e);
+    if (rc < 0)
+        return rc;
+    clear_the_way(t);
     show(t);
-    for (int first = 0; rc == 0 && first < t->n_learners; first += n) {
-        n = bucket(t, t->dev->order, first, taken);
-        rc = run_bucket(t, first, n, e);
-    }
-    while (rc == 0 && t->dev->n_run)
+    for (int i = 0; rc == 0 && i < v->n_buckets; i++)
+        rc = run_bucket(t, &v->bucket[i], e);
+    while (rc == 0 && v->n_run)
         rc = finish(t, e);
     return rc;
 }

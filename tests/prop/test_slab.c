@@ -319,7 +319,7 @@ static void learners_apart_have_real_batches_of_their_own(void **state)
 {
     (void)state;
     const double weight[LEARNERS] = { 0.5, 0, -2 };
-    for (uint64_t seed = 1; seed <= 4; seed++) {
+    for (uint64_t seed = 1; seed <= 2; seed++) {
         struct run t;
         struct slab *s[2];
         double *X[LEARNERS][3], *Y[LEARNERS][3], dx2[LEARNERS], dy2[LEARNERS], want2[LEARNERS] = { 0 };
@@ -438,21 +438,25 @@ static void a_slabs_size_is_known_before(void **state)
     struct run t;
     struct slab *s;
     struct errbuf e = { 0 };
-    uint64_t bytes, more;
+    uint64_t bytes, more, each;
     int K;
     run_init(&t, 4, &randnet_small);
     assert_int_equal(slab_predict(&t.cfg, &bytes, &e), 0);
     assert_int_equal(slab_new(&t.cfg, &s, &e), 0);
     assert_int_equal(slab_bytes(s), bytes);
     slab_free(s);
-    assert_int_equal(slab_fit(&t.cfg, bytes, &K, &e), 0);
+    assert_int_equal(slab_fit(&t.cfg, bytes, LEARNERS, &K, &each, &e), 0);
     assert_int_equal(K, LEARNERS);
-    assert_int_equal(slab_fit(&t.cfg, 100, &K, &e), 0);
+    assert_int_equal(each, bytes);
+    assert_int_equal(slab_fit(&t.cfg, 100, LEARNERS, &K, &each, &e), 0);
     assert_int_equal(K, 0);
+    assert_true(each > 100 && each < bytes);
     t.cfg.K = 100;
     assert_int_equal(slab_predict(&t.cfg, &more, &e), 0);
-    assert_int_equal(slab_fit(&t.cfg, more - 1, &K, &e), 0);
+    assert_int_equal(slab_fit(&t.cfg, more - 1, 99, &K, &each, &e), 0);
     assert_int_equal(K, 99);
+    assert_int_equal(slab_fit(&t.cfg, more - 1, 100, &K, &each, &e), 0);
+    assert_int_equal(K, 50); /* in two even shares */
     t.cfg.K = SLAB_MAX_LEARNERS + 1;
     assert_int_equal(slab_new(&t.cfg, &s, &e), -ERR_SHAPE);
     t.cfg.K = SLAB_MAX_LEARNERS;

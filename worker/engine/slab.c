@@ -22,6 +22,7 @@ struct slab {
     void                *queue;
     struct device_pass   pass;
     struct device_work   work;
+    bool                 at_work;   /* started, not waited for */
     double              *host;      /* [scalars]: what a run gave */
 };
 
@@ -134,20 +135,26 @@ int slab_predict(const struct slab_cfg *c, uint64_t *bytes, struct errbuf *e)
     return rc;
 }
 
-int slab_fit(const struct slab_cfg *c, uint64_t budget, int *K, struct errbuf *e)
+int slab_fit(const struct slab_cfg *c, uint64_t budget, int n, int *K, uint64_t *bytes, struct errbuf *e)
 {
     struct slab_cfg one = *c;
     struct slab s = { 0 };
     one.K = 1;
     *K = 0;
-    int rc = compile(&one, &s, e), low = 0, high = SLAB_MAX_LEARNERS + 1;
+    int rc = n < 1 ? err_set(e, ERR_SHAPE, "%d learners", n) : compile(&one, &s, e), low = 0, high = SLAB_MAX_LEARNERS + 1;
     while (rc == 0 && high - low > 1) { /* bytes rise with K */
         s.cfg.K = low + (high - low) / 2;
         lay_out(&s);
         *(s.bytes <= budget ? &low : &high) = s.cfg.K;
     }
+    if (rc == 0) {
+        const int slabs = low ? (n + low - 1) / low : 0;
+        *K = low ? (n + slabs - 1) / slabs : 0;
+        s.cfg.K = *K ? *K : 1;
+        lay_out(&s);
+        *bytes = s.bytes;
+    }
     release(&s);
-    *K = low;
     return rc;
 }
 
@@ -157,6 +164,9 @@ void slab_free(struct slab *s)
 {
     if (!s)
         return;
+    int last;
+    if (s->at_work)
+        s->d->get(s->queue, &last, s->mem + s->at.failed, sizeof last, NULL);
     device_work_fini(&s->work, s->d);
     if (s->queue)
         s->d->queue_free(s->queue);
@@ -414,11 +424,7 @@ static int bring(struct slab *s, const struct slab_in *in, struct errbuf *e)
     int *clean = malloc(K * sizeof *clean);
     if (!clean)
         return err_set(e, ERR_NOMEM, "no memory for %d learners", s->cfg.K);
-    if (in->after)
-        s->d->after(s->queue, in->after);
     put_rows(s, rows(s, s->at.w, 0), in->w0);
-    bring_batches(s, s->at.x, in->x, T * image_bytes(s->step), in->after);
-    bring_batches(s, s->at.y, in->y, T * label_elems(s->step) * sizeof(float), in->after);
     s->d->put(s->queue, s->mem + s->at.lr, in->lr, T * sizeof(double));
     s->d->put(s->queue, s->mem + s->at.lr + T * sizeof(double), in->mu, T * sizeof(double));
     for (int i = 0; i < s->cfg.n_meta; i++) {
@@ -430,12 +436,17 @@ static int bring(struct slab *s, const struct slab_in *in, struct errbuf *e)
         clean[k] = INT_MAX;
     s->d->put(s->queue, failed(s), clean, K * sizeof *clean);
     free(clean);
+    if (in->after) /* last: what comes from the host need not stand behind it */
+        s->d->after(s->queue, in->after);
+    bring_batches(s, s->at.x, in->x, T * image_bytes(s->step), in->after);
+    bring_batches(s, s->at.y, in->y, T * label_elems(s->step) * sizeof(float), in->after);
     return 0;
 }
 
 int slab_start(struct slab *s, const struct slab_in *in, struct errbuf *e)
 {
     int rc = bring(s, in, e);
+    s->at_work = true;
     return rc < 0 ? rc : device_work_run(&s->work, s->d, s->queue, train, s, e);
 }
 
@@ -450,6 +461,7 @@ int slab_wait(struct slab *s, const struct slab_out *out, struct errbuf *e)
 {
     const uint64_t K = (uint64_t)s->cfg.K, T = (uint64_t)s->cfg.T;
     int rc = get(s, s->host, inner_loss(s), scalars(s) * sizeof *s->host, e);
+    s->at_work = false;
     if (rc < 0)
         return rc;
     tell(s, out->inner_loss, inner_loss(s), K * T);

@@ -45,11 +45,13 @@ struct slab_out {                    /* NULL: not wanted; all overwritten */
 };
 struct slab;
 int      slab_new(const struct slab_cfg *c, struct slab **out, struct errbuf *e);
-void     slab_free(struct slab *s);
+void     slab_free(struct slab *s); /* waits where it was started */
 uint64_t slab_bytes(const struct slab *s);
-/* Device bytes that slab_new will take, exact. The largest K within a budget: slab_fit. */
+/* Device bytes that slab_new will take, exact. */
 int      slab_predict(const struct slab_cfg *c, uint64_t *bytes, struct errbuf *e);
-int      slab_fit(const struct slab_cfg *c, uint64_t budget, int *K, struct errbuf *e); /* 0: not one fits */
+/* n learners in as few slabs as the budget asks for, all of K (the last one may have fewer) and of `bytes`; c->K does not count. K 0: not
+ * one learner fits, `bytes` is what it would need. */
+int      slab_fit(const struct slab_cfg *c, uint64_t budget, int n, int *K, uint64_t *bytes, struct errbuf *e);
 /* Queue the work; what `in` points at on the host is free again afterwards, on the device when slab_wait has returned. */
 int      slab_start(struct slab *s, const struct slab_in *in, struct errbuf *e);
 int      slab_wait(struct slab *s, const struct slab_out *out, struct errbuf *e);
