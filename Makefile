@@ -152,7 +152,7 @@ $(B)/tests/didact-cuda.so: $(EMU_O)
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(CXX) -shared -o $@ $^
-$(B)/tests/prop/test_slab: $(B)/tests/didact-cuda.so
+$(B)/tests/prop/test_slab $(B)/tests/prop/test_lanes $(B)/tests/unit/test_teacher_device: $(B)/tests/didact-cuda.so
 
 $(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(SUPPORT)) $(L_CLIENT) $(L_COORD) $(L_WORKER) $(L_ENGINE) $(L_COMMON)
 	@mkdir -p $(@D)

@@ -1,9 +1,11 @@
 /* slab.c - time slabs of learners on a device, on the workloads of bench/engine.c:
- *   build/bench/slab W1|W2|W3 inner|direct [K 1] [runs 5] [T=n] [check]
- * inner: plain training of K learners; direct: with all meta-gradients. One JSON line: seconds (median, min, max), model GFLOP/s of all
- * learners, device bytes. The first two runs load code and record, and are not timed. check: instead, the largest difference from the CPU's engine, over the
+ *   build/bench/slab W1|W2|W3 inner|direct|outer [K 1] [runs 5] [T=n] [check]
+ * inner: plain training of K learners; direct: with all meta-gradients; outer: a teacher's whole meta-step but for the draw of its data and
+ * the outer optimiser: the generator's images, K learners on them, their votes, the generator's way back. One JSON line: seconds (median,
+ * min, max; gen_s: the generator alone, there and back), model GFLOP/s, device bytes. The first two runs load code and record, and are not timed. check: instead, the largest difference from the CPU's engine, over the
  * largest number, of what K = 1 gives. The device is DIDACT_CUDA's, or the one beside the program. */
 #include "bench/workload.h"
+#include "worker/engine/lanes.h"
 #include "worker/engine/slab.h"
 
 #include <math.h>
@@ -13,16 +15,50 @@
 
 struct job {
     const struct workload *w;
-    bool   back;
+    const struct device *d;
+    bool   back, outer;
     int    T, K;
     struct net learner;
     struct slab *s;
     struct slab_in in;
     struct slab_out out;
     size_t n, image;
+    struct net gen;             /* outer, with all below */
+    struct lanes *lanes;
+    float  *there, *x, *y, *dx; /* on the device; owned: there */
+    float  *phi, *z, *dphi, *dz;
+    double *dx2, *weight, gen_s;
 };
 
-static void prepare(struct job *j, const struct device *d)
+/* A lane for every step, as far as half of the memory goes. */
+static void prepare_generator(struct job *j)
+{
+    const struct workload *w = j->w;
+    struct errbuf e = { 0 };
+    const size_t x = j->n * j->image, y = j->n * K;
+    die(net_init(&j->gen, Z + K, 0, 0, &e), &e);
+    parse_generator(&j->gen, w);
+    if (!(j->there = j->d->alloc((2 * x + y) * sizeof(float))))
+        die(err_set(&e, ERR_NOMEM, "the images do not fit on the device"), &e);
+    j->x = j->there;
+    j->dx = j->x + x;
+    j->y = j->dx + x;
+    struct lanes_cfg cfg = { .net = &j->gen, .device = j->d, .n = j->T, .B = w->B, .want_dx = true, .out = j->x, .dout = j->dx, .lanes = 1 };
+    die(lanes_fit(&cfg, j->d->free_bytes() / 2, &cfg.lanes, &e), &e);
+    die(lanes_new(&cfg, &j->lanes, &e), &e);
+    j->phi = need(j->gen.param_count, sizeof(float));
+    j->dphi = need(j->gen.param_count, sizeof(float));
+    eng_params_init(&j->gen, ENG_F32, 1000, j->phi);
+    j->z = noise(j->n * (Z + K), 5);
+    j->dz = need(j->n * (Z + K), sizeof(float));
+    j->dx2 = need((size_t)j->K, sizeof(double));
+    j->weight = need((size_t)j->K, sizeof(double));
+    float *y_host = labels(j->n);
+    j->d->put(lanes_queue(j->lanes), j->y, y_host, y * sizeof(float));
+    free(y_host);
+}
+
+static void prepare(struct job *j)
 {
     const struct workload *w = j->w;
     struct errbuf e = { 0 };
@@ -31,14 +67,17 @@ static void prepare(struct job *j, const struct device *d)
     const size_t P = j->learner.param_count, learners = (size_t)j->K;
     j->image = (size_t)w->c * (size_t)w->h * (size_t)w->w;
     j->n = (size_t)j->T * (size_t)w->B;
-    struct slab_cfg cfg = { .learner = &j->learner, .device = d, .K = j->K, .T = j->T, .B = w->B, .inner = inner_default() };
+    struct slab_cfg cfg = { .learner = &j->learner, .device = j->d, .K = j->K, .T = j->T, .B = w->B, .inner = inner_default() };
     if (j->back) {
         cfg.meta_batch = META;
         cfg.n_meta = 1;
         cfg.meta[0].step = j->T;
         cfg.meta[0].weight = 1;
         cfg.want_dx = true;
+        cfg.apart = j->outer;
     }
+    if (j->outer)
+        prepare_generator(j);
     die(slab_new(&cfg, &j->s, &e), &e);
     float *w0 = need(learners * P, sizeof *w0);
     double *lr = need(2 * (size_t)j->T, sizeof *lr);
@@ -48,23 +87,55 @@ static void prepare(struct job *j, const struct device *d)
         lr[t] = w->lr;
         lr[j->T + t] = w->mu;
     }
-    j->in = (struct slab_in){ .w0 = w0, .x = noise(j->n * j->image, 3), .y = labels(j->n), .lr = lr, .mu = lr + j->T };
+    j->in = (struct slab_in){ .w0 = w0, .lr = lr, .mu = lr + j->T };
+    j->in.x = j->outer ? j->x : noise(j->n * j->image, 3);
+    j->in.y = j->outer ? j->y : labels(j->n);
+    j->in.after = j->outer ? lanes_queue(j->lanes) : NULL;
     if (j->back) {
         j->in.meta[0].x = noise(META * j->image, 4);
         j->in.meta[0].y = labels(META);
-        j->out.dx = need(j->n * j->image, sizeof(float));
-        j->out.dw0 = need(learners * P, sizeof(float));
+        j->out.dx = j->outer ? NULL : need(j->n * j->image, sizeof(float));
+        j->out.dw0 = j->outer ? NULL : need(learners * P, sizeof(float));
+        j->out.dx2 = j->dx2;
         j->out.dlr = need(learners * (size_t)j->T, sizeof(double));
     }
     j->out.inner_loss = need(learners * (size_t)j->T, sizeof(double));
     j->out.failed = need(learners, sizeof(int));
 }
 
+/* Images; learners; the mean of their gradients at unit length; to the generator's parameters and inputs. */
+static void outer(struct job *j)
+{
+    struct errbuf e = { 0 };
+    void *q = lanes_queue(j->lanes);
+    die(lanes_forward(j->lanes, j->phi, j->z, &e), &e);
+    die(slab_start(j->s, &j->in, &e), &e);
+    die(slab_wait(j->s, &j->out, &e), &e);
+    for (int k = 0; k < j->K; k++)
+        j->weight[k] = j->dx2[k] > 0 && isfinite(j->dx2[k]) ? 1 / (sqrt(j->dx2[k]) * j->K) : 0;
+    j->d->zero(q, 1, (struct dev_rows){ j->dx, 0 }, j->n * j->image * sizeof(float));
+    slab_weigh(j->s, q, j->weight, j->dx, NULL);
+    die(lanes_backward(j->lanes, j->dphi, j->dz, &e), &e);
+}
+
+/* What is left when the learners are taken away. */
+static double generator_alone(struct job *j)
+{
+    struct errbuf e = { 0 };
+    const double t0 = now();
+    die(lanes_forward(j->lanes, j->phi, j->z, &e), &e);
+    die(lanes_backward(j->lanes, j->dphi, j->dz, &e), &e);
+    return now() - t0;
+}
+
 static double run(struct job *j)
 {
     struct errbuf e = { 0 };
     const double t0 = now();
-    die(slab_run(j->s, &j->in, &j->out, &e), &e);
+    if (j->outer)
+        outer(j);
+    else
+        die(slab_run(j->s, &j->in, &j->out, &e), &e);
     return now() - t0;
 }
 
@@ -75,7 +146,8 @@ static double gflop(const struct job *j)
     double first = 0;
     for (int i = 1; i < j->learner.n_nodes; i++)
         first += j->learner.node[i].in[0] == 0 ? (double)net_node_macs(&j->learner, i) : 0;
-    return j->K * (n * (3 * macs - first) + (j->back ? n * (6 * macs - 2 * first) + 2e-9 * META * (3 * macs - first) : 0));
+    const double gen = j->outer ? n * 3 * (double)net_macs(&j->gen) : 0;
+    return gen + j->K * (n * (3 * macs - first) + (j->back ? n * (6 * macs - 2 * first) + 2e-9 * META * (3 * macs - first) : 0));
 }
 
 static double far(size_t n, const float *a, const float *b)
@@ -125,17 +197,17 @@ int main(int argc, char **argv)
         for (size_t k = 0; at == 1 && k < N_WORKLOADS; k++)
             if (strcmp(argv[i], workloads[k].name) == 0) j.w = &workloads[k];
     }
-    j.back = strcmp(what, "direct") == 0;
+    j.outer = strcmp(what, "outer") == 0;
+    j.back = j.outer || strcmp(what, "direct") == 0;
     if (j.w && j.T == 0)
         j.T = j.w->T;
-    if (!j.w || (!j.back && strcmp(what, "inner") != 0) || j.K < 1 || j.T < 1 || runs < 1 || runs > CAP || (check && (!j.back || j.K != 1))) {
-        fprintf(stderr, "usage: slab W1|W2|W3 inner|direct [K 1] [runs 5] [T=n] [check: direct, K 1]\n");
+    if (!j.w || (!j.back && strcmp(what, "inner") != 0) || j.K < 1 || j.T < 1 || runs < 1 || runs > CAP || (check && (!j.back || j.outer || j.K != 1))) {
+        fprintf(stderr, "usage: slab W1|W2|W3 inner|direct|outer [K 1] [runs 5] [T=n] [check: direct, K 1]\n");
         return 64;
     }
-    const struct device *d = device_find("cuda", 0, &e);
-    if (!d)
+    if (!(j.d = device_find("cuda", 0, &e)))
         die(-e.code, &e);
-    prepare(&j, d);
+    prepare(&j);
     run(&j);
     if (check) {
         compare(&j);
@@ -146,7 +218,10 @@ int main(int argc, char **argv)
     for (int i = 0; i < runs; i++)
         s[i] = run(&j);
     qsort(s, (size_t)runs, sizeof *s, by_value);
-    printf("{\"impl\":\"didact\",\"device\":\"%s\",\"w\":\"%s\",\"what\":\"%s\",\"T\":%d,\"K\":%d,\"runs\":%d,\"median_s\":%.5f,\"min_s\":%.5f,\"max_s\":%.5f,\"gflops\":%.1f,\"device_mib\":%.0f}\n",
-           d->name(), j.w->name, what, j.T, j.K, runs, s[runs / 2], s[0], s[runs - 1], gflop(&j) / s[runs / 2], (double)slab_bytes(j.s) / 1048576);
+    j.gen_s = j.outer ? generator_alone(&j) : 0;
+    printf("{\"impl\":\"didact\",\"device\":\"%s\",\"w\":\"%s\",\"what\":\"%s\",\"T\":%d,\"K\":%d,\"runs\":%d,\"median_s\":%.5f,\"min_s\":%.5f,\"max_s\":%.5f,\"gen_s\":%.5f,"
+           "\"gflops\":%.1f,\"device_mib\":%.0f}\n",
+           j.d->name(), j.w->name, what, j.T, j.K, runs, s[runs / 2], s[0], s[runs - 1], j.gen_s, gflop(&j) / s[runs / 2],
+           (double)(slab_bytes(j.s) + (j.outer ? lanes_bytes(j.lanes) : 0)) / 1048576);
     return 0;
 }

@@ -114,12 +114,15 @@ struct racing_cfg {
     double   share;                     /* at most this share of them take part */
 };
 
+#define TEACH_MAX_LEARNERS 1024
+
 struct teach_cfg {
     name_str kind;              /* "gtn", "distilled", "real" */
     int      steps, batch;      /* T, B */
     int      meta_steps;        /* outer steps; the job ends at whichever of this and seconds comes first */
     double   seconds;           /* 0: no limit in time. A limit in seconds gives up bitwise repeatability; outputs say so */
-    int      learners;          /* K a meta-step */
+    int      learners;          /* networks drawn a meta-step */
+    int      inits;             /* learners of each of them: learners * inits train a meta-step, at most TEACH_MAX_LEARNERS */
     int      meta_batch;        /* real images of the outer loss */
     int      n_meta_at;         /* intermediate real losses: after these steps (1 <= step < T), with these weights */
     int      meta_at[MAX_CHECKPOINTS];

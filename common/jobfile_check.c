@@ -244,6 +244,9 @@ static void check_teach(const struct checker *c)
                     t->steps, t->meta_at[i]);
             break;
         }
+    if (t->learners * t->inits > TEACH_MAX_LEARNERS)
+        problem(c->p, later(c, "teach.learners", "teach.inits"), "'teach.learners' times 'teach.inits' is %d, more than %d learners a meta-step",
+                t->learners * t->inits, TEACH_MAX_LEARNERS);
     if (t->n_mix < 1)
         problem(c->p, line_of(c, "teach.learners_mix"), "'teach.learners_mix' is empty: there would be no learners");
     for (int i = 1; i < t->n_mix; i++)

@@ -112,6 +112,7 @@ static const struct job_key table[] = {
     { "teach.seconds", F_TIME, T, AT(teach.seconds), 0, 0, 0, 31536000, SAME("0"),
       "end after so long, if sooner; 0: no limit. A limit gives up bitwise repeatability" },
     { "teach.learners", F_INT, T, AT(teach.learners), 0, 0, 1, 256, SAME("4"), "learners drawn a meta-step" },
+    { "teach.inits", F_INT, T, AT(teach.inits), 0, 0, 1, 256, SAME("1"), "initialisations of each, with real batches of their own: learners times inits train, at most 1024" },
     { "teach.meta_batch", F_INT, T, AT(teach.meta_batch), 0, 0, 1, 65536, SAME("512"), "real images of the outer loss" },
     { "teach.meta_at", F_META, T, AT(teach.meta_at), AT(teach.n_meta_at), MAX_CHECKPOINTS, 1, 1024, SAME("[]"),
       "real losses after earlier steps too, with these weights" },

@@ -375,6 +375,32 @@ int net_copy(struct net *dst, const struct net *src, struct errbuf *e)
     return 0;
 }
 
+static bool same_shape(const struct net_shape *a, const struct net_shape *b) { return a->c == b->c && a->h == b->h && a->w == b->w && a->flat == b->flat; }
+
+static bool same_attr(const struct net_attr *a, const struct net_attr *b)
+{
+    return a->out == b->out && a->k == b->k && a->stride == b->stride && a->pad == b->pad && a->dilation == b->dilation && a->groups == b->groups &&
+           a->bias == b->bias && a->wn == b->wn && a->mean_only == b->mean_only && a->eps == b->eps && a->slope == b->slope && a->c == b->c && a->h == b->h && a->w == b->w;
+}
+
+bool net_same(const struct net *a, const struct net *b)
+{
+    if (a->n_nodes != b->n_nodes || a->n_params != b->n_params || a->out != b->out || a->param_count != b->param_count)
+        return false;
+    for (int i = 0; i < a->n_nodes; i++) {
+        const struct net_node *p = &a->node[i], *q = &b->node[i];
+        if (p->op != q->op || p->n_in != q->n_in || memcmp(p->in, q->in, (size_t)p->n_in * sizeof p->in[0]) != 0 || p->param0 != q->param0 ||
+            p->n_params != q->n_params || !same_shape(&p->shape, &q->shape) || !same_attr(&p->at, &q->at))
+            return false;
+    }
+    for (int i = 0; i < a->n_params; i++) {
+        const struct net_param *p = &a->param[i], *q = &b->param[i];
+        if (p->role != q->role || p->node != q->node || p->size != q->size || p->offset != q->offset || p->ndim != q->ndim || p->fan_in != q->fan_in || p->stream != q->stream)
+            return false;
+    }
+    return true;
+}
+
 static int check_inputs(const struct ctx *c, const struct net *n, const int *in, int n_in)
 {
     for (int i = 0; i < n_in; i++)

@@ -87,6 +87,9 @@ struct net {
 int  net_init(struct net *n, int c, int h, int w, struct errbuf *e);
 void net_fini(struct net *n);
 int  net_copy(struct net *dst, const struct net *src, struct errbuf *e);
+/* The same layers, shapes, parameters and streams of initial values in the same order: what one computes with a vector of parameters the
+ * other one does, too. Names do not count. */
+bool net_same(const struct net *a, const struct net *b);
 
 /* Append a node; returns its index, or -ERR_SHAPE / -ERR_INPUT / -ERR_NOMEM with `path` named in e.
  * The last added node is the network's output until net_set_out says otherwise. Calls nest: an input that is itself a

@@ -10,7 +10,7 @@
 #include "common/fsio.h"
 #include "common/job.h"
 #include "worker/clock.h"
-#include "worker/engine/engine.h"
+#include "worker/engine/device.h"
 #include "worker/spaces.h"
 #include "worker/task.h"
 
@@ -37,19 +37,21 @@ static const char USAGE[] =
     "  --set KEY=VALUE     change the job; may be repeated\n"
     "  --threads N         default: the number of processors\n"
     "  --mem MIB           refuse what would need more\n"
+    "  --device cuda[:N]   teach: learners and generator on that GPU, equal networks side by side; search: the training (default: the CPU)\n"
     "SIGTERM ends a teach job with a checkpoint in DIR. Exit: 0 done (or stopped by a signal), 1 failed, 65 bad input.\n";
 
 #define MAX_SET 64
 #define TALK_EVERY_S 30.0
 
 struct options {
-    const char *job, *dataset, *curriculum, *out, *resume, *arch, *space, *set[MAX_SET];
+    const char *job, *dataset, *curriculum, *out, *resume, *arch, *space, *device, *set[MAX_SET];
     int         n_set, threads;
     uint64_t    mem_bytes;
 };
 
 struct runner {
     const struct options *o;
+    const struct device  *device; /* NULL: the CPU */
     hash_str dataset, curriculum, resume;
     FILE    *log;
     double   eval_done;         /* teach: meta-step of the last evaluation that was shown */
@@ -180,8 +182,10 @@ static json_t *doubles(const double *v, int n)
     return list;
 }
 
-static json_t *result_json(const struct trial_result *r, bool stopped, const char *arch)
+static json_t *result_json(const struct trial_result *r, const struct device *d, bool stopped, const char *arch)
 {
+    char engine[24];
+    snprintf(engine, sizeof engine, d ? "%s/%s" : "%s", ENGINE_VERSION, d ? d->kind : "");
     json_t *points = json_array();
     for (int i = 0; i < r->n_checkpoints; i++)
         json_array_append_new(points, json_pack("{s:i, s:f}", "step", r->checkpoint[i], "score", r->checkpoint_score[i]));
@@ -191,7 +195,9 @@ static json_t *result_json(const struct trial_result *r, bool stopped, const cha
                           points, "loss_sum", r->loss_sum, "lr_scale", r->lr_scale, "valid_score", r->valid_score, "params",
                           (json_int_t)r->params, "macs", (json_int_t)r->macs, "meta_steps", r->meta_steps, "artifact", r->artifact,
                           "checkpoint_blob", r->checkpoint_blob, "seconds", r->seconds, "mem_bytes", (json_int_t)r->mem_bytes,
-                          "engine_version", ENGINE_VERSION);
+                          "engine_version", engine);
+    if (d)
+        json_object_set_new(j, "device", json_string(d->name()));
     if (r->zero_cost.known)
         json_object_set_new(j, "zero_cost", zero_cost_json(&r->zero_cost));
     if (r->latency_ms > 0)
@@ -201,15 +207,15 @@ static json_t *result_json(const struct trial_result *r, bool stopped, const cha
     return j;
 }
 
-static int show(const struct options *o, const struct trial_result *r, bool stopped, const char *arch, struct errbuf *e)
+static int show(const struct runner *run, const struct trial_result *r, bool stopped, const char *arch, struct errbuf *e)
 {
     char path[FS_PATH_MAX];
-    json_t *j = result_json(r, stopped, arch);
+    json_t *j = result_json(r, run->device, stopped, arch);
     char *text = j ? json_dumps(j, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) : NULL;
     int rc = text ? 0 : err_set(e, ERR_INTERNAL, "the result cannot be written as JSON");
     if (rc == 0) {
         puts(text);
-        snprintf(path, sizeof path, "%s/result.json", o->out);
+        snprintf(path, sizeof path, "%s/result.json", run->o->out);
         rc = fs_write_atomic(path, text, strlen(text), e);
     }
     free(text);
@@ -227,6 +233,18 @@ static int read_job(const struct options *o, struct job_spec *s, struct errbuf *
     if (rc == 0)
         rc = jobfile_set_all(s, (char *const *)o->set, o->n_set, e);
     free(text);
+    return rc;
+}
+
+static int open_device(struct runner *r, const struct job_spec *s, struct errbuf *e)
+{
+    if (!r->o->device)
+        return 0;
+    int rc = device_open(r->o->device, &r->device, e);
+    if (rc == 0 && r->device && s->kind == JOB_VERIFY)
+        rc = err_set(e, ERR_USAGE, "--device: a verify job trains on the CPU");
+    if (rc == 0 && r->device)
+        fprintf(stderr, "on %s (%s)\n", r->device->name(), r->o->device);
     return rc;
 }
 
@@ -250,6 +268,12 @@ static int open_log(struct runner *r, struct errbuf *e)
         return rc;
     snprintf(path, sizeof path, "%s/log.jsonl", r->o->out);
     r->log = fopen(path, r->o->resume ? "a" : "w");
+    if (r->log && r->device) { /* a line of its own: what follows was computed there */
+        json_t *j = json_pack("{s:s, s:s}", "device", r->device->kind, "name", r->device->name());
+        json_dumpf(j, r->log, JSON_COMPACT);
+        fputc('\n', r->log);
+        json_decref(j);
+    }
     return r->log ? 0 : fs_error(e, errno, "cannot open", path);
 }
 
@@ -265,8 +289,9 @@ static int run(const struct options *o, bool *failed, struct errbuf *e)
     int rc = spec && task ? read_job(o, spec, e) : err_set(e, ERR_NOMEM, "the job");
     clock_gettime(CLOCK_MONOTONIC, &r.begin);
     r.talked = r.begin;
-    if (rc == 0 && (rc = hash_inputs(&r, e)) == 0 && (rc = make_task(spec, &r, task, e)) == 0 && (rc = open_log(&r, e)) == 0) {
+    if (rc == 0 && (rc = open_device(&r, spec, e)) == 0 && (rc = hash_inputs(&r, e)) == 0 && (rc = make_task(spec, &r, task, e)) == 0 && (rc = open_log(&r, e)) == 0) {
         cmd_catch_signals();
+        env.device = r.device;
         rc = fn[task->kind](task, &env, &result, e);
         bool stopped = rc == -ERR_CANCELLED;
         if (stopped)
@@ -274,7 +299,7 @@ static int run(const struct options *o, bool *failed, struct errbuf *e)
                     task->kind == TASK_TEACH ? "; go on with --resume checkpoint.safetensors of the same --out" : "");
         *failed = !stopped && result.state != TRIAL_SCORED;
         if (rc == 0 || stopped)
-            rc = show(o, &result, stopped, task->kind == TASK_SCORE ? task->score.arch : task->kind == TASK_TRAIN ? task->train.arch : NULL, e);
+            rc = show(&r, &result, stopped, task->kind == TASK_SCORE ? task->score.arch : task->kind == TASK_TRAIN ? task->train.arch : NULL, e);
     }
     if (r.log)
         fclose(r.log);
@@ -297,6 +322,7 @@ static int parse(int argc, char **argv, struct options *o)
         { "dataset", required_argument, NULL, 'd' }, { "curriculum", required_argument, NULL, 'c' }, { "out", required_argument, NULL, 'o' },
         { "resume", required_argument, NULL, 'r' }, { "arch", required_argument, NULL, 'a' }, { "space", required_argument, NULL, 's' },
         { "set", required_argument, NULL, 'S' }, { "threads", required_argument, NULL, 't' }, { "mem", required_argument, NULL, 'm' },
+        { "device", required_argument, NULL, 'D' },
         { "help", no_argument, NULL, 'h' }, { 0 } };
     int c;
     long v;
@@ -311,6 +337,7 @@ static int parse(int argc, char **argv, struct options *o)
         case 'r': o->resume = optarg; break;
         case 'a': o->arch = optarg; break;
         case 's': o->space = optarg; break;
+        case 'D': o->device = optarg; break;
         case 'S':
             if ((ok = o->n_set < MAX_SET))
                 o->set[o->n_set++] = optarg;

@@ -76,22 +76,19 @@ int device_score(struct device_task *t, struct device_learner *learner, struct e
 {
     const struct fidelity *f = t->fidelity;
     struct slab_cfg cfg = { .learner = t->net, .device = t->device, .T = t->steps, .B = t->lessons->c.B, .inner = t->lessons->c.inner, .n_snaps = f->n_checkpoints + 1 };
-    int fit, rc;
     const uint64_t room = t->budget ? t->budget : (uint64_t)(SHARE * (double)t->device->free_bytes());
+    int most, rc;
+    uint64_t bytes;
     t->bytes = 0;
     for (int i = 0; i < f->n_checkpoints; i++)
         cfg.snap[i] = f->checkpoint[i];
     cfg.snap[f->n_checkpoints] = t->steps;
-    if ((rc = slab_fit(&cfg, room, &fit, e)) < 0)
+    if ((rc = slab_fit(&cfg, room, f->inits, &most, &bytes, e)) < 0)
         return rc;
-    if (fit == 0) {
-        uint64_t bytes;
-        cfg.K = 1;
-        return (rc = slab_predict(&cfg, &bytes, e)) < 0 ? rc : err_set(e, ERR_NOMEM, "needs %llu MiB on the device, where it may take %llu MiB", (unsigned long long)((bytes + 1048575) >> 20),
-                                                                       (unsigned long long)(room >> 20));
-    }
+    if (most == 0)
+        return err_set(e, ERR_NOMEM, "needs %llu MiB on the device, where it may take %llu MiB", (unsigned long long)((bytes + 1048575) >> 20), (unsigned long long)(room >> 20));
     for (int done = 0; rc == 0 && done < f->inits; done += cfg.K) {
-        cfg.K = f->inits - done < fit ? f->inits - done : fit;
+        cfg.K = f->inits - done < most ? f->inits - done : most;
         rc = run_some(t, &cfg, f->first_init + done, learner + done, e);
     }
     return rc;

@@ -1,5 +1,6 @@
 #include "worker/generator.h"
 
+#include "worker/engine/lanes.h"
 #include "worker/mem.h"
 #include "worker/par.h"
 
@@ -17,6 +18,8 @@ struct generator {
     struct net   net;
     int          n_lanes;
     struct lane *lane;
+    struct lanes *there;    /* on a device, in place of `lane` */
+    float *in;              /* [T, B, z_dim + K], of a device */
     pthread_mutex_t lock;
     pthread_cond_t  turned;
     int             turn;   /* which t may add to the sum next */
@@ -63,6 +66,27 @@ int generator_net(const struct generator_cfg *c, struct net *n, struct errbuf *e
     return 0;
 }
 
+/* Of a device's free memory, the share that the generator may take; the rest is the learners'. */
+#define SHARE 0.5
+
+static int start_there(struct generator *g, struct errbuf *e)
+{
+    const struct generator_cfg *c = &g->cfg;
+    const struct device *d = c->device;
+    struct lanes_cfg l = { .net = &g->net, .device = d, .n = c->T, .B = c->B, .lanes = 1, .want_dx = true, .out = c->x_there, .dout = c->dx_there };
+    uint64_t bytes;
+    int rc = lanes_fit(&l, (uint64_t)(SHARE * (double)d->free_bytes()), &l.lanes, e);
+    if (rc == 0 && l.lanes == 0) {
+        l.lanes = 1;
+        if ((rc = lanes_predict(&l, &bytes, e)) == 0)
+            rc = err_set(e, ERR_NOMEM, "the generator needs %llu MiB on the device, and may take half of the %llu MiB that are free", (unsigned long long)(bytes >> 20),
+                         (unsigned long long)(d->free_bytes() >> 20));
+    }
+    if (rc == 0 && !(g->in = mem_array((uint64_t)c->T * (uint64_t)c->B * (uint64_t)(c->z_dim + c->K), sizeof *g->in)))
+        rc = err_set(e, ERR_NOMEM, "generator");
+    return rc < 0 ? rc : lanes_new(&l, &g->there, e);
+}
+
 int generator_new(const struct generator_cfg *c, struct generator **out, struct errbuf *e)
 {
     struct generator *g = calloc(1, sizeof *g);
@@ -72,8 +96,10 @@ int generator_new(const struct generator_cfg *c, struct generator **out, struct 
     g->cfg = *c;
     pthread_mutex_init(&g->lock, NULL);
     pthread_cond_init(&g->turned, NULL);
-    int rc = generator_net(c, &g->net, e), lanes = c->threads < 1 ? 1 : c->threads > c->T ? c->T : c->threads;
-    if (rc == 0 && !(g->lane = calloc((size_t)lanes, sizeof *g->lane)))
+    int rc = generator_net(c, &g->net, e), lanes = c->device ? 0 : c->threads < 1 ? 1 : c->threads > c->T ? c->T : c->threads;
+    if (rc == 0 && c->device)
+        rc = start_there(g, e);
+    if (rc == 0 && !(g->lane = calloc((size_t)lanes + 1, sizeof *g->lane)))
         rc = err_set(e, ERR_NOMEM, "generator");
     for (; rc == 0 && g->n_lanes < lanes; g->n_lanes++) {
         struct lane *l = &g->lane[g->n_lanes];
@@ -103,6 +129,8 @@ void generator_free(struct generator *g)
         free(g->lane[i].g);
     }
     free(g->lane);
+    lanes_free(g->there);
+    free(g->in);
     net_fini(&g->net);
     pthread_mutex_destroy(&g->lock);
     pthread_cond_destroy(&g->turned);
@@ -114,6 +142,8 @@ const struct net *generator_get_net(const struct generator *g) { return &g->net;
 uint64_t generator_bytes(const struct generator *g)
 {
     uint64_t in = (uint64_t)g->cfg.B * (uint64_t)(g->cfg.z_dim + g->cfg.K);
+    if (g->there)
+        return (uint64_t)g->cfg.T * in * sizeof(float);
     return (uint64_t)g->n_lanes * (eng_plan_bytes(g->lane[0].plan) + (2 * in + g->net.param_count) * sizeof(float));
 }
 
@@ -165,17 +195,49 @@ static void backward_one(void *arg, int t, int thread)
     pthread_mutex_unlock(&g->lock);
 }
 
-void generator_forward(struct generator *g, const float *phi, const float *z, const int *label, float *x)
+static int forward_there(const struct call *c, struct errbuf *e)
 {
-    struct call c = { .g = g, .phi = phi, .z = z, .label = label, .x = x };
-    par_run(g->n_lanes, g->cfg.T, forward_one, &c);
+    struct generator *g = c->g;
+    const struct generator_cfg *k = &g->cfg;
+    for (int t = 0; t < k->T; t++)
+        fill_input(c, t, g->in + (size_t)t * (size_t)k->B * (size_t)(k->z_dim + k->K));
+    int rc = lanes_forward(g->there, c->phi, g->in, e);
+    if (rc == 0 && c->x)
+        rc = k->device->get(lanes_queue(g->there), c->x, k->x_there, (uint64_t)k->T * step_elems(k) * sizeof(float), e);
+    return rc;
 }
 
-void generator_backward(struct generator *g, const float *phi, const float *z, const int *label, const float *dx, float *dphi,
-                        float *dz)
+static int backward_there(const struct call *c, struct errbuf *e)
+{
+    struct generator *g = c->g;
+    const struct generator_cfg *k = &g->cfg;
+    const size_t row = (size_t)(k->z_dim + k->K), zn = (size_t)k->z_dim;
+    if (c->dx)
+        k->device->put(lanes_queue(g->there), k->dx_there, c->dx, (uint64_t)k->T * step_elems(k) * sizeof(float));
+    int rc = lanes_backward(g->there, c->dphi, g->in, e); /* the input is not needed any more: its gradient takes its place */
+    for (size_t i = 0; rc == 0 && i < (size_t)k->T * (size_t)k->B; i++)
+        memcpy(c->dz + i * zn, g->in + i * row, zn * sizeof *c->dz);
+    return rc;
+}
+
+int generator_forward(struct generator *g, const float *phi, const float *z, const int *label, float *x, struct errbuf *e)
+{
+    struct call c = { .g = g, .phi = phi, .z = z, .label = label, .x = x };
+    if (g->there)
+        return forward_there(&c, e);
+    par_run(g->n_lanes, g->cfg.T, forward_one, &c);
+    return 0;
+}
+
+int generator_backward(struct generator *g, const float *phi, const float *z, const int *label, const float *dx, float *dphi, float *dz, struct errbuf *e)
 {
     struct call c = { .g = g, .phi = phi, .z = z, .label = label, .dx = dx, .dphi = dphi, .dz = dz };
+    if (g->there)
+        return backward_there(&c, e);
     memset(dphi, 0, g->net.param_count * sizeof *dphi);
     g->turn = 0;
     par_run(g->n_lanes, g->cfg.T, backward_one, &c);
+    return 0;
 }
+
+void *generator_queue(const struct generator *g) { return g->there ? lanes_queue(g->there) : NULL; }

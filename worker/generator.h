@@ -4,7 +4,8 @@
  *     linear hidden, bn, lrelu -> linear c1*h/4*w/4, reshape, bn, lrelu -> up2, reflectpad 1, conv3x3 c2, bn, lrelu
  *     -> up2, reflectpad 1, conv3x3 C with bias -> tanh        (weight norm everywhere, slope 0.1)
  *
- * Steps run side by side; sums over t are taken in order of t, so results have the same bits for any thread count.
+ * Steps run side by side; sums over t are taken in order of t, so results have the same bits for any thread count. On a device
+ * (engine/lanes.h) they are the same sums in float32 of another order.
  * Thread: one caller at a time. */
 #ifndef DIDACT_WORKER_GENERATOR_H
 #define DIDACT_WORKER_GENERATOR_H
@@ -18,6 +19,8 @@ struct generator_cfg {
     int c, h, w;                        /* of the images; h and w divisible by 4 */
     int hidden, channels1, channels2;
     int threads;
+    const struct device *device;        /* NULL: the CPU */
+    float *x_there, *dx_there;          /* on the device, [T,B,H,W,C], borrowed: where images go, where their gradient is found */
 };
 struct generator;
 
@@ -27,10 +30,13 @@ void generator_free(struct generator *g);
 const struct net *generator_get_net(const struct generator *g);
 uint64_t generator_bytes(const struct generator *g);
 
-/* phi [G]; z [T,B,z_dim]; label [T,B]; x [T,B,H,W,C]: all borrowed; x overwritten. */
-void generator_forward(struct generator *g, const float *phi, const float *z, const int *label, float *x);
-/* dx as x. dphi [G] and dz are overwritten. The forward of each t is computed again: one step's activations a thread. */
-void generator_backward(struct generator *g, const float *phi, const float *z, const int *label, const float *dx, float *dphi,
-                        float *dz);
+/* phi [G]; z [T,B,z_dim]; label [T,B]; x [T,B,H,W,C]: all borrowed; x overwritten. On a device x may be NULL: the images are in x_there when
+ * generator_queue is done, and nobody waits. Errors (-ERR_UNAVAILABLE) are a device's. */
+int generator_forward(struct generator *g, const float *phi, const float *z, const int *label, float *x, struct errbuf *e);
+/* dx as x; NULL on a device: it is in dx_there. dphi [G] and dz are overwritten. On the CPU the forward of each t is computed again: one
+ * step's activations a thread. On a device: right after the forward of the same arguments. */
+int generator_backward(struct generator *g, const float *phi, const float *z, const int *label, const float *dx, float *dphi, float *dz,
+                       struct errbuf *e);
+void *generator_queue(const struct generator *g); /* NULL on the CPU */
 
 #endif

@@ -2,10 +2,12 @@
  * Everything is measured on the quantised curriculum: what is reported is what is shipped. */
 #include "worker/teacher_int.h"
 
+#include "worker/engine/device.h"
 #include "worker/evaluate.h"
 #include "worker/heldout.h"
 #include "worker/mem.h"
 #include "worker/par.h"
+#include "worker/teacher_device.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -62,7 +64,30 @@ static int build(const struct teacher *t, int i, struct net *n, struct errbuf *e
                             heldout_build(i - EVAL_FRESH, d->c, d->h, d->w, d->n_classes, n, e);
 }
 
+static void begin(const struct teacher *t, int i, const struct net *n, float *w)
+{
+    eng_params_init(n, ENG_F32, rng_derive(rng_derive(t->seed, RNG_WEIGHTS, EVAL_STEP), RNG_WEIGHTS, (uint64_t)i), w);
+}
+
 /* One learner through the whole curriculum. One that diverges guesses. */
+static void examine_there(struct exam *x, int i)
+{
+    struct net n = { 0 };
+    int batch, n_batches, right = 0, rc = build(x->t, i, &n, &x->err[i]);
+    float *w = rc == 0 ? mem_array(n.param_count, sizeof *w) : NULL;
+    eval_batches(x->t->data, EVAL_IMAGES, &batch, &n_batches);
+    if (rc == 0 && !w)
+        rc = err_set(&x->err[i], ERR_NOMEM, "%llu weights", (unsigned long long)n.param_count);
+    if (rc == 0) {
+        begin(x->t, i, &n, w);
+        rc = teacher_device_exam(x->t, &n, x->l, w, batch, n_batches, &right, &x->err[i]);
+    }
+    x->accuracy[i] = right < 0 ? 1.0 / x->l->c.K : (double)right / ((double)batch * n_batches);
+    x->rc[i] = rc;
+    free(w);
+    net_fini(&n);
+}
+
 static void examine(void *arg, int i, int thread)
 {
     struct exam *x = arg;
@@ -82,7 +107,7 @@ static void examine(void *arg, int i, int thread)
         rc = err_set(&x->err[i], ERR_NOMEM, "%llu weights", (unsigned long long)n.param_count);
     if (rc == 0) {
         struct unroll_in in = { .w0 = w, .x = x->l->x, .y = c->labels, .lr = x->l->lr, .mu = x->l->mu };
-        eng_params_init(&n, ENG_F32, rng_derive(rng_derive(x->t->seed, RNG_WEIGHTS, EVAL_STEP), RNG_WEIGHTS, (uint64_t)i), w);
+        begin(x->t, i, &n, w);
         rc = unroll_train(u, &in, NULL, w + n.param_count, NULL, NULL, &failed, &x->err[i]);
         if (rc == 0)
             x->accuracy[i] = evaluator_accuracy(&v, w + n.param_count);
@@ -115,7 +140,10 @@ int teacher_evaluate(struct teacher *t, const struct lessons *l, struct teach_ev
         return err_set(e, ERR_NOMEM, "an evaluation");
     int held = heldout_count(), rc = 0;
     *x = (struct exam){ .t = t, .l = l, .n = EVAL_FRESH + held };
-    par_run(t->threads, x->n, examine, x);
+    for (int i = 0; t->dev && i < x->n; i++)
+        examine_there(x, i);
+    if (!t->dev)
+        par_run(t->threads, x->n, examine, x);
     *out = (struct teach_eval){ .meta_step = (double)t->meta_step, .seconds = t->seconds, .meta_loss = t->meta_loss };
     for (int i = 0; i < x->n && rc == 0; i++) {
         if (x->rc[i] < 0)
@@ -138,13 +166,16 @@ static json_t *config_json(const struct teach_cfg *c)
         json_object_set_new(mix, c->mix_space[i], json_real(c->mix_weight[i]));
     for (int i = 0; i < c->n_meta_at; i++)
         json_array_append_new(at, json_pack("[i,f]", c->meta_at[i], c->meta_weight[i]));
-    return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:o, s:f, s:f, s:o, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:i, s:i, s:i, s:i, s:b, s:o, s:I, s:I}",
+    json_t *j = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:o, s:f, s:f, s:o, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:i, s:i, s:i, s:i, s:b, s:o, s:I, s:I}",
                      "kind", c->kind, "steps", c->steps, "batch", c->batch, "meta_steps", c->meta_steps, "learners", c->learners,
                      "meta_batch", c->meta_batch, "meta_at", at, "lr", c->lr, "mu", c->mu, "inner", inner_to_json(&c->inner),
                      "outer_lr", c->outer_lr, "outer_beta1", c->outer_beta1, "outer_beta2", c->outer_beta2, "outer_eps", c->outer_eps,
                      "outer_lr_end", c->outer_lr_end, "outer_schedule", c->outer_schedule, "clip", c->clip, "z_dim", c->z_dim, "g_hidden", c->g_hidden, "g_channels1",
                      c->g_channels1, "g_channels2", c->g_channels2, "warm_start", c->warm_start, "learn_labels", c->learn_labels, "mix", mix, "max_macs",
                      (json_int_t)c->max_macs, "max_params", (json_int_t)c->max_params);
+    if (c->inits != 1) /* a curriculum made without the key keeps its bytes, hence its name */
+        json_object_set_new(j, "inits", json_integer(c->inits));
+    return j;
 }
 
 static double digits(double v) { return isfinite(v) ? round(v * 1e4) / 1e4 : 0; }
@@ -165,12 +196,15 @@ static json_t *history_json(const struct teacher *t, int rows)
 void teacher_provenance(const struct teacher *t, char *out, size_t cap)
 {
     for (int rows = 40; rows >= 0; rows -= 4) {
-        char seed[24];
+        char seed[24], engine[24];
         snprintf(seed, sizeof seed, "%llu", (unsigned long long)t->seed);
+        snprintf(engine, sizeof engine, t->device ? "%s/%s" : "%s", ENGINE_VERSION, t->device ? t->device->kind : "");
         json_t *j = json_pack("{s:s, s:i, s:s, s:s, s:b, s:i, s:i, s:o, s:o}", "seed", seed, "meta_steps", (int)t->meta_step, "dataset_hash",
-                              t->data->d.hash, "engine", ENGINE_VERSION, "repeatable",
+                              t->data->d.hash, "engine", engine, "repeatable",
                               !(t->cfg.seconds > 0), "left_out", (int)t->left_out, "skipped", (int)t->skipped, "config",
                               config_json(&t->cfg), "history", history_json(t, rows));
+        if (t->device)
+            json_object_set_new(j, "device", json_string(t->device->name()));
         char *text = json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(6));
         json_decref(j);
         bool fits = text && strlen(text) < cap;

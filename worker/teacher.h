@@ -25,12 +25,15 @@ struct teacher;
 struct teacher_kind {
     const char *name;
     bool has_generator, learns_images;                      /* images: by a generator or themselves; dx is wanted */
-    void (*make_images)(struct teacher *t, uint64_t step);  /* fills t->x, and t->y where they are not learned */
+    /* Fills t->x, and t->y where they are not learned. A generator on a device leaves its images there unless `here`. */
+    int  (*make_images)(struct teacher *t, uint64_t step, bool here, struct errbuf *e);
     int  (*images_u8)(struct teacher *t, uint8_t *out, float *labels, struct errbuf *e); /* of the curriculum, [T,B,C,H,W] */
 };
 const struct teacher_kind *teacher_kind_find(const char *name); /* NULL: none such */
 
+struct device;
 struct learner_run;
+struct teacher_device;
 struct teacher {
     struct teach_cfg cfg;
     uint64_t seed;
@@ -38,6 +41,7 @@ struct teacher {
     const struct real_data    *data;    /* borrowed */
     int      threads;
     uint64_t mem_bytes;                 /* budget; 0: none */
+    const struct device *device;        /* borrowed; NULL: the CPU */
     size_t   image, n_x, n_y;           /* elements of one image, of x, of y */
 
     struct { uint64_t first, n; double rate; } part[PART_COUNT]; /* rate: times the outer learning rate */
@@ -49,7 +53,9 @@ struct teacher {
     int     *label;                     /* [T*B]: the class each image is asked to show */
     float   *x, *dx, *y, *dy;           /* [T,B,…], the engine's layout */
     double  *lr, *mu, *dlr, *dmu;       /* [T] */
-    struct learner_run *run;            /* [learners] */
+    int      n_learners;                /* a meta-step: cfg.learners * cfg.inits */
+    struct learner_run *run;            /* [n_learners] */
+    struct teacher_device *dev;         /* NULL: learners train on the CPU */
     struct eng_pool   **pool;           /* inside a learner, where there are fewer learners than threads */
     int      n_crew;                    /* learners side by side */
 
@@ -64,7 +70,8 @@ struct teacher {
     int      n_history;
 };
 
-int  teacher_new(const struct teach_cfg *cfg, uint64_t seed, const struct real_data *data, int threads, uint64_t mem_bytes,
+/* device: where learners and generator compute (teacher_device.h), borrowed; NULL: the CPU. */
+int  teacher_new(const struct teach_cfg *cfg, uint64_t seed, const struct real_data *data, int threads, uint64_t mem_bytes, const struct device *device,
                  struct teacher **out, struct errbuf *e);
 void teacher_free(struct teacher *t);
 /* How far it is, from 0 to 1: the larger of meta-steps done and time spent. */
@@ -75,9 +82,9 @@ int  teacher_step(struct teacher *t, struct errbuf *e);
 /* cfg.warm_start passes, before the first meta-step; `go_on` is asked after each and may end it: -ERR_CANCELLED. Not in
  * checkpoints: what was stopped in here begins anew. */
 int  teacher_warm(struct teacher *t, bool (*go_on)(void *arg), void *arg, struct errbuf *e);
-/* Decode the schedule and make the images that theta stands for now (t->x, y, lr, mu). */
-void teacher_unfold(struct teacher *t, uint64_t step);
-/* Draw a learner of the mix: stream `index` of (seed, step). */
+/* Decode the schedule and make the images that theta stands for now (t->x, y, lr, mu; x where `here`, or without a device). Errors are a device's. */
+int  teacher_unfold(struct teacher *t, uint64_t step, bool here, struct errbuf *e);
+/* Draw a network of the mix: stream `index` of (seed, step). */
 int  teacher_draw(const struct teacher *t, uint64_t step, uint64_t index, struct net *out, char arch[ARCH_TEXT_MAX], struct errbuf *e);
 
 /* ---- checkpoint ---- */

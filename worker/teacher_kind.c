@@ -12,16 +12,19 @@
 
 /* ---- gtn, distilled ---- */
 
-static void gtn_images(struct teacher *t, uint64_t step)
+static int gtn_images(struct teacher *t, uint64_t step, bool here, struct errbuf *e)
 {
     (void)step;
-    generator_forward(t->gen, t->theta, t->theta + t->part[PART_Z].first, t->label, t->x);
+    return generator_forward(t->gen, t->theta, t->theta + t->part[PART_Z].first, t->label, here || !t->dev ? t->x : NULL, e);
 }
 
-static void distilled_images(struct teacher *t, uint64_t step)
+static int distilled_images(struct teacher *t, uint64_t step, bool here, struct errbuf *e)
 {
     (void)step;
+    (void)here;
+    (void)e;
     memcpy(t->x, t->theta + t->part[PART_IMAGES].first, t->n_x * sizeof *t->x);
+    return 0;
 }
 
 /* What theta shows now, as pixels. */
@@ -31,7 +34,11 @@ static int learned_images_u8(struct teacher *t, uint8_t *out, float *labels, str
     float *x = mem_array(t->n_x, sizeof *x);
     if (!x)
         return err_set(e, ERR_NOMEM, "the curriculum's images");
-    teacher_unfold(t, t->meta_step);
+    int rc = teacher_unfold(t, t->meta_step, true, e);
+    if (rc < 0) {
+        free(x);
+        return rc;
+    }
     eng_images_export(ENG_F32, (size_t)t->cfg.steps * (size_t)t->cfg.batch, d->c, d->h, d->w, t->x, x);
     for (size_t i = 0; i < t->n_x; i++) {
         float p = roundf((x[i] + 1) * 127.5f);
@@ -44,11 +51,14 @@ static int learned_images_u8(struct teacher *t, uint8_t *out, float *labels, str
 
 /* ---- real ---- */
 
-static void real_images(struct teacher *t, uint64_t step)
+static int real_images(struct teacher *t, uint64_t step, bool here, struct errbuf *e)
 {
     struct rng r;
+    (void)here;
+    (void)e;
     rng_init(&r, rng_derive(t->seed, RNG_BATCH, step), RNG_BATCH, SHOWN_BATCH);
     data_draw(&t->data->d, SPLIT_TRAIN, &r, t->cfg.steps * t->cfg.batch, t->x, t->y);
+    return 0;
 }
 
 /* T fixed batches of distinct images (as far as there are so many), drawn by the seed. */

@@ -40,19 +40,22 @@ int teacher_real_images(const struct teacher *t, float *x, struct errbuf *e)
     return rc;
 }
 
-/* One pass; returns the mean square error of the images that it began with. */
-static double pass(struct teacher *t, const float *target, double rate)
+/* One pass; *mse: the mean square error of the images that it began with. */
+static int pass(struct teacher *t, const float *target, double rate, double *mse, struct errbuf *e)
 {
     float *g = t->grad;
-    generator_forward(t->gen, t->theta, t->theta + t->part[PART_Z].first, t->label, t->x);
+    int rc = generator_forward(t->gen, t->theta, t->theta + t->part[PART_Z].first, t->label, t->x, e);
+    if (rc < 0)
+        return rc;
     memcpy(t->dx, t->x, t->n_x * sizeof *t->dx);
     eng_axpy(ENG_F32, t->n_x, -1, target, t->dx);
-    double mse = eng_dot(ENG_F32, t->n_x, t->dx, t->dx) / (double)t->n_x;
-    generator_backward(t->gen, t->theta, t->theta + t->part[PART_Z].first, t->label, t->dx, g, g + t->part[PART_Z].first);
+    *mse = eng_dot(ENG_F32, t->n_x, t->dx, t->dx) / (double)t->n_x;
+    if ((rc = generator_backward(t->gen, t->theta, t->theta + t->part[PART_Z].first, t->label, t->dx, g, g + t->part[PART_Z].first, e)) < 0)
+        return rc;
     adam_next(&t->adam);
     for (int p = PART_GENERATOR; p <= PART_Z; p++)
         adam_apply(&t->adam, t->theta, g, 1, t->part[p].first, t->part[p].n, rate);
-    return mse;
+    return 0;
 }
 
 int teacher_warm(struct teacher *t, bool (*go_on)(void *arg), void *arg, struct errbuf *e)
@@ -61,8 +64,8 @@ int teacher_warm(struct teacher *t, bool (*go_on)(void *arg), void *arg, struct 
     float *target = mem_array(t->n_x, sizeof *target);
     int rc = target ? teacher_real_images(t, target, e) : err_set(e, ERR_NOMEM, "a warm start");
     for (int i = 0; rc == 0 && i < n; i++) {
-        t->warm_mse = pass(t, target, WARM_RATE * (1 - (double)i / n));
-        if (!go_on(arg))
+        rc = pass(t, target, WARM_RATE * (1 - (double)i / n), &t->warm_mse, e);
+        if (rc == 0 && !go_on(arg))
             rc = err_set(e, ERR_CANCELLED, "stopped before the first meta-step");
     }
     memset(t->adam.m, 0, t->n_theta * sizeof *t->adam.m);

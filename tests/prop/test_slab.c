@@ -1,5 +1,6 @@
-/* test_slab.c - slabs of learners on a device, against the CPU's engine in double. The device is worker/engine/cuda itself, built for the
- * emulator of tests/support/cuda_emu.h: the kernels' own source. DIDACT_CUDA in the environment names another, such as a GPU's. */
+/* test_slab.c - slabs of learners on a device, against the CPU's engine in double. The device is the GPU backend's own source by an
+ * emulator, or what DIDACT_CUDA names (tests/support/emulated.h). */
+#include "tests/support/emulated.h"
 #include "tests/support/randnet.h"
 #include "worker/engine/plan.h"
 #include "worker/engine/slab.h"
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -22,17 +22,7 @@ static const struct device *device;
 static int find_device(void **state)
 {
     (void)state;
-    struct errbuf e = { 0 };
-    char path[4096], *slash;
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 64);
-    assert_true(n > 0);
-    path[n] = '\0';
-    slash = strrchr(path, '/');
-    snprintf(slash, 64, "/../didact-cuda.so"); /* tests/prop/test_slab -> tests/didact-cuda.so */
-    setenv("DIDACT_CUDA", path, 0);
-    device = device_find("cuda", 0, &e);
-    if (!device)
-        fprintf(stderr, "%s\n", e.text);
+    device = emulated_device();
     return device ? eng_init(NULL, NULL) : -1;
 }
 
@@ -323,6 +313,91 @@ static void a_learner_that_diverges_leaves_the_others_alone(void **state)
     run_fini(&t);
 }
 
+/* Two slabs at work side by side, images already on the device, every learner with real batches of its own: what each says by itself, and
+ * their weighted sum, in which one that is left out may say anything. */
+static void learners_apart_have_real_batches_of_their_own(void **state)
+{
+    (void)state;
+    const double weight[LEARNERS] = { 0.5, 0, -2 };
+    for (uint64_t seed = 1; seed <= 2; seed++) {
+        struct run t;
+        struct slab *s[2];
+        double *X[LEARNERS][3], *Y[LEARNERS][3], dx2[LEARNERS], dy2[LEARNERS], want2[LEARNERS] = { 0 };
+        struct rng g;
+        run_init(&t, seed, &randnet_small);
+        rng_init(&g, seed, RNG_TEST, 5);
+        t.cfg.own_meta = t.cfg.apart = true;
+        const size_t nx = (size_t)t.cfg.meta_batch * t.r.image, ny = (size_t)t.cfg.meta_batch * t.r.K;
+        for (int i = 0; i < t.cfg.n_meta; i++) {
+            float *x = hold(&t, zeros(LEARNERS * nx, sizeof *x)), *y = hold(&t, zeros(LEARNERS * ny, sizeof *y));
+            for (size_t k = 0; k < LEARNERS; k++) {
+                X[k][i] = rand_normal(&g, ENG_F64, nx, 1);
+                Y[k][i] = rand_labels(&g, ENG_F64, (size_t)t.cfg.meta_batch, (int)t.r.K, true);
+                for (size_t j = 0; j < nx; j++)
+                    x[k * nx + j] = (float)X[k][i][j];
+                for (size_t j = 0; j < ny; j++)
+                    y[k * ny + j] = (float)Y[k][i][j];
+            }
+            t.in.meta[i].x = x;
+            t.in.meta[i].y = y;
+        }
+        void *queue = device->queue_new();
+        float *there = device->alloc((2 * t.n_x + 2 * t.n_y) * sizeof *there), *sum = there + t.n_x + t.n_y;
+        device->put(queue, there, t.in.x, t.n_x * sizeof *there);
+        device->put(queue, there + t.n_x, t.in.y, t.n_y * sizeof *there);
+        device->zero(queue, 1, (struct dev_rows){ sum, 0 }, (t.n_x + t.n_y) * sizeof *there);
+        t.in.x = there;
+        t.in.y = there + t.n_x;
+        t.in.after = queue;
+        struct slab_out out = { .meta_loss = t.out.meta_loss, .failed = t.out.failed, .dlr = t.out.dlr, .dx2 = dx2, .dy2 = dy2 };
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(slab_new(&t.cfg, &s[i], NULL), 0);
+            assert_int_equal(slab_start(s[i], &t.in, NULL), 0);
+        }
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(slab_wait(s[i], &out, NULL), 0);
+        slab_weigh(s[1], queue, weight, sum, sum + t.n_x);
+        assert_int_equal(device->get(queue, hold(&t, zeros(t.n_x + t.n_y, sizeof *sum)), sum, (t.n_x + t.n_y) * sizeof *sum, NULL), 0);
+        const float *got = t.made[t.n_made - 1];
+        struct unroll *u;
+        double *dx = zeros(t.n_x, sizeof *dx), *dy = zeros(t.n_y, sizeof *dy);
+        assert_int_equal(unroll_new(&t.r.cfg, &u, NULL), 0);
+        for (int k = 0; k < LEARNERS; k++) {
+            struct unroll_out o = { .dx = dx, .dy = dy, .dlr = t.dlr + (size_t)k * t.T };
+            for (int i = 0; i < t.cfg.n_meta; i++) {
+                t.r.meta[i].x = X[k][i];
+                t.r.meta[i].y = Y[k][i];
+            }
+            t.r.in.w0 = t.w[k];
+            assert_int_equal(unroll_meta_grad(u, &t.r.in, &o, NULL), 0);
+            t.J[k] = o.meta_loss;
+            want2[k] = eng_dot(ENG_F64, t.n_x, dx, dx);
+            assert_true(fabs(dy2[k] - eng_dot(ENG_F64, t.n_y, dy, dy)) < 2e-3 * dy2[k] + 1e-8);
+            eng_axpy(ENG_F64, t.n_x, weight[k], dx, t.dx);
+            eng_axpy(ENG_F64, t.n_y, weight[k], dy, t.dy);
+        }
+        assert_true(far(LEARNERS, NULL, out.meta_loss, t.J) < 1e-3);
+        assert_true(far(LEARNERS, NULL, dx2, want2) < 2e-3);
+        assert_true(far(LEARNERS * t.T, NULL, out.dlr, t.dlr) < 1e-3);
+        assert_true(far(t.n_x, got, NULL, t.dx) < 1e-3);
+        assert_true(far(t.n_y, got + t.n_x, NULL, t.dy) < 1e-3);
+        for (int k = 0; k < LEARNERS; k++)
+            for (int i = 0; i < t.cfg.n_meta; i++) {
+                free(X[k][i]);
+                free(Y[k][i]);
+            }
+        for (int i = 0; i < 2; i++)
+            slab_free(s[i]);
+        unroll_free(u);
+        free(dx);
+        free(dy);
+        device->release(there);
+        device->queue_free(queue);
+        t.r.in.w0 = t.w[0];
+        run_fini(&t);
+    }
+}
+
 static void training_alone_gives_snapshots(void **state)
 {
     (void)state;
@@ -363,21 +438,25 @@ static void a_slabs_size_is_known_before(void **state)
     struct run t;
     struct slab *s;
     struct errbuf e = { 0 };
-    uint64_t bytes, more;
+    uint64_t bytes, more, each;
     int K;
     run_init(&t, 4, &randnet_small);
     assert_int_equal(slab_predict(&t.cfg, &bytes, &e), 0);
     assert_int_equal(slab_new(&t.cfg, &s, &e), 0);
     assert_int_equal(slab_bytes(s), bytes);
     slab_free(s);
-    assert_int_equal(slab_fit(&t.cfg, bytes, &K, &e), 0);
+    assert_int_equal(slab_fit(&t.cfg, bytes, LEARNERS, &K, &each, &e), 0);
     assert_int_equal(K, LEARNERS);
-    assert_int_equal(slab_fit(&t.cfg, 100, &K, &e), 0);
+    assert_int_equal(each, bytes);
+    assert_int_equal(slab_fit(&t.cfg, 100, LEARNERS, &K, &each, &e), 0);
     assert_int_equal(K, 0);
+    assert_true(each > 100 && each < bytes);
     t.cfg.K = 100;
     assert_int_equal(slab_predict(&t.cfg, &more, &e), 0);
-    assert_int_equal(slab_fit(&t.cfg, more - 1, &K, &e), 0);
+    assert_int_equal(slab_fit(&t.cfg, more - 1, 99, &K, &each, &e), 0);
     assert_int_equal(K, 99);
+    assert_int_equal(slab_fit(&t.cfg, more - 1, 100, &K, &each, &e), 0);
+    assert_int_equal(K, 50); /* in two even shares */
     t.cfg.K = SLAB_MAX_LEARNERS + 1;
     assert_int_equal(slab_new(&t.cfg, &s, &e), -ERR_SHAPE);
     t.cfg.K = SLAB_MAX_LEARNERS;
@@ -438,6 +517,7 @@ int main(void)
         cmocka_unit_test(every_op_was_among_them),
         cmocka_unit_test(the_same_bits_run_after_run),
         cmocka_unit_test(a_learner_that_diverges_leaves_the_others_alone),
+        cmocka_unit_test(learners_apart_have_real_batches_of_their_own),
         cmocka_unit_test(training_alone_gives_snapshots),
         cmocka_unit_test(a_slabs_size_is_known_before),
         cmocka_unit_test(accuracy_is_the_cpus),

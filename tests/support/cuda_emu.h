@@ -68,6 +68,8 @@ enum { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaStreamNonBlocking, cu
 struct emu_stream { bool capturing; emu_call *first, **last; };
 typedef emu_stream *cudaStream_t;
 typedef emu_call *cudaGraph_t, *cudaGraphExec_t;
+typedef int cudaEvent_t;
+enum { cudaEventDisableTiming = 2 };
 struct cudaDeviceProp { char name[256]; int major, minor; };
 
 cudaError_t cudaMalloc(void **p, size_t bytes); // filled with NaN: what nobody wrote shows
@@ -83,6 +85,10 @@ static inline const char *cudaGetErrorString(cudaError_t) { return "error"; }
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, int) { *s = new emu_stream(); return cudaSuccess; }
 static inline cudaError_t cudaStreamDestroy(cudaStream_t s) { delete s; return cudaSuccess; }
 static inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, int) { *e = 0; return cudaSuccess; } // streams do everything at once
+static inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+static inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, int) { return cudaSuccess; }
+static inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
 static inline cudaError_t cudaStreamBeginCapture(cudaStream_t s, int) { s->capturing = true; s->first = NULL; s->last = &s->first; return cudaSuccess; }
 static inline cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *x, cudaGraph_t g, int) { *x = g; return cudaSuccess; }
 static inline cudaError_t cudaGetDeviceCount(int *n) { *n = 1; return cudaSuccess; }

@@ -59,7 +59,7 @@ static void defaults_are_those_of_the_documentation(void **state)
     assert_int_equal(spec.max_failed, 0);
     must_parse(TEACH);
     const struct teach_cfg *t = &spec.teach;
-    assert_true(t->steps == 32 && t->batch == 128 && t->meta_steps == 500 && t->learners == 4 && t->meta_batch == 512);
+    assert_true(t->steps == 32 && t->batch == 128 && t->meta_steps == 500 && t->learners == 4 && t->inits == 1 && t->meta_batch == 512);
     assert_true(t->lr == 0.02 && t->mu == 0.5 && t->inner.type == INNER_SGD && t->inner.eps == 1e-6 && t->inner.scale_1d == 0.3);
     assert_true(t->outer_lr == 0.002 && t->outer_beta1 == 0.9 && t->outer_beta2 == 0.999 && t->outer_eps == 1e-8);
     assert_true(t->outer_lr_end == 0.1 && t->clip == 2 && t->z_dim == 64 && t->g_hidden == 256 && t->g_channels1 == 32);
@@ -244,6 +244,8 @@ static void mistakes_are_told_with_their_line(void **state)
         { TEACH "teach: {meta_at: [{step: 3, wieght: 1}]}\n", "'teach.meta_at': unknown key 'wieght' (did you mean 'weight'?)" },
         { TEACH "teach: {meta_at: [{step: 3, step: 1}]}\n", "'teach.meta_at': repeated key 'step'" },
         { TEACH "teach: {meta_at: [3]}\n", "each item must be {step" },
+        { TEACH "teach: {learners: 100, inits: 11}\n", "'teach.learners' times 'teach.inits' is 1100, more than 1024" },
+        { TEACH "teach: {inits: 0}\n", "'teach.inits'" },
         { TEACH "teach: {learners_mix: []}\n", "there would be no learners" },
         { TEACH "teach: {learners_mix: [{space: chain}, {space: chain}]}\n", "names chain twice" },
         { TEACH "teach: {learners_mix: [{space: chain, weight: 0}]}\n", "above 0" },

@@ -320,6 +320,34 @@ static void pruning_leaves_what_the_output_reads(void **state)
     net_fini(&n);
 }
 
+static void small_net(struct net *n, const char *name, int out, double slope)
+{
+    assert_int_equal(net_init(n, 1, 4, 4, NULL), 0);
+    const int x = net_lrelu(n, net_conv(n, 0, 4, 3, 1, 1, name, NULL), slope, NULL, NULL);
+    assert_true(net_linear(n, net_unary(n, NET_FLATTEN, x, NULL, NULL), out, NULL, NULL) > 0);
+}
+
+/* Whatever its layers are called; any other difference counts. */
+static void equal_networks_are_the_same(void **state)
+{
+    (void)state;
+    struct net a, b[5];
+    small_net(&a, "a", 2, 0);
+    small_net(&b[0], "b", 2, 0);
+    small_net(&b[1], "a", 3, 0);
+    small_net(&b[2], "a", 2, 0.1);
+    small_net(&b[3], "a", 2, 0);
+    net_linear(&b[3], b[3].out, 2, "more", NULL);
+    small_net(&b[4], "a", 2, 0);
+    b[4].param[1].stream++; /* other initial values */
+    assert_true(net_same(&a, &a) && net_same(&a, &b[0]));
+    for (int i = 1; i < 5; i++)
+        assert_false(net_same(&a, &b[i]) || net_same(&b[i], &a));
+    net_fini(&a);
+    for (int i = 0; i < 5; i++)
+        net_fini(&b[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -334,6 +362,7 @@ int main(void)
         cmocka_unit_test(inputs_and_flat_vectors_are_bounded),
         cmocka_unit_test(long_paths_and_endless_networks_are_refused),
         cmocka_unit_test(a_copy_stands_alone),
+        cmocka_unit_test(equal_networks_are_the_same),
         cmocka_unit_test(pruning_leaves_what_the_output_reads),
     };
     return cmocka_run_group_tests_name("net", tests, NULL, NULL);

@@ -31,7 +31,7 @@ static void prepare(void **state, struct bench *b, int threads)
     b->task.teach.seed = 21;
     memcpy(b->task.teach.dataset, h, sizeof h);
     b->task.teach.cfg = (struct teach_cfg){
-        .kind = "gtn", .steps = 4, .batch = 8, .meta_steps = 6, .learners = 3, .meta_batch = 16, .n_meta_at = 1, .meta_at = { 2 },
+        .kind = "gtn", .steps = 4, .batch = 8, .meta_steps = 6, .learners = 3, .inits = 1, .meta_batch = 16, .n_meta_at = 1, .meta_at = { 2 },
         .meta_weight = { 0.5 }, .lr = 0.05, .mu = 0.5, .inner = { .type = INNER_LARS, .eps = 1e-6, .scale_1d = 0.3 }, .outer_lr = 0.01, .outer_beta1 = 0.9,
         .outer_beta2 = 0.99, .outer_eps = 1e-8, .outer_lr_end = 0.1, .outer_schedule = 1, .clip = 2, .z_dim = 4, .g_hidden = 16, .g_channels1 = 8,
         .g_channels2 = 4, .learn_labels = true, .n_mix = 1, .mix_space = { "chain" }, .mix_weight = { 1 }, .max_macs = 60000,
@@ -96,6 +96,36 @@ static void two_threads_inside_one_learner_change_no_bit(void **state)
     b.task.teach.cfg.learners = 1;
     struct trial_result two = teach(&b);
     assert_string_equal(one.artifact, two.artifact);
+}
+
+/* Two initialisations of each of two networks: four learners, each with weights and real batches of its own, at any number of threads. */
+static void initialisations_of_one_network_are_learners_of_their_own(void **state)
+{
+    struct bench b;
+    struct errbuf e = { 0 };
+    const struct real_data *data;
+    struct teacher *t;
+    prepare(state, &b, 1);
+    b.task.teach.cfg.learners = b.task.teach.cfg.inits = 2;
+    struct trial_result one = teach(&b), usual;
+    prepare(state, &b, 4);
+    b.task.teach.cfg.learners = b.task.teach.cfg.inits = 2;
+    assert_string_equal(teach(&b).artifact, one.artifact);
+    assert_int_equal(datacache_data(desk_path(&b.desk, b.task.teach.dataset), &data, &e), 0);
+    assert_int_equal(teacher_new(&b.task.teach.cfg, 21, data, 2, 0, NULL, &t, &e), 0);
+    assert_int_equal(teacher_step(t, &e), 0);
+    assert_int_equal(t->n_learners, 4);
+    for (int k = 0; k < 4; k += 2) {
+        assert_string_equal(t->run[k].arch, t->run[k + 1].arch);
+        assert_true(t->run[k].rc != 0 || t->run[k].loss != t->run[k + 1].loss);
+    }
+    assert_string_not_equal(t->run[0].arch, t->run[2].arch);
+    teacher_free(t);
+    datacache_release(data);
+    prepare(state, &b, 1);
+    b.task.teach.cfg.learners = 2;
+    usual = teach(&b);
+    assert_string_not_equal(usual.artifact, one.artifact);
 }
 
 static void a_teacher_short_of_memory_computes_more_again_and_changes_no_bit(void **state)
@@ -163,9 +193,9 @@ static void a_checkpoint_of_another_job_is_refused_by_name(void **state)
 static double bounded_loss(const struct teacher *t)
 {
     double sum = 0, guess = 1.5 * log(LEARNABLE_CLASSES);
-    for (int k = 0; k < t->cfg.learners; k++)
+    for (int k = 0; k < t->n_learners; k++)
         sum += t->run[k].rc == 0 ? fmin(t->run[k].loss, guess) : guess;
-    return sum / t->cfg.learners;
+    return sum / t->n_learners;
 }
 
 static void training_lowers_the_meta_loss(void **state)
@@ -180,7 +210,7 @@ static void training_lowers_the_meta_loss(void **state)
     c->outer_lr = 0.02;
     c->learners = 2;
     assert_int_equal(datacache_data(desk_path(&b.desk, b.task.teach.dataset), &data, &e), 0);
-    assert_int_equal(teacher_new(c, 4, data, 2, 0, &t, &e), 0);
+    assert_int_equal(teacher_new(c, 4, data, 2, 0, NULL, &t, &e), 0);
     double first = 0, last = 0;
     for (int i = 0; i < 60; i++) {
         assert_int_equal(teacher_step(t, &e), 0);
@@ -222,7 +252,7 @@ static void a_distilled_teacher_starts_at_real_images_and_moves_them(void **stat
     struct teach_cfg *c = &b.task.teach.cfg;
     snprintf(c->kind, sizeof c->kind, "distilled");
     assert_int_equal(datacache_data(desk_path(&b.desk, b.task.teach.dataset), &data, &e), 0);
-    assert_int_equal(teacher_new(c, 4, data, 2, 0, &t, &e), 0);
+    assert_int_equal(teacher_new(c, 4, data, 2, 0, NULL, &t, &e), 0);
     look(t, &before);
     int moved = 0;
     for (int i = 0; i < 4 * 8; i++) {
@@ -336,7 +366,7 @@ static void a_learner_that_diverges_leaves_the_others_alone(void **state)
     b.task.teach.cfg.lr = 10;
     b.task.teach.cfg.inner = (struct inner_cfg){ .type = INNER_SGD, .weight_decay = 0.1 };
     assert_int_equal(datacache_data(desk_path(&b.desk, b.task.teach.dataset), &data, &e), 0);
-    if (teacher_new(&b.task.teach.cfg, 21, data, 2, 0, &t, &e) < 0)
+    if (teacher_new(&b.task.teach.cfg, 21, data, 2, 0, NULL, &t, &e) < 0)
         fail_msg("%s", e.text);
     for (int i = 0; i < 4; i++)
         assert_int_equal(teacher_step(t, &e), 0);
@@ -412,8 +442,8 @@ static void the_generator_backward_agrees_with_differences(void **state)
         w[i] = (float)rng_normal(&r);
     for (uint64_t i = 0; i < G; i++)
         dir[i] = (float)rng_normal(&r);
-    generator_forward(g, phi, z, label, x);
-    generator_backward(g, phi, z, label, w, dphi, dz);
+    generator_forward(g, phi, z, label, x, NULL);
+    generator_backward(g, phi, z, label, w, dphi, dz, NULL);
     double along = eng_dot(ENG_F32, G, dphi, dir) + eng_dot(ENG_F32, NZ, dz, dir_z), f[2], h = 2e-4;
     for (int s = 0; s < 2; s++) {
         float step = (float)(s ? -h : h);
@@ -421,7 +451,7 @@ static void the_generator_backward_agrees_with_differences(void **state)
             moved[i] = phi[i] + step * dir[i];
         for (int i = 0; i < NZ; i++)
             zz[i] = z[i] + step * dir_z[i];
-        generator_forward(g, moved, zz, label, x);
+        generator_forward(g, moved, zz, label, x, NULL);
         f[s] = eng_dot(ENG_F32, NX, x, w);
     }
     double numeric = (f[0] - f[1]) / (2 * h);
@@ -456,6 +486,7 @@ int main(void)
         TEST(a_teacher_ends_with_a_curriculum_and_a_checkpoint),
         TEST(the_curriculum_has_the_same_bits_with_one_two_and_four_threads),
         TEST(two_threads_inside_one_learner_change_no_bit),
+        TEST(initialisations_of_one_network_are_learners_of_their_own),
         TEST(a_teacher_short_of_memory_computes_more_again_and_changes_no_bit),
         TEST(a_stopped_teacher_goes_on_as_if_it_had_never_stopped),
         TEST(a_checkpoint_of_another_job_is_refused_by_name),

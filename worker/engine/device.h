@@ -2,7 +2,7 @@
  * rules of every op for all K.
  *
  * Everything of one kind lies K times, `step` bytes apart: the arena's buffers, the parameter vectors, the images or, with step 0,
- * images that all learners share. Calls are queued and done in order; only get() waits. A device's own code is a shared object
+ * images that all learners share. Calls are queued and done in order; only get() waits. Queues run side by side. A device's own code is a shared object
  * (cuda/, didact-cuda.so) that names its `struct device` by device_find; nothing else in the worker knows what it is made of.
  * float32 alone. Sums have an order that the shapes fix: the same bits run after run on one kind of device. */
 #ifndef DIDACT_ENGINE_DEVICE_H
@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define DEVICE_ABI 1
+#define DEVICE_ABI 2
 
 /* One rule of one op for all learners: c's pointers are the first learner's. */
 struct dev_call {
@@ -66,6 +66,7 @@ struct device {
     void  (*release)(void *p);
     void *(*queue_new)(void);
     void  (*queue_free)(void *q);
+    void  (*after)(void *q, void *earlier);          /* what q is given from now on begins when all that `earlier` has been given is done */
     void  (*put)(void *q, void *dst, const void *host, uint64_t bytes);  /* host is free again when it returns */
     int   (*get)(void *q, void *host, const void *src, uint64_t bytes, struct errbuf *e); /* waits; what failed before shows here */
 
@@ -83,6 +84,10 @@ struct device {
     void (*affine)(void *q, int K, uint64_t n, double a, double b, struct dev_rows x, struct dev_rows y); /* y = a x + b */
     void (*axpy)(void *q, int K, uint64_t n, double a, struct dev_rows x, struct dev_rows y);             /* y += a x */
     void (*total)(void *q, int K, uint64_t n, struct dev_rows x, float *sum);      /* sum over learners, in order */
+    /* sum += the weighted sum over learners, in order; one of weight 0 is left out, whatever its numbers are. weight: device, [K] */
+    void (*weigh)(void *q, int K, uint64_t n, const double *weight, struct dev_rows x, float *sum);
+    uint64_t (*squares_scratch)(int K);
+    void (*squares)(void *q, int K, uint64_t n, struct dev_rows x, double *sum, void *scratch);           /* sum[k] = |x_k|^2 */
     /* failed[k] = min(failed[k], code) where one of learner k's n numbers is not finite */
     void (*watch)(void *q, int K, uint64_t n, struct dev_rows x, int *failed, int code);
     void (*watch_loss)(void *q, int K, const double *loss, int64_t step, int *failed, int code);

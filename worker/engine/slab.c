@@ -1,5 +1,5 @@
 #include "worker/engine/slab.h"
-#include "worker/engine/plan.h"
+#include "worker/engine/device_pass.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 
 /* Everything lies in one block of the device: of each kind K rows, `row` (parameters) or `arena` bytes apart. Weights and states of
  * every step are kept where there is a way back, of two steps otherwise. */
-struct parts { uint64_t arena, w, s, g, ge, a, b, u, hu, xu, yu, x, y, smooth, meta, w0, lr, scalars, failed, snap, dx, dy, loss, optim, tensor; };
+struct parts { uint64_t arena, w, s, g, ge, a, b, u, hu, xu, yu, x, y, smooth, meta, lr, scalars, failed, snap, dx, dy, loss, optim, squares, weight, tensor; };
 
 struct slab {
     struct slab_cfg      cfg;       /* learner NULL after slab_new */
@@ -19,23 +19,30 @@ struct slab {
     bool                 any_unread;
     struct parts         at;        /* where each begins */
     char                *mem;
-    void                *queue, *recorded;
-    bool                 ran;
-    struct dev_rows      xu;        /* of the pass at hand */
-    int64_t              x_step;
+    void                *queue;
+    struct device_pass   pass;
+    struct device_work   work;
+    bool                 at_work;   /* started, not waited for */
+    double              *host;      /* [scalars]: what a run gave */
 };
 
-enum { ALIGN = 256 };
-static uint64_t up(uint64_t n) { return (n + ALIGN - 1) & ~(uint64_t)(ALIGN - 1); }
+static uint64_t up(uint64_t n) { return device_up(n); }
 
 static bool back(const struct slab *s) { return s->cfg.meta_batch > 0; }
 static uint64_t image_bytes(const struct eng_plan *p) { return p->tensor[p->input].elems * sizeof(float); }
 static uint64_t label_elems(const struct eng_plan *p) { return p->tensor[p->output].elems; }
 static int      classes(const struct eng_plan *p) { return (int)(label_elems(p) / (uint64_t)p->batch); }
-static uint64_t meta_bytes(const struct slab *s) { return up(image_bytes(s->real)) + up(label_elems(s->real) * sizeof(float)); }
+static uint64_t owners(const struct slab *s) { return s->cfg.own_meta ? (uint64_t)s->cfg.K : 1; } /* of a real batch */
+static uint64_t meta_x(const struct slab *s) { return up(owners(s) * image_bytes(s->real)); }
+static uint64_t meta_y(const struct slab *s) { return up(owners(s) * label_elems(s->real) * sizeof(float)); }
 
-/* Doubles a run brings and gives back, in one block: inner_loss [K][T], J [K], dlr, dmu [K][T], prod_bar [K]. */
-static uint64_t scalars(const struct slab *s) { return (uint64_t)s->cfg.K * (3 * (uint64_t)s->cfg.T + 2); }
+/* Doubles a run gives back, in one block: inner_loss [K][T], J [K], dlr, dmu [K][T], |dx|^2, |dy|^2, prod_bar [K]. */
+static uint64_t scalars(const struct slab *s) { return (uint64_t)s->cfg.K * (3 * (uint64_t)s->cfg.T + 4); }
+
+/* One learner's dx and dy: of every step where they stay apart, of the one at hand otherwise. */
+static uint64_t own_steps(const struct slab *s) { return s->cfg.apart ? (uint64_t)s->cfg.T : 1; }
+static uint64_t own_x(const struct slab *s) { return up(own_steps(s) * image_bytes(s->step)); }
+static uint64_t own_y(const struct slab *s) { return up(own_steps(s) * label_elems(s->step) * sizeof(float)); }
 
 /* Lays everything out; at counts from 0. */
 static void lay_out(struct slab *s)
@@ -51,12 +58,13 @@ static void lay_out(struct slab *s)
     const struct { uint64_t *at, bytes; } part[] = {
         { &s->at.arena, K * s->arena }, { &s->at.w, kept * rows }, { &s->at.s, kept * n_states * rows }, { &s->at.g, (keep_g ? T : 1) * rows }, { &s->at.ge, rows },
         { &s->at.a, back(s) ? rows : 0 }, { &s->at.b, back(s) ? n_states * rows : 0 }, { &s->at.u, back(s) ? rows : 0 }, { &s->at.hu, back(s) ? rows : 0 },
-        { &s->at.xu, c->want_dx ? K * up(x) : 0 }, { &s->at.yu, c->want_dy ? K * up(y) : 0 },
+        { &s->at.xu, c->want_dx ? K * own_x(s) : 0 }, { &s->at.yu, c->want_dy ? K * own_y(s) : 0 },
         { &s->at.x, T * x }, { &s->at.y, T * y }, { &s->at.smooth, c->inner.label_smoothing > 0 ? y : 0 },
-        { &s->at.meta, back(s) ? (uint64_t)c->n_meta * meta_bytes(s) : 0 }, { &s->at.lr, 2 * T * sizeof(double) },
+        { &s->at.meta, back(s) ? (uint64_t)c->n_meta * (meta_x(s) + meta_y(s)) : 0 }, { &s->at.lr, 2 * T * sizeof(double) },
         { &s->at.scalars, scalars(s) * sizeof(double) }, { &s->at.failed, K * sizeof(int) }, { &s->at.snap, (uint64_t)c->n_snaps * rows },
-        { &s->at.dx, c->want_dx ? T * x : 0 }, { &s->at.dy, c->want_dy ? T * y : 0 },
+        { &s->at.dx, c->want_dx && !c->apart ? T * x : 0 }, { &s->at.dy, c->want_dy && !c->apart ? T * y : 0 },
         { &s->at.loss, s->d->loss_scratch(c->K, c->meta_batch > c->B ? c->meta_batch : c->B) }, { &s->at.optim, s->d->optim_scratch(c->K, s->n_tensors) },
+        { &s->at.squares, c->apart ? s->d->squares_scratch(c->K) : 0 }, { &s->at.weight, c->apart ? K * sizeof(double) : 0 },
         { &s->at.tensor, (uint64_t)s->n_tensors * sizeof *s->tensor },
     };
     uint64_t total = 0;
@@ -73,6 +81,8 @@ static int check(const struct slab_cfg *c, struct errbuf *e)
         return err_set(e, ERR_INPUT, "inner optimiser %d is not known", (int)c->inner.type);
     if (c->n_meta < 0 || c->n_meta > SLAB_MAX_META || c->n_snaps < 0 || c->n_snaps > SLAB_MAX_SNAPS)
         return err_set(e, ERR_INPUT, "a slab takes at most %d real batches and %d snapshots", SLAB_MAX_META, SLAB_MAX_SNAPS);
+    if ((c->apart || c->own_meta || c->want_dx || c->want_dy) && c->meta_batch < 1)
+        return err_set(e, ERR_INPUT, "a slab without real batches has no way back");
     for (int i = 0; i < c->n_meta; i++)
         if (c->meta[i].step < 1 || c->meta[i].step > c->T)
             return err_set(e, ERR_INPUT, "a real loss after step %d of %d", c->meta[i].step, c->T);
@@ -87,6 +97,7 @@ static void release(struct slab *s)
     eng_plan_free(s->step);
     eng_plan_free(s->real);
     free(s->tensor);
+    free(s->host);
 }
 
 static int compile(const struct slab_cfg *c, struct slab *s, struct errbuf *e)
@@ -124,20 +135,26 @@ int slab_predict(const struct slab_cfg *c, uint64_t *bytes, struct errbuf *e)
     return rc;
 }
 
-int slab_fit(const struct slab_cfg *c, uint64_t budget, int *K, struct errbuf *e)
+int slab_fit(const struct slab_cfg *c, uint64_t budget, int n, int *K, uint64_t *bytes, struct errbuf *e)
 {
     struct slab_cfg one = *c;
     struct slab s = { 0 };
     one.K = 1;
     *K = 0;
-    int rc = compile(&one, &s, e), low = 0, high = SLAB_MAX_LEARNERS + 1;
+    int rc = n < 1 ? err_set(e, ERR_SHAPE, "%d learners", n) : compile(&one, &s, e), low = 0, high = SLAB_MAX_LEARNERS + 1;
     while (rc == 0 && high - low > 1) { /* bytes rise with K */
         s.cfg.K = low + (high - low) / 2;
         lay_out(&s);
         *(s.bytes <= budget ? &low : &high) = s.cfg.K;
     }
+    if (rc == 0) {
+        const int slabs = low ? (n + low - 1) / low : 0;
+        *K = low ? (n + slabs - 1) / slabs : 0;
+        s.cfg.K = *K ? *K : 1;
+        lay_out(&s);
+        *bytes = s.bytes;
+    }
     release(&s);
-    *K = low;
     return rc;
 }
 
@@ -147,8 +164,10 @@ void slab_free(struct slab *s)
 {
     if (!s)
         return;
-    if (s->recorded)
-        s->d->forget(s->recorded);
+    int last;
+    if (s->at_work)
+        s->d->get(s->queue, &last, s->mem + s->at.failed, sizeof last, NULL);
+    device_work_fini(&s->work, s->d);
     if (s->queue)
         s->d->queue_free(s->queue);
     if (s->mem)
@@ -159,31 +178,6 @@ void slab_free(struct slab *s)
 
 /* ---- one pass for all learners ---- */
 
-static int64_t step_of(const struct slab *s, const struct eng_plan *p, int tensor, bool adjoint)
-{
-    const int root = p->tensor[tensor].root;
-    if (p->tensor[root].param)
-        return (int64_t)s->row;
-    if (root == p->input)
-        return adjoint ? s->xu.step : s->x_step;
-    return (int64_t)s->arena;
-}
-
-/* In place of the CPU's rule (plan_probe): the device's, for all learners. */
-static void on_device(void *arg, const struct eng_plan *p, int node, int rule, op_rule fn, const struct op_call *c)
-{
-    (void)fn;
-    const struct slab *s = arg;
-    const struct node *n = &p->node[node];
-    struct dev_call d = { .c = *c, .K = s->cfg.K, .aux = (int64_t)s->arena, .scratch = (int64_t)s->arena, .queue = s->queue,
-                          .out_val = step_of(s, p, n->out, false), .out_adj = step_of(s, p, n->out, true) };
-    for (int i = 0; i < n->n_in; i++) {
-        d.in_val[i] = step_of(s, p, n->in[i], false);
-        d.in_adj[i] = step_of(s, p, n->in[i], true);
-    }
-    s->d->rule[n->op][rule](&d);
-}
-
 static struct dev_rows rows(const struct slab *s, uint64_t at, int t) { return (struct dev_rows){ s->mem + at + (uint64_t)t * (uint64_t)s->cfg.K * s->row, (int64_t)s->row }; }
 static struct dev_rows states(const struct slab *s, uint64_t at, int t)
 {
@@ -192,13 +186,23 @@ static struct dev_rows states(const struct slab *s, uint64_t at, int t)
 static struct dev_rows none(void) { return (struct dev_rows){ 0 }; }
 static struct dev_rows in_arena(const struct slab *s, void *p) { return (struct dev_rows){ p, (int64_t)s->arena }; }
 static struct dev_rows shared(const void *p) { return (struct dev_rows){ (void *)(uintptr_t)p, 0 }; }
+/* From step t on. */
+static struct dev_rows own_dx(const struct slab *s, int t)
+{
+    return s->cfg.want_dx ? (struct dev_rows){ s->mem + s->at.xu + (s->cfg.apart ? (uint64_t)t * image_bytes(s->step) : 0), (int64_t)own_x(s) } : none();
+}
+static struct dev_rows own_dy(const struct slab *s, int t)
+{
+    return s->cfg.want_dy ? (struct dev_rows){ s->mem + s->at.yu + (s->cfg.apart ? (uint64_t)t * label_elems(s->step) * sizeof(float) : 0), (int64_t)own_y(s) } : none();
+}
 
 static double *scalar(const struct slab *s, uint64_t i) { return (double *)(void *)(s->mem + s->at.scalars) + i; }
 static double *inner_loss(const struct slab *s) { return scalar(s, 0); }
 static double *meta_loss(const struct slab *s) { return scalar(s, (uint64_t)s->cfg.K * (uint64_t)s->cfg.T); }
 static double *dlr(const struct slab *s) { return meta_loss(s) + s->cfg.K; }
 static double *dmu(const struct slab *s) { return dlr(s) + (size_t)s->cfg.K * (size_t)s->cfg.T; }
-static double *prod_bar(const struct slab *s) { return dmu(s) + (size_t)s->cfg.K * (size_t)s->cfg.T; }
+static double *squares(const struct slab *s) { return dmu(s) + (size_t)s->cfg.K * (size_t)s->cfg.T; }
+static double *prod_bar(const struct slab *s) { return squares(s) + 2 * (size_t)s->cfg.K; }
 static int    *failed(const struct slab *s) { return (int *)(void *)(s->mem + s->at.failed); }
 
 static const char *batch(const struct slab *s, uint64_t at, int t, bool labels)
@@ -217,15 +221,16 @@ static const void *labels(const struct slab *s, int t)
 }
 
 /* Loss (times weight, added to *to) and gradient g of every learner. */
-static void gradient(struct slab *s, struct eng_plan *p, struct dev_rows w, const void *x, const void *y, struct dev_rows g, double weight, bool add, double *to, int64_t to_step)
+static void gradient(struct slab *s, struct eng_plan *p, struct dev_rows w, struct dev_rows x, struct dev_rows y, struct dev_rows g, double weight, bool add, double *to, int64_t to_step)
 {
-    const struct plan_bound b = { .w = w.at, .x = x, .g = g.at };
+    const struct plan_bound b = { .w = w.at, .x = x.at, .g = g.at };
     const struct op_view out = plan_output(p);
-    s->xu = none();
+    s->pass.x = x.step;
+    s->pass.gx = 0;
     if (s->any_unread)
         s->d->zero(s->queue, s->cfg.K, g, s->P * sizeof(float));
     plan_forth(p, &b, false);
-    s->d->loss(&(struct dev_loss){ .K = s->cfg.K, .B = p->batch, .classes = classes(p), .logits = in_arena(s, out.val), .y = shared(y), .gs = in_arena(s, out.adj),
+    s->d->loss(&(struct dev_loss){ .K = s->cfg.K, .B = p->batch, .classes = classes(p), .logits = in_arena(s, out.val), .y = y, .gs = in_arena(s, out.adj),
                                    .loss = to, .loss_step = to_step, .weight = weight, .add = add, .scratch = s->mem + s->at.loss, .queue = s->queue });
     plan_back(p, &b, false);
 }
@@ -235,7 +240,8 @@ static void tangent(struct slab *s, struct dev_rows w, const void *x, const void
     struct eng_plan *p = s->step;
     const struct plan_bound b = { .w = w.at, .u = u.at, .x = x, .hu = hu.at, .xu = xu.at };
     const struct op_view out = plan_output(p);
-    s->xu = xu;
+    s->pass.x = 0;
+    s->pass.gx = xu.step;
     if (s->any_unread)
         s->d->zero(s->queue, s->cfg.K, hu, s->P * sizeof(float));
     plan_forth(p, &b, true);
@@ -260,7 +266,7 @@ static void inner_step(struct slab *s, int t)
 {
     const int from = back(s) ? t : t & 1, to = back(s) ? t + 1 : from ^ 1;
     struct dev_rows g = rows(s, s->at.g, back(s) ? t : 0), seen = g;
-    gradient(s, s->step, rows(s, s->at.w, from), batch(s, s->at.x, t, false), labels(s, t), g, 1, false, inner_loss(s) + t, s->cfg.T);
+    gradient(s, s->step, rows(s, s->at.w, from), shared(batch(s, s->at.x, t, false)), shared(labels(s, t)), g, 1, false, inner_loss(s) + t, s->cfg.T);
     struct dev_optim o = optim(s, t);
     o.w = rows(s, s->at.w, from);
     o.raw = g;
@@ -287,7 +293,8 @@ static void real_losses(struct slab *s, int t)
     for (int i = 0; i < s->cfg.n_meta; i++) {
         if (s->cfg.meta[i].step != t)
             continue;
-        const char *x = s->mem + s->at.meta + (uint64_t)i * meta_bytes(s), *y = x + up(image_bytes(s->real));
+        const struct dev_rows x = { s->mem + s->at.meta + (uint64_t)i * (meta_x(s) + meta_y(s)), s->cfg.own_meta ? (int64_t)image_bytes(s->real) : 0 },
+                              y = { (char *)x.at + meta_x(s), s->cfg.own_meta ? (int64_t)(label_elems(s->real) * sizeof(float)) : 0 };
         gradient(s, s->real, rows(s, s->at.w, t), x, y, rows(s, s->at.hu, 0), s->cfg.meta[i].weight, true, meta_loss(s), 1);
         s->d->axpy(s->queue, s->cfg.K, s->P, s->cfg.meta[i].weight, rows(s, s->at.hu, 0), rows(s, s->at.a, 0));
     }
@@ -311,25 +318,32 @@ static void step_back(struct slab *s, int t)
     s->d->adjoint[s->cfg.inner.type](&o);
     s->d->unshape(&o);
     const uint64_t xe = image_bytes(s->step) / sizeof(float), ye = label_elems(s->step);
-    const struct dev_rows xu = s->cfg.want_dx ? (struct dev_rows){ s->mem + s->at.xu, (int64_t)up(image_bytes(s->step)) } : none(),
-                          yu = s->cfg.want_dy ? (struct dev_rows){ s->mem + s->at.yu, (int64_t)up(ye * sizeof(float)) } : none();
+    const struct dev_rows xu = own_dx(s, t), yu = own_dy(s, t);
     tangent(s, o.w, batch(s, s->at.x, t, false), labels(s, t), u, hu, xu, yu);
     s->d->axpy(s->queue, s->cfg.K, s->P, 1, hu, a);
-    if (xu.at)
+    if (yu.at && s->cfg.inner.label_smoothing > 0)
+        s->d->affine(s->queue, s->cfg.K, ye, 1 - s->cfg.inner.label_smoothing, 0, yu, yu);
+    if (xu.at && !s->cfg.apart)
         s->d->total(s->queue, s->cfg.K, xe, xu, (float *)(uintptr_t)batch(s, s->at.dx, t, false));
-    if (yu.at) {
-        float *dy = (float *)(uintptr_t)batch(s, s->at.dy, t, true);
-        s->d->total(s->queue, s->cfg.K, ye, yu, dy);
-        if (s->cfg.inner.label_smoothing > 0)
-            s->d->affine(s->queue, 1, ye, 1 - s->cfg.inner.label_smoothing, 0, shared(dy), shared(dy));
-    }
+    if (yu.at && !s->cfg.apart)
+        s->d->total(s->queue, s->cfg.K, ye, yu, (float *)(uintptr_t)batch(s, s->at.dy, t, true));
     if (t > 0)
         real_losses(s, t);
     s->d->watch(s->queue, s->cfg.K, s->P, a, failed(s), s->cfg.T);
 }
 
-static void train(struct slab *s)
+static void square(struct slab *s)
 {
+    const uint64_t T = (uint64_t)s->cfg.T, xe = T * image_bytes(s->step) / sizeof(float), ye = T * label_elems(s->step);
+    if (s->cfg.want_dx)
+        s->d->squares(s->queue, s->cfg.K, xe, own_dx(s, 0), squares(s), s->mem + s->at.squares);
+    if (s->cfg.want_dy)
+        s->d->squares(s->queue, s->cfg.K, ye, own_dy(s, 0), squares(s) + s->cfg.K, s->mem + s->at.squares);
+}
+
+static void train(void *arg)
+{
+    struct slab *s = arg;
     const struct dev_rows doubles = { inner_loss(s), 0 };
     s->d->zero(s->queue, 1, doubles, scalars(s) * sizeof(double));
     s->d->zero(s->queue, s->cfg.K, states(s, s->at.s, 0), s->row * (uint64_t)s->n_states);
@@ -342,6 +356,13 @@ static void train(struct slab *s)
     real_losses(s, s->cfg.T);
     for (int t = s->cfg.T - 1; t >= 0; t--)
         step_back(s, t);
+    if (s->cfg.apart)
+        square(s);
+}
+
+static struct device_pass pass_of(const struct slab *s)
+{
+    return (struct device_pass){ .device = s->d, .queue = s->queue, .K = s->cfg.K, .arena = (int64_t)s->arena, .param = (int64_t)s->row, .grad = (int64_t)s->row };
 }
 
 int slab_new(const struct slab_cfg *c, struct slab **out, struct errbuf *e)
@@ -351,6 +372,8 @@ int slab_new(const struct slab_cfg *c, struct slab **out, struct errbuf *e)
     if (!s)
         return err_set(e, ERR_NOMEM, "no memory for a slab");
     int rc = compile(c, s, e);
+    if (rc == 0 && !(s->host = malloc(scalars(s) * sizeof *s->host)))
+        rc = err_set(e, ERR_NOMEM, "no memory for a slab");
     if (rc == 0 && (!(s->queue = s->d->queue_new()) || !(s->mem = s->d->alloc(s->bytes))))
         rc = err_set(e, ERR_NOMEM, "%d learners need %llu MiB on the device, which has %llu MiB free", c->K, (unsigned long long)(s->bytes >> 20),
                      (unsigned long long)(s->d->free_bytes() >> 20));
@@ -359,13 +382,10 @@ int slab_new(const struct slab_cfg *c, struct slab **out, struct errbuf *e)
         return rc;
     }
     s->d->put(s->queue, s->mem + s->at.tensor, s->tensor, (uint64_t)s->n_tensors * sizeof *s->tensor);
-    struct eng_plan *plan[] = { s->step, s->real };
-    for (int i = 0; i < 2; i++)
-        if (plan[i]) {
-            plan_attach(plan[i], s->mem + s->at.arena);
-            plan[i]->probe = on_device;
-            plan[i]->probe_arg = s;
-        }
+    s->pass = pass_of(s);
+    device_pass_attach(&s->pass, s->step, s->mem + s->at.arena);
+    if (s->real)
+        device_pass_attach(&s->pass, s->real, s->mem + s->at.arena);
     *out = s;
     return 0;
 }
@@ -389,46 +409,68 @@ static int get(struct slab *s, void *to, const void *from, uint64_t bytes, struc
     return to ? s->d->get(s->queue, to, from, bytes, e) : 0;
 }
 
-static void bring(struct slab *s, const struct slab_in *in)
+/* From the host, or from where an earlier queue leaves it. */
+static void bring_batches(struct slab *s, uint64_t at, const float *from, uint64_t bytes, bool device)
 {
-    const uint64_t T = (uint64_t)s->cfg.T;
+    if (device)
+        s->d->copy(s->queue, 1, shared(s->mem + at), shared(from), bytes);
+    else
+        s->d->put(s->queue, s->mem + at, from, bytes);
+}
+
+static int bring(struct slab *s, const struct slab_in *in, struct errbuf *e)
+{
+    const uint64_t T = (uint64_t)s->cfg.T, K = (uint64_t)s->cfg.K;
+    int *clean = malloc(K * sizeof *clean);
+    if (!clean)
+        return err_set(e, ERR_NOMEM, "no memory for %d learners", s->cfg.K);
     put_rows(s, rows(s, s->at.w, 0), in->w0);
-    s->d->put(s->queue, s->mem + s->at.x, in->x, T * image_bytes(s->step));
-    s->d->put(s->queue, s->mem + s->at.y, in->y, T * label_elems(s->step) * sizeof(float));
     s->d->put(s->queue, s->mem + s->at.lr, in->lr, T * sizeof(double));
     s->d->put(s->queue, s->mem + s->at.lr + T * sizeof(double), in->mu, T * sizeof(double));
     for (int i = 0; i < s->cfg.n_meta; i++) {
-        char *x = s->mem + s->at.meta + (uint64_t)i * meta_bytes(s);
-        s->d->put(s->queue, x, in->meta[i].x, image_bytes(s->real));
-        s->d->put(s->queue, x + up(image_bytes(s->real)), in->meta[i].y, label_elems(s->real) * sizeof(float));
+        char *x = s->mem + s->at.meta + (uint64_t)i * (meta_x(s) + meta_y(s));
+        s->d->put(s->queue, x, in->meta[i].x, owners(s) * image_bytes(s->real));
+        s->d->put(s->queue, x + meta_x(s), in->meta[i].y, owners(s) * label_elems(s->real) * sizeof(float));
     }
-    int *clean = malloc((size_t)s->cfg.K * sizeof *clean);
-    for (int k = 0; clean && k < s->cfg.K; k++)
+    for (int k = 0; k < s->cfg.K; k++)
         clean[k] = INT_MAX;
-    if (clean)
-        s->d->put(s->queue, failed(s), clean, (uint64_t)s->cfg.K * sizeof *clean);
+    s->d->put(s->queue, failed(s), clean, K * sizeof *clean);
     free(clean);
+    if (in->after) /* last: what comes from the host need not stand behind it */
+        s->d->after(s->queue, in->after);
+    bring_batches(s, s->at.x, in->x, T * image_bytes(s->step), in->after);
+    bring_batches(s, s->at.y, in->y, T * label_elems(s->step) * sizeof(float), in->after);
+    return 0;
 }
 
-int slab_run(struct slab *s, const struct slab_in *in, const struct slab_out *out, struct errbuf *e)
+int slab_start(struct slab *s, const struct slab_in *in, struct errbuf *e)
 {
-    const uint64_t K = (uint64_t)s->cfg.K, T = (uint64_t)s->cfg.T, losses = K * T * sizeof(double);
-    bring(s, in);
-    if (s->ran && !s->recorded && s->d->begin(s->queue)) { /* a slab that runs once is not worth it; and then all code is loaded */
-        train(s);
-        if (!(s->recorded = s->d->end(s->queue)))
-            return err_set(e, ERR_UNAVAILABLE, "%s: the work of %d steps could not be recorded", s->d->name(), s->cfg.T);
-    }
-    if (s->recorded)
-        s->d->play(s->queue, s->recorded);
-    else
-        train(s);
-    s->ran = true;
-    int rc = get(s, out->inner_loss, inner_loss(s), losses, e);
-    if (rc == 0) rc = get(s, out->meta_loss, meta_loss(s), K * sizeof(double), e);
-    if (rc == 0) rc = get(s, out->dlr, dlr(s), losses, e);
-    if (rc == 0) rc = get(s, out->dmu, dmu(s), losses, e);
-    if (rc == 0) rc = get(s, out->failed, failed(s), K * sizeof(int), e);
+    int rc = bring(s, in, e);
+    s->at_work = true;
+    return rc < 0 ? rc : device_work_run(&s->work, s->d, s->queue, train, s, e);
+}
+
+/* Scalars of the device, as this run left them on the host. */
+static void tell(const struct slab *s, double *to, const double *device, uint64_t n)
+{
+    if (to)
+        memcpy(to, s->host + (device - inner_loss(s)), n * sizeof *to);
+}
+
+int slab_wait(struct slab *s, const struct slab_out *out, struct errbuf *e)
+{
+    const uint64_t K = (uint64_t)s->cfg.K, T = (uint64_t)s->cfg.T;
+    int rc = get(s, s->host, inner_loss(s), scalars(s) * sizeof *s->host, e);
+    s->at_work = false;
+    if (rc < 0)
+        return rc;
+    tell(s, out->inner_loss, inner_loss(s), K * T);
+    tell(s, out->meta_loss, meta_loss(s), K);
+    tell(s, out->dlr, dlr(s), K * T);
+    tell(s, out->dmu, dmu(s), K * T);
+    tell(s, out->dx2, squares(s), K);
+    tell(s, out->dy2, squares(s) + K, K);
+    rc = get(s, out->failed, failed(s), K * sizeof(int), e);
     for (int k = 0; rc == 0 && out->failed && k < s->cfg.K; k++)
         if (out->failed[k] == INT_MAX)
             out->failed[k] = -1;
@@ -436,9 +478,26 @@ int slab_run(struct slab *s, const struct slab_in *in, const struct slab_out *ou
     for (int i = 0; rc == 0 && out->snap && i < s->cfg.n_snaps; i++)
         rc = get_rows(s, out->snap + (uint64_t)i * K * s->P, rows(s, s->at.snap, i), e);
     if (rc == 0 && back(s)) rc = get_rows(s, out->dw0, rows(s, s->at.a, 0), e);
-    if (rc == 0 && s->cfg.want_dx) rc = get(s, out->dx, s->mem + s->at.dx, T * image_bytes(s->step), e);
-    if (rc == 0 && s->cfg.want_dy) rc = get(s, out->dy, s->mem + s->at.dy, T * label_elems(s->step) * sizeof(float), e);
+    if (rc == 0 && s->cfg.want_dx && !s->cfg.apart) rc = get(s, out->dx, s->mem + s->at.dx, T * image_bytes(s->step), e);
+    if (rc == 0 && s->cfg.want_dy && !s->cfg.apart) rc = get(s, out->dy, s->mem + s->at.dy, T * label_elems(s->step) * sizeof(float), e);
     return rc;
+}
+
+int slab_run(struct slab *s, const struct slab_in *in, const struct slab_out *out, struct errbuf *e)
+{
+    int rc = slab_start(s, in, e);
+    return rc < 0 ? rc : slab_wait(s, out, e);
+}
+
+void slab_weigh(struct slab *s, void *queue, const double *weight, float *dx, float *dy)
+{
+    double *w = (double *)(void *)(s->mem + s->at.weight);
+    const uint64_t T = (uint64_t)s->cfg.T;
+    s->d->put(queue, w, weight, (uint64_t)s->cfg.K * sizeof *weight);
+    if (dx)
+        s->d->weigh(queue, s->cfg.K, T * image_bytes(s->step) / sizeof(float), w, own_dx(s, 0), dx);
+    if (dy)
+        s->d->weigh(queue, s->cfg.K, T * label_elems(s->step), w, own_dy(s, 0), dy);
 }
 
 /* ---- accuracy ---- */
@@ -457,11 +516,11 @@ int slab_accuracy(const struct device *d, const struct net *net, int K, int batc
     s.arena = up(s.step->bytes);
     s.bytes = right_at + (uint64_t)K * sizeof(int);
     if (!(s.queue = d->queue_new()) || !(s.mem = d->alloc(s.bytes)))
-        rc = err_set(e, ERR_NOMEM, "the images need %llu MiB on the device", (unsigned long long)(s.bytes >> 20));
+        rc = err_set(e, ERR_NOMEM, "%d images need %llu MiB on the device, which has %llu MiB free", batch_size, (unsigned long long)(s.bytes >> 20),
+                     (unsigned long long)(d->free_bytes() >> 20));
     else {
-        plan_attach(s.step, s.mem + arena_at);
-        s.step->probe = on_device;
-        s.step->probe_arg = &s;
+        s.pass = pass_of(&s);
+        device_pass_attach(&s.pass, s.step, s.mem + arena_at);
         put_rows(&s, rows(&s, rows_at, 0), w);
         d->zero(s.queue, 1, shared(s.mem + right_at), (uint64_t)K * sizeof(int));
         for (int i = 0; i < n; i += batch_size) {

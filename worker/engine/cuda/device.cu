@@ -45,6 +45,17 @@ static void *queue_new(void)
 }
 static void queue_free(void *q) { cudaStreamDestroy((cudaStream_t)q); }
 
+static void after(void *q, void *earlier)
+{
+    cudaEvent_t done;
+    here();
+    if (cudaEventCreateWithFlags(&done, cudaEventDisableTiming) != cudaSuccess)
+        return; // get() tells
+    cudaEventRecord(done, (cudaStream_t)earlier);
+    cudaStreamWaitEvent((cudaStream_t)q, done, 0);
+    cudaEventDestroy(done); // its memory goes when it has happened
+}
+
 static void put(void *q, void *dst, const void *host, uint64_t bytes)
 {
     here();
@@ -59,8 +70,10 @@ static int get(void *q, void *host, const void *src, uint64_t bytes, errbuf *e)
         rc = cudaGetLastError();
     if (rc == cudaSuccess)
         return 0;
-    e->code = ERR_UNAVAILABLE;
-    snprintf(e->text, sizeof e->text, "%s: %s", name, cudaGetErrorString(rc));
+    if (e) {
+        e->code = ERR_UNAVAILABLE;
+        snprintf(e->text, sizeof e->text, "%s: %s", name, cudaGetErrorString(rc));
+    }
     return -ERR_UNAVAILABLE;
 }
 
@@ -109,6 +122,7 @@ extern "C" const struct device *didact_device(int abi, int number, struct errbuf
     d.release = release;
     d.queue_new = queue_new;
     d.queue_free = queue_free;
+    d.after = after;
     d.put = put;
     d.get = get;
     d.begin = begin;

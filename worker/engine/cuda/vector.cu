@@ -34,6 +34,47 @@ static void total(void *q, int K, uint64_t n, dev_rows x, float *sum)
     });
 }
 
+static void weigh(void *q, int K, uint64_t n, const double *weight, dev_rows x, float *sum)
+{
+    const buf from = of(x);
+    over(q, 1, n, [=] __device__ (int, uint64_t i) {
+        float s = sum[i];
+        for (int k = 0; k < K; k++)
+            if (weight[k] != 0)
+                s = fmaf((float)weight[k], from(k)[i], s);
+        sum[i] = s;
+    });
+}
+
+// Sums of squares: PARTS blocks a learner, then one that adds their parts; each in a fixed tree, in double.
+enum { LANES = 256, PARTS = 64 };
+__global__ static void square_parts(uint64_t n, buf x, double *part)
+{
+    __shared__ double room[LANES];
+    const int t = (int)threadIdx.x, p = (int)blockIdx.x, k = (int)blockIdx.z;
+    double s = 0;
+    for (uint64_t i = n * (uint64_t)p / PARTS + (uint64_t)t; i < n * (uint64_t)(p + 1) / PARTS; i += LANES)
+        s += (double)x(k)[i] * (double)x(k)[i];
+    s = block_sum(s, room, t, LANES);
+    if (t == 0)
+        part[(uint64_t)k * PARTS + (uint64_t)p] = s;
+}
+__global__ static void square_total(const double *part, double *sum)
+{
+    __shared__ double room[PARTS];
+    const int t = (int)threadIdx.x, k = (int)blockIdx.z;
+    const double s = block_sum(part[(uint64_t)k * PARTS + (uint64_t)t], room, t, PARTS);
+    if (t == 0)
+        sum[k] = s;
+}
+static uint64_t squares_scratch(int K) { return (uint64_t)K * PARTS * sizeof(double); }
+static void squares(void *q, int K, uint64_t n, dev_rows x, double *sum, void *scratch)
+{
+    double *part = (double *)scratch;
+    LAUNCH(square_parts, dim3(PARTS, 1, (unsigned)K), dim3(LANES), q, n, of(x), part);
+    LAUNCH(square_total, dim3(1, 1, (unsigned)K), dim3(PARTS), q, (const double *)part, sum);
+}
+
 // All that find something write the same number, and a later code never replaces an earlier one: the order does not show.
 static void watch(void *q, int K, uint64_t n, dev_rows x, int *failed, int code)
 {
@@ -70,6 +111,9 @@ void rules_vector(device *d)
     d->affine = affine;
     d->axpy = axpy;
     d->total = total;
+    d->weigh = weigh;
+    d->squares_scratch = squares_scratch;
+    d->squares = squares;
     d->watch = watch;
     d->watch_loss = watch_loss;
 }
