@@ -2,6 +2,9 @@
 #ifndef DIDACT_WORKER_CMD_H
 #define DIDACT_WORKER_CMD_H
 
+#include "common/job.h"
+#include "worker/engine/device.h"
+
 #include <stdbool.h>
 
 int cmd_grad(int argc, char **argv); /* one outer step against a case file */
@@ -13,5 +16,8 @@ int cmd_score(int argc, char **argv); /* the scores of a list of architectures *
 void cmd_catch_signals(void);
 bool cmd_stopped(void);
 bool cmd_cancelled(void *arg); /* the same as a task_env's `cancelled` */
+
+/* Where a command trains: as its flag says, without one (NULL) as the job does; `any` is the first GPU if there is one. *out NULL: the CPU. */
+int cmd_device(const char *flag, enum device_class job, const struct device **out, struct errbuf *e);
 
 #endif

@@ -238,13 +238,11 @@ static int read_job(const struct options *o, struct job_spec *s, struct errbuf *
 
 static int open_device(struct runner *r, const struct job_spec *s, struct errbuf *e)
 {
-    if (!r->o->device)
-        return 0;
-    int rc = device_open(r->o->device, &r->device, e);
+    int rc = cmd_device(r->o->device, s->device, &r->device, e);
     if (rc == 0 && r->device && s->kind == JOB_VERIFY)
         rc = err_set(e, ERR_USAGE, "--device: a verify job trains on the CPU");
     if (rc == 0 && r->device)
-        fprintf(stderr, "on %s (%s)\n", r->device->name(), r->o->device);
+        fprintf(stderr, "on %s (%s)\n", r->device->name(), r->o->device ? r->o->device : r->device->kind);
     return rc;
 }
 

@@ -421,8 +421,8 @@ static int run(const struct options *o, struct errbuf *e)
         rc = spaces_given(o->space, NULL, &s.space, e);
     if (rc == 0)
         rc = read_job(o, s.space, s.spec, e);
-    if (rc == 0 && o->device)
-        rc = device_open(o->device, &s.device, e);
+    if (rc == 0)
+        rc = cmd_device(o->device, s.spec->device, &s.device, e);
     engine_name(s.device ? (enum device_class)device_class_from(s.device->kind) : DEVICE_CPU, s.engine);
     clock_gettime(CLOCK_MONOTONIC, &s.begin);
     s.talked = s.begin;

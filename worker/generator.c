@@ -66,21 +66,18 @@ int generator_net(const struct generator_cfg *c, struct net *n, struct errbuf *e
     return 0;
 }
 
-/* Of a device's free memory, the share that the generator may take; the rest is the learners'. */
-#define SHARE 0.5
-
 static int start_there(struct generator *g, struct errbuf *e)
 {
     const struct generator_cfg *c = &g->cfg;
     const struct device *d = c->device;
     struct lanes_cfg l = { .net = &g->net, .device = d, .n = c->T, .B = c->B, .lanes = 1, .want_dx = true, .out = c->x_there, .dout = c->dx_there };
     uint64_t bytes;
-    int rc = lanes_fit(&l, (uint64_t)(SHARE * (double)d->free_bytes()), &l.lanes, e);
+    int rc = lanes_fit(&l, c->device_room, &l.lanes, e);
     if (rc == 0 && l.lanes == 0) {
         l.lanes = 1;
         if ((rc = lanes_predict(&l, &bytes, e)) == 0)
-            rc = err_set(e, ERR_NOMEM, "the generator needs %llu MiB on the device, and may take half of the %llu MiB that are free", (unsigned long long)(bytes >> 20),
-                         (unsigned long long)(d->free_bytes() >> 20));
+            rc = err_set(e, ERR_NOMEM, "the generator needs %llu MiB on the device, where it may take %llu MiB", (unsigned long long)((bytes + 1048575) >> 20),
+                         (unsigned long long)(c->device_room >> 20));
     }
     if (rc == 0 && !(g->in = mem_array((uint64_t)c->T * (uint64_t)c->B * (uint64_t)(c->z_dim + c->K), sizeof *g->in)))
         rc = err_set(e, ERR_NOMEM, "generator");
@@ -138,6 +135,8 @@ void generator_free(struct generator *g)
 }
 
 const struct net *generator_get_net(const struct generator *g) { return &g->net; }
+
+uint64_t generator_bytes_there(const struct generator *g) { return g->there ? lanes_bytes(g->there) : 0; }
 
 uint64_t generator_bytes(const struct generator *g)
 {

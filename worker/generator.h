@@ -20,6 +20,7 @@ struct generator_cfg {
     int hidden, channels1, channels2;
     int threads;
     const struct device *device;        /* NULL: the CPU */
+    uint64_t device_room;               /* bytes of its memory: at most */
     float *x_there, *dx_there;          /* on the device, [T,B,H,W,C], borrowed: where images go, where their gradient is found */
 };
 struct generator;
@@ -28,7 +29,8 @@ int  generator_net(const struct generator_cfg *c, struct net *out, struct errbuf
 int  generator_new(const struct generator_cfg *c, struct generator **out, struct errbuf *e);
 void generator_free(struct generator *g);
 const struct net *generator_get_net(const struct generator *g);
-uint64_t generator_bytes(const struct generator *g);
+uint64_t generator_bytes(const struct generator *g);       /* of the host */
+uint64_t generator_bytes_there(const struct generator *g); /* of the device */
 
 /* phi [G]; z [T,B,z_dim]; label [T,B]; x [T,B,H,W,C]: all borrowed; x overwritten. On a device x may be NULL: the images are in x_there when
  * generator_queue is done, and nobody waits. Errors (-ERR_UNAVAILABLE) are a device's. */

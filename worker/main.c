@@ -32,18 +32,21 @@ static const struct { const char *name; int (*run)(int argc, char **argv); } com
     { "version", cmd_version },
 };
 
-/* What the worker drives beside its CPU. Where the device that was asked for is not there, it says so and goes on without. */
+/* What the worker drives beside its CPU. Where the device that was asked for is not there, or its backend is of another build, it says so
+ * and goes on without. */
 static int find_device(const struct worker_conf *c, const struct device **out, struct errbuf *e)
 {
     const bool look = strcmp(c->device, "auto") == 0;
     int rc = device_open(look ? "cuda" : c->device, out, e);
+    if (rc == -ERR_USAGE)
+        return rc;
     if (rc == 0 && *out)
         log_info("device", "kind=%s name=\"%s\" free_mib=%llu", (*out)->kind, (*out)->name(), (unsigned long long)((*out)->free_bytes() >> 20));
     else if (rc == -ERR_UNAVAILABLE && look)
         log_debug("device", "kind=cpu why=\"%s\"", e->text);
-    else if (rc == -ERR_UNAVAILABLE)
+    else if (rc < 0)
         log_warn("device", "asked=%s kind=cpu why=\"%s\"", c->device, e->text);
-    return rc == -ERR_UNAVAILABLE ? 0 : rc;
+    return 0;
 }
 
 static int serve(const struct worker_conf *c)

@@ -148,7 +148,7 @@ static int finish(struct teaching *g, struct trial_result *r, struct errbuf *e)
 static int start(struct teaching *g, const struct real_data *data, struct errbuf *e)
 {
     const struct teach_task *k = g->task;
-    int rc = teacher_new(&k->cfg, k->seed, data, g->env->threads, g->env->mem_bytes, g->env->device, &g->t, e);
+    int rc = teacher_new(&k->cfg, k->seed, data, g->env->threads, g->env->mem_bytes, g->env->device, g->env->device_bytes, &g->t, e);
     if (rc < 0 || !*k->resume)
         return rc;
     const char *path = g->env->blob_path(g->env->arg, k->resume);

@@ -116,7 +116,7 @@ static int make_crew(struct teacher *t, struct errbuf *e)
 }
 
 int teacher_new(const struct teach_cfg *cfg, uint64_t seed, const struct real_data *data, int threads, uint64_t mem_bytes, const struct device *device,
-                struct teacher **out, struct errbuf *e)
+                uint64_t device_bytes, struct teacher **out, struct errbuf *e)
 {
     const struct dataset *d = &data->d;
     struct teacher *t = calloc(1, sizeof *t);
@@ -129,6 +129,7 @@ int teacher_new(const struct teach_cfg *cfg, uint64_t seed, const struct real_da
     t->threads = threads < 1 ? 1 : threads;
     t->mem_bytes = mem_bytes;
     t->device = device;
+    t->device_bytes = device_bytes;
     t->kind = teacher_kind_find(cfg->kind);
     int rc = t->kind ? check_cfg(cfg, d, e) : err_set(e, ERR_INPUT, "teach.kind: there is no kind %s", cfg->kind);
     if (rc == 0 && cfg->learn_labels && !t->kind->learns_images)
@@ -145,12 +146,12 @@ int teacher_new(const struct teach_cfg *cfg, uint64_t seed, const struct real_da
         rc = teacher_device_new(t, device, &t->dev, e);
     if (rc == 0 && t->kind->has_generator) {
         struct generator_cfg g = { cfg->steps, cfg->batch, cfg->z_dim, d->n_classes, d->c, d->h, d->w, cfg->g_hidden,
-                                   cfg->g_channels1, cfg->g_channels2, t->threads, device, t->dev ? teacher_device_x(t->dev) : NULL, t->dev ? teacher_device_dx(t->dev) : NULL };
+                                   cfg->g_channels1, cfg->g_channels2, t->threads, device, t->dev ? teacher_device_room(t) : 0, t->dev ? teacher_device_x(t->dev) : NULL, t->dev ? teacher_device_dx(t->dev) : NULL };
         rc = generator_new(&g, &t->gen, e);
     }
     if (rc == 0) {
         if (t->dev)
-            teacher_device_ready(t->dev);
+            teacher_device_ready(t);
         t->adam = (struct adam){ .beta1 = cfg->outer_beta1, .beta2 = cfg->outer_beta2, .eps = cfg->outer_eps };
         lay_out(t, t->gen ? generator_get_net(t->gen)->param_count : 0);
         if ((rc = allocate(t, e)) == 0 && (rc = make_crew(t, e)) == 0) {

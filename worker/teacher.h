@@ -42,6 +42,7 @@ struct teacher {
     int      threads;
     uint64_t mem_bytes;                 /* budget; 0: none */
     const struct device *device;        /* borrowed; NULL: the CPU */
+    uint64_t device_bytes;              /* of its memory: budget; 0: none */
     size_t   image, n_x, n_y;           /* elements of one image, of x, of y */
 
     struct { uint64_t first, n; double rate; } part[PART_COUNT]; /* rate: times the outer learning rate */
@@ -70,9 +71,9 @@ struct teacher {
     int      n_history;
 };
 
-/* device: where learners and generator compute (teacher_device.h), borrowed; NULL: the CPU. */
+/* device: where learners and generator compute (teacher_device.h), borrowed; NULL: the CPU. device_bytes of its memory; 0: most of what is free. */
 int  teacher_new(const struct teach_cfg *cfg, uint64_t seed, const struct real_data *data, int threads, uint64_t mem_bytes, const struct device *device,
-                 struct teacher **out, struct errbuf *e);
+                 uint64_t device_bytes, struct teacher **out, struct errbuf *e);
 void teacher_free(struct teacher *t);
 /* How far it is, from 0 to 1: the larger of meta-steps done and time spent. */
 double teacher_fraction(const struct teacher *t);

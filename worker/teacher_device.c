@@ -7,7 +7,8 @@
 
 #include <math.h>
 
-#define SHARE 0.8     /* of what is free: others may use the device, too */
+#define SHARE     0.8 /* of what is free, where no budget says more: others may use the device, too */
+#define GENERATOR 0.5 /* of what is left beside the images: the rest is the learners' */
 enum { CACHE = 64 };
 
 /* A slab with the network that it is for. */
@@ -25,6 +26,7 @@ struct teacher_device {
     const struct device *d;   /* borrowed */
     void    *queue;           /* of what is done beside the slabs */
     float   *mem, *x, *y, *dx, *dy; /* mem owned, the others inside */
+    uint64_t own;             /* bytes of these */
     uint64_t budget, taken, clock;  /* bytes of slabs: at most, now */
     struct kept    kept[CACHE];
     struct at_work run[CACHE];      /* in the order in which they were started */
@@ -46,10 +48,11 @@ int teacher_device_new(const struct teacher *t, const struct device *device, str
     if (!v)
         return err_set(e, ERR_NOMEM, "a teacher on a device");
     v->d = device;
-    if (!(v->queue = device->queue_new()) || !(v->mem = device->alloc((x + y + dx + dy) * sizeof *v->mem))) {
+    v->own = (x + y + dx + dy) * sizeof *v->mem;
+    const uint64_t room = t->device_bytes ? t->device_bytes : device->free_bytes(), own = v->own;
+    if (own > room || !(v->queue = device->queue_new()) || !(v->mem = device->alloc(own))) {
         teacher_device_free(v);
-        return err_set(e, ERR_NOMEM, "the images need %llu MiB on the device, which has %llu MiB free", (unsigned long long)((x + y + dx + dy) * sizeof(float) >> 20),
-                       (unsigned long long)(device->free_bytes() >> 20));
+        return err_set(e, ERR_NOMEM, "the images need %llu MiB on the device, where they may take %llu MiB", (unsigned long long)((own + 1048575) >> 20), (unsigned long long)(room >> 20));
     }
     v->x = v->mem;
     v->y = v->x + x;
@@ -84,7 +87,21 @@ void teacher_device_free(struct teacher_device *v)
 
 float *teacher_device_x(const struct teacher_device *v) { return v->x; }
 float *teacher_device_dx(const struct teacher_device *v) { return v->dx; }
-void   teacher_device_ready(struct teacher_device *v) { v->budget = (uint64_t)(SHARE * (double)v->d->free_bytes()); }
+
+static uint64_t without(uint64_t all, uint64_t part) { return all > part ? all - part : 0; }
+
+uint64_t teacher_device_room(const struct teacher *t)
+{
+    const struct teacher_device *v = t->dev;
+    return (uint64_t)(GENERATOR * (double)(t->device_bytes ? without(t->device_bytes, v->own) : v->d->free_bytes()));
+}
+
+void teacher_device_ready(struct teacher *t)
+{
+    struct teacher_device *v = t->dev;
+    const uint64_t beside = v->own + (t->gen ? generator_bytes_there(t->gen) : 0);
+    v->budget = t->device_bytes ? without(t->device_bytes, beside) : (uint64_t)(SHARE * (double)v->d->free_bytes());
+}
 
 /* ---- one slab: what it is brought, and what it says ---- */
 

@@ -16,8 +16,10 @@ int    teacher_device_new(const struct teacher *t, const struct device *device, 
 void   teacher_device_free(struct teacher_device *v);
 float *teacher_device_x(const struct teacher_device *v);  /* [T,B,H,W,C] there: images; NULL, as the next, where no dx is wanted of them */
 float *teacher_device_dx(const struct teacher_device *v);
-/* What the slabs may take is a share of what is free now: call it when all else has been allocated. */
-void   teacher_device_ready(struct teacher_device *v);
+/* Bytes of the device's memory that the generator may take. */
+uint64_t teacher_device_room(const struct teacher *t);
+/* What the slabs may take is what is left: call it when all else has been allocated. */
+void   teacher_device_ready(struct teacher *t);
 /* learners_run on the device: rc, loss, norm, dlr and dmu of every learner; the sum of dx and dy over those that made it, each divided by its
  * norm, stays there. -ERR_NOMEM where not one learner of a network fits; -ERR_UNAVAILABLE. */
 int    teacher_device_run(struct teacher *t, struct errbuf *e);

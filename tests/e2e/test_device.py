@@ -87,3 +87,22 @@ def test_a_gpu_serves_cpu_jobs_with_its_cpu(box, load, submit):
     e.wait_end(other)
     scores = [[(t["arch"], t["init_scores"], t["loss_sum"]) for t in sorted(x.trials(j), key=lambda t: t["trial"])] for x, j in ((d, job), (e, other))]
     assert scores[0] == scores[1]
+
+
+@pytest.mark.limit(180)
+def test_a_teacher_is_trained_where_its_job_says(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, "plain")
+    job = submit(d, text="""kind: teach
+name: taught
+dataset: small
+device: cuda
+teach: {kind: gtn, steps: 3, batch: 8, meta_steps: 2, learners: 1, inits: 2, meta_batch: 8, z_dim: 4, g_hidden: 12, g_channels1: 6, g_channels2: 4, max_macs: 10k,
+        eval_every: 2, checkpoint_every: 2}
+""")
+    wait_for("the reason is known", lambda: "device" in {w["code"] for w in d.get(f"jobs/{job}/why")["why"]})
+    gpu = box.worker(d, "gpu", env=GPU)
+    doc = d.wait_end(job, 150)
+    assert doc["state"] == "succeeded" and f"lease job={job}" in gpu.text()
+    shown = cli_json(d, "curriculum", "show", "taught")
+    assert "/cuda" in str(shown["provenance"]) and "emulated" in str(shown["provenance"])

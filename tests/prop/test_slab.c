@@ -1,5 +1,6 @@
 /* test_slab.c - slabs of learners on a device, against the CPU's engine in double. The device is the GPU backend's own source by an
  * emulator, or what DIDACT_CUDA names (tests/support/emulated.h). */
+#include "common/space.h"
 #include "tests/support/emulated.h"
 #include "tests/support/randnet.h"
 #include "worker/engine/plan.h"
@@ -466,6 +467,21 @@ static void a_slabs_size_is_known_before(void **state)
     run_fini(&t);
 }
 
+static void what_a_devices_index_does_not_reach_is_refused(void **state)
+{
+    (void)state;
+    struct errbuf e = { 0 };
+    struct net n = { 0 };
+    uint64_t bytes;
+    assert_int_equal(space_build(space_find("chain"), "bn relu | c16k3 | c16k3 | gap", 3, 32, 32, 10, NULL, &n, &e), 0);
+    struct slab_cfg c = { .learner = &n, .device = device, .K = 1, .T = 1, .B = 1 << 18, .inner = inner_default() };
+    assert_int_equal(slab_predict(&c, &bytes, &e), -ERR_SHAPE); /* 2^18 images of 2^14 numbers */
+    assert_non_null(strstr(e.text, "a device takes"));
+    c.B = 1 << 17;
+    assert_int_equal(slab_predict(&c, &bytes, &e), 0);
+    net_fini(&n);
+}
+
 static void accuracy_is_the_cpus(void **state)
 {
     (void)state;
@@ -520,6 +536,7 @@ int main(void)
         cmocka_unit_test(learners_apart_have_real_batches_of_their_own),
         cmocka_unit_test(training_alone_gives_snapshots),
         cmocka_unit_test(a_slabs_size_is_known_before),
+        cmocka_unit_test(what_a_devices_index_does_not_reach_is_refused),
         cmocka_unit_test(accuracy_is_the_cpus),
         cmocka_unit_test(a_backend_that_is_not_there_is_named),
     };

@@ -112,7 +112,7 @@ static void initialisations_of_one_network_are_learners_of_their_own(void **stat
     b.task.teach.cfg.learners = b.task.teach.cfg.inits = 2;
     assert_string_equal(teach(&b).artifact, one.artifact);
     assert_int_equal(datacache_data(desk_path(&b.desk, b.task.teach.dataset), &data, &e), 0);
-    assert_int_equal(teacher_new(&b.task.teach.cfg, 21, data, 2, 0, NULL, &t, &e), 0);
+    assert_int_equal(teacher_new(&b.task.teach.cfg, 21, data, 2, 0, NULL, 0, &t, &e), 0);
     assert_int_equal(teacher_step(t, &e), 0);
     assert_int_equal(t->n_learners, 4);
     for (int k = 0; k < 4; k += 2) {
@@ -210,7 +210,7 @@ static void training_lowers_the_meta_loss(void **state)
     c->outer_lr = 0.02;
     c->learners = 2;
     assert_int_equal(datacache_data(desk_path(&b.desk, b.task.teach.dataset), &data, &e), 0);
-    assert_int_equal(teacher_new(c, 4, data, 2, 0, NULL, &t, &e), 0);
+    assert_int_equal(teacher_new(c, 4, data, 2, 0, NULL, 0, &t, &e), 0);
     double first = 0, last = 0;
     for (int i = 0; i < 60; i++) {
         assert_int_equal(teacher_step(t, &e), 0);
@@ -252,7 +252,7 @@ static void a_distilled_teacher_starts_at_real_images_and_moves_them(void **stat
     struct teach_cfg *c = &b.task.teach.cfg;
     snprintf(c->kind, sizeof c->kind, "distilled");
     assert_int_equal(datacache_data(desk_path(&b.desk, b.task.teach.dataset), &data, &e), 0);
-    assert_int_equal(teacher_new(c, 4, data, 2, 0, NULL, &t, &e), 0);
+    assert_int_equal(teacher_new(c, 4, data, 2, 0, NULL, 0, &t, &e), 0);
     look(t, &before);
     int moved = 0;
     for (int i = 0; i < 4 * 8; i++) {
@@ -366,7 +366,7 @@ static void a_learner_that_diverges_leaves_the_others_alone(void **state)
     b.task.teach.cfg.lr = 10;
     b.task.teach.cfg.inner = (struct inner_cfg){ .type = INNER_SGD, .weight_decay = 0.1 };
     assert_int_equal(datacache_data(desk_path(&b.desk, b.task.teach.dataset), &data, &e), 0);
-    if (teacher_new(&b.task.teach.cfg, 21, data, 2, 0, NULL, &t, &e) < 0)
+    if (teacher_new(&b.task.teach.cfg, 21, data, 2, 0, NULL, 0, &t, &e) < 0)
         fail_msg("%s", e.text);
     for (int i = 0; i < 4; i++)
         assert_int_equal(teacher_step(t, &e), 0);

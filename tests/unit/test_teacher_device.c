@@ -110,7 +110,7 @@ static struct teacher *teacher_on(struct bench *b, const struct device *d)
 {
     struct teacher *t;
     struct errbuf e = { 0 };
-    if (teacher_new(&b->task.teach.cfg, b->task.teach.seed, b->data, 2, 0, d, &t, &e) < 0)
+    if (teacher_new(&b->task.teach.cfg, b->task.teach.seed, b->data, 2, 0, d, 0, &t, &e) < 0)
         fail_msg("%s", e.text);
     return t;
 }

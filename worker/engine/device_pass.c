@@ -32,6 +32,18 @@ static void on_device(void *arg, const struct eng_plan *p, int node, int rule, o
     s->device->rule[n->op][rule](&d);
 }
 
+/* A launch's last block reaches up to LINE (cuda/common.cuh) numbers past the end. */
+#define MAX_ELEMS (UINT32_MAX - 4096ull)
+
+int device_pass_check(const struct eng_plan *p, struct errbuf *e)
+{
+    for (int i = 0; i < p->n_tensors; i++)
+        if (p->tensor[i].elems > MAX_ELEMS)
+            return err_set(e, ERR_SHAPE, "a tensor of %llu numbers, of a batch of %d: a device takes %llu at most", (unsigned long long)p->tensor[i].elems, p->batch,
+                           (unsigned long long)MAX_ELEMS);
+    return 0;
+}
+
 void device_pass_attach(struct device_pass *pass, struct eng_plan *p, void *arena)
 {
     plan_attach(p, arena);

@@ -41,7 +41,7 @@ static int compile(const struct lanes_cfg *c, struct lanes *l, struct errbuf *e)
         return err_set(e, ERR_SHAPE, "%d batches of %d images, %d side by side", c->n, c->B, c->lanes);
     const unsigned need = ENG_WHOLE | (c->dout ? ENG_GRAD : 0u) | (c->dout && c->want_dx ? ENG_INPUT_GRAD : 0u);
     int rc = plan_compile(c->net, c->B, ENG_F32, need, &wish, &l->plan, e);
-    if (rc < 0)
+    if (rc < 0 || (rc = device_pass_check(l->plan, e)) < 0)
         return rc;
     for (int i = 0; i < c->net->n_params; i++)
         l->any_unread |= l->plan->unread[i];

@@ -113,7 +113,7 @@ static int compile(const struct slab_cfg *c, struct slab *s, struct errbuf *e)
     rc = plan_compile(n, c->B, ENG_F32, need, &wish, &s->step, e);
     if (rc == 0 && back(s))
         rc = plan_compile(n, c->meta_batch, ENG_F32, ENG_WHOLE | ENG_GRAD, &wish, &s->real, e);
-    if (rc < 0)
+    if (rc < 0 || (rc = device_pass_check(s->step, e)) < 0 || (s->real && (rc = device_pass_check(s->real, e)) < 0))
         return rc;
     if (!(s->tensor = calloc((size_t)n->n_params + 1, sizeof *s->tensor)))
         return err_set(e, ERR_NOMEM, "no memory for %d tensors", n->n_params);

@@ -40,20 +40,22 @@ static inline uint64_t elems(const net_shape &s) { return (uint64_t)s.c * (uint6
 static inline uint64_t out_elems(const dev_call *d) { return (uint64_t)d->c.batch * elems(d->c.out.s); }
 static inline uint64_t in_elems(const dev_call *d, int i) { return (uint64_t)d->c.batch * elems(d->c.in[i].s); }
 
-// f(k, i) for every learner k and 0 <= i < n. A learner's buffer has fewer than 2^32 numbers (slab.c refuses others): a division of
-// 64 bits would cost more than what it is the index of.
-template <class F> __global__ void each(uint32_t n, F f)
+// f(k, i) for every learner k and 0 <= i < n: `over` the numbers of an image or weight tensor, which are fewer than 2^32 (device_pass.c
+// refuses others; a division of 64 bits would cost more than what it is the index of), `along` whole vectors.
+template <class I, class F> __global__ void each(I n, F f)
 {
-    const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; // n + LINE does not overflow: SLAB_MAX_ELEMS
+    const I i = blockIdx.x * (I)blockDim.x + threadIdx.x;
     if (i < n)
         f((int)blockIdx.z, i);
 }
-template <class F> static inline void over(void *queue, int K, uint64_t n, F f)
+template <class I, class F> static inline void launch_each(void *queue, int K, I n, F f)
 {
-    auto kernel = each<F>;
+    auto kernel = each<I, F>;
     if (n > 0)
-        LAUNCH(kernel, dim3((unsigned)((n + LINE - 1) / LINE), 1, (unsigned)K), dim3(LINE), queue, (uint32_t)n, f);
+        LAUNCH(kernel, dim3((unsigned)(((uint64_t)n + LINE - 1) / LINE), 1, (unsigned)K), dim3(LINE), queue, n, f);
 }
+template <class F> static inline void over(void *queue, int K, uint64_t n, F f) { launch_each(queue, K, (uint32_t)n, f); }
+template <class F> static inline void along(void *queue, int K, uint64_t n, F f) { launch_each(queue, K, n, f); }
 
 // Element i of a batch of images: image, row, column, channel; and back.
 struct place { int n, h, w, c; };

@@ -72,7 +72,7 @@ static void shape(const dev_optim *o, dev_rows out)
     const buf to = of(out);
     if (x.clip > 0)
         norm_of_raw(o, x, false);
-    over(o->queue, o->K, o->P, [=] __device__ (int k, uint32_t i) {
+    along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) {
         const double n = x.clip > 0 ? sqrt(joined(x.part, k, 0)) : 0;
         const float  f = x.clip > 0 && n > x.clip ? (float)(x.clip / n) : 1;
         to(k)[i] = fmaf(f, x.raw(k)[i], x.wd * x.w(k)[i]);
@@ -82,11 +82,11 @@ static void unshape(const dev_optim *o)
 {
     const at x = at_of(o);
     if (x.wd != 0)
-        over(o->queue, o->K, o->P, [=] __device__ (int k, uint32_t i) { x.a(k)[i] = fmaf(x.wd, x.q(k)[i], x.a(k)[i]); });
+        along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) { x.a(k)[i] = fmaf(x.wd, x.q(k)[i], x.a(k)[i]); });
     if (!(x.clip > 0))
         return;
     norm_of_raw(o, x, true);
-    over(o->queue, o->K, o->P, [=] __device__ (int k, uint32_t i) {
+    along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) {
         const double n = sqrt(joined(x.part, k, 0));
         if (n > x.clip)
             x.q(k)[i] = (float)(x.clip / n) * (x.q(k)[i] - (float)(joined(x.part, k, 1) / (n * n)) * x.raw(k)[i]);
@@ -98,7 +98,7 @@ static void unshape(const dev_optim *o)
 static void sgd_step(const dev_optim *o)
 {
     const at x = at_of(o);
-    over(o->queue, o->K, o->P, [=] __device__ (int k, uint32_t i) {
+    along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) {
         const float step = fmaf((float)x.mu[x.t], x.s(k)[i], x.g(k)[i]);
         x.s2(k)[i] = step;
         x.w2(k)[i] = x.w(k)[i] - (float)x.lr[x.t] * step;
@@ -111,11 +111,11 @@ static void sgd_adjoint(const dev_optim *o)
         s[0] = (double)x.a(k)[i] * (double)x.s2(k)[i];
         s[1] = (double)(x.b(k)[i] - (float)x.lr[x.t] * x.a(k)[i]) * (double)x.s(k)[i];
     });
-    over(o->queue, o->K, 1, [=] __device__ (int k, uint32_t) {
+    along(o->queue, o->K, 1, [=] __device__ (int k, uint64_t) {
         x.dlr[k * x.T + x.t] = -joined(x.part, k, 0);
         x.dmu[k * x.T + x.t] = joined(x.part, k, 1);
     });
-    over(o->queue, o->K, o->P, [=] __device__ (int k, uint32_t i) {
+    along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) {
         const float u = x.b(k)[i] - (float)x.lr[x.t] * x.a(k)[i];
         x.q(k)[i] = u;
         x.b(k)[i] = (float)x.mu[x.t] * u;
@@ -127,7 +127,7 @@ static void sgd_adjoint(const dev_optim *o)
 static void nesterov_step(const dev_optim *o)
 {
     const at x = at_of(o);
-    over(o->queue, o->K, o->P, [=] __device__ (int k, uint32_t i) {
+    along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) {
         const float mu = (float)x.mu[x.t], g = x.g(k)[i], v = fmaf(mu, x.s(k)[i], g);
         x.s2(k)[i] = v;
         x.w2(k)[i] = x.w(k)[i] - (float)x.lr[x.t] * fmaf(mu, v, g);
@@ -142,12 +142,12 @@ static void nesterov_adjoint(const dev_optim *o)
         s[1] = (double)a * (double)x.s2(k)[i];
         s[2] = (double)u * (double)x.s(k)[i];
     });
-    over(o->queue, o->K, 1, [=] __device__ (int k, uint32_t) {
+    along(o->queue, o->K, 1, [=] __device__ (int k, uint64_t) {
         const double av = joined(x.part, k, 1);
         x.dlr[k * x.T + x.t] = -(joined(x.part, k, 0) + x.mu[x.t] * av);
         x.dmu[k * x.T + x.t] = joined(x.part, k, 2) - x.lr[x.t] * av;
     });
-    over(o->queue, o->K, o->P, [=] __device__ (int k, uint32_t i) {
+    along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) {
         const float lr = (float)x.lr[x.t], mu = (float)x.mu[x.t], a = x.a(k)[i], u = x.b(k)[i] - mu * lr * a;
         x.b(k)[i] = mu * u;
         x.q(k)[i] = u - lr * a;
@@ -239,7 +239,7 @@ static void lars_adjoint(const dev_optim *o)
 static void rmsprop_step(const dev_optim *o)
 {
     const at x = at_of(o);
-    over(o->queue, o->K, o->P, [=] __device__ (int k, uint32_t i) {
+    along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) {
         const float g = x.g(k)[i], r = x.beta * x.s(k)[x.state + i] + (1 - x.beta) * g * g;
         const float v = (float)x.mu[x.t] * x.s(k)[i] + g / (sqrtf(r + x.eps) + x.eps);
         x.s2(k)[x.state + i] = r;
@@ -251,7 +251,7 @@ static void rmsprop_adjoint(const dev_optim *o)
 {
     const at x = at_of(o);
     sgd_adjoint(o);
-    over(o->queue, o->K, o->P, [=] __device__ (int k, uint32_t i) {
+    along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) {
         const float g = x.g(k)[i], root = sqrtf(x.s2(k)[x.state + i] + x.eps), d = root + x.eps, n = g / d, u = x.q(k)[i];
         const float rb = x.b(k)[x.state + i] - u * n / (2 * root * d);
         x.q(k)[i] = u / d + 2 * (1 - x.beta) * g * rb;
@@ -287,7 +287,7 @@ __device__ static inline adam_terms adam_back(const at &x, const corrections &c,
 static void adam_step(const dev_optim *o)
 {
     const at x = at_of(o);
-    over(o->queue, o->K, o->P, [=] __device__ (int k, uint32_t i) {
+    along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) {
         const corrections c = correct(x);
         const float mu = (float)x.mu[x.t], g = x.g(k)[i], m = mu * x.s(k)[i] + (1 - mu) * g, r = x.beta * x.s(k)[x.state + i] + (1 - x.beta) * g * g;
         x.s2(k)[i] = m;
@@ -303,7 +303,7 @@ static void adam_adjoint(const dev_optim *o)
         s[0] = (double)x.a(k)[i] * (double)r.n;
         s[1] = (double)r.um * ((double)x.s(k)[i] - (double)x.g(k)[i]);
     });
-    over(o->queue, o->K, 1, [=] __device__ (int k, uint32_t) {
+    along(o->queue, o->K, 1, [=] __device__ (int k, uint64_t) {
         const corrections c = correct(x);
         const double an = joined(x.part, k, 0);
         const double bar = x.prod_bar[k] - x.lr[x.t] * an / c.full1;
@@ -311,7 +311,7 @@ static void adam_adjoint(const dev_optim *o)
         x.dmu[k * x.T + x.t] = joined(x.part, k, 1) + bar * c.prod;
         x.prod_bar[k] = bar * x.mu[x.t];
     });
-    over(o->queue, o->K, o->P, [=] __device__ (int k, uint32_t i) {
+    along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) {
         const adam_terms r = adam_back(x, correct(x), k, i);
         x.q(k)[i] = r.q;
         x.b(k)[i] = (float)x.mu[x.t] * r.um;

@@ -4,29 +4,29 @@
 static void copy(void *q, int K, dev_rows dst, dev_rows src, uint64_t bytes)
 {
     const buf to = of(dst), from = of(src);
-    over(q, K, bytes / sizeof(float), [=] __device__ (int k, uint32_t i) { to(k)[i] = from(k)[i]; });
+    along(q, K, bytes / sizeof(float), [=] __device__ (int k, uint64_t i) { to(k)[i] = from(k)[i]; });
 }
 static void zero(void *q, int K, dev_rows dst, uint64_t bytes)
 {
     const buf to = of(dst);
-    over(q, K, bytes / sizeof(float), [=] __device__ (int k, uint32_t i) { to(k)[i] = 0; }); // doubles and integers too
+    along(q, K, bytes / sizeof(float), [=] __device__ (int k, uint64_t i) { to(k)[i] = 0; }); // doubles and integers too
 }
 static void affine(void *q, int K, uint64_t n, double a, double b, dev_rows x, dev_rows y)
 {
     const buf   from = of(x), to = of(y);
     const float f = (float)a, g = (float)b;
-    over(q, K, n, [=] __device__ (int k, uint32_t i) { to(k)[i] = fmaf(f, from(k)[i], g); });
+    along(q, K, n, [=] __device__ (int k, uint64_t i) { to(k)[i] = fmaf(f, from(k)[i], g); });
 }
 static void axpy(void *q, int K, uint64_t n, double a, dev_rows x, dev_rows y)
 {
     const buf   from = of(x), to = of(y);
     const float f = (float)a;
-    over(q, K, n, [=] __device__ (int k, uint32_t i) { to(k)[i] = fmaf(f, from(k)[i], to(k)[i]); });
+    along(q, K, n, [=] __device__ (int k, uint64_t i) { to(k)[i] = fmaf(f, from(k)[i], to(k)[i]); });
 }
 static void total(void *q, int K, uint64_t n, dev_rows x, float *sum)
 {
     const buf from = of(x);
-    over(q, 1, n, [=] __device__ (int, uint32_t i) {
+    along(q, 1, n, [=] __device__ (int, uint64_t i) {
         float s = 0;
         for (int k = 0; k < K; k++)
             s += from(k)[i];
@@ -37,7 +37,7 @@ static void total(void *q, int K, uint64_t n, dev_rows x, float *sum)
 static void weigh(void *q, int K, uint64_t n, const double *weight, dev_rows x, float *sum)
 {
     const buf from = of(x);
-    over(q, 1, n, [=] __device__ (int, uint64_t i) {
+    along(q, 1, n, [=] __device__ (int, uint64_t i) {
         float s = sum[i];
         for (int k = 0; k < K; k++)
             if (weight[k] != 0)
@@ -79,7 +79,7 @@ static void squares(void *q, int K, uint64_t n, dev_rows x, double *sum, void *s
 static void watch(void *q, int K, uint64_t n, dev_rows x, int *failed, int code)
 {
     const buf from = of(x);
-    over(q, K, n, [=] __device__ (int k, uint32_t i) {
+    along(q, K, n, [=] __device__ (int k, uint64_t i) {
         const float v = from(k)[i];
         if (!(v - v == 0) && failed[k] > code)
             failed[k] = code;
@@ -87,7 +87,7 @@ static void watch(void *q, int K, uint64_t n, dev_rows x, int *failed, int code)
 }
 static void watch_loss(void *q, int K, const double *loss, int64_t step, int *failed, int code)
 {
-    over(q, K, 1, [=] __device__ (int k, uint32_t) {
+    along(q, K, 1, [=] __device__ (int k, uint64_t) {
         const double v = loss[k * step];
         if (!(v - v == 0) && failed[k] > code)
             failed[k] = code;
@@ -96,7 +96,7 @@ static void watch_loss(void *q, int K, const double *loss, int64_t step, int *fa
 
 void sum_splits(void *queue, int K, buf parts, int splits, uint64_t n, buf to)
 {
-    over(queue, K, n, [=] __device__ (int k, uint32_t i) {
+    along(queue, K, n, [=] __device__ (int k, uint64_t i) {
         float s = 0;
         for (int j = 0; j < splits; j++)
             s += parts(k)[(uint64_t)j * n + i];
