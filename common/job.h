@@ -117,7 +117,7 @@ struct racing_cfg {
 #define TEACH_MAX_LEARNERS 1024
 
 struct teach_cfg {
-    name_str kind;              /* "gtn", "distilled", "real" */
+    name_str kind;              /* "gtn", "distilled", "real" …: worker/teacher_kind.c has the table */
     int      steps, batch;      /* T, B */
     int      meta_steps;        /* outer steps; the job ends at whichever of this and seconds comes first */
     double   seconds;           /* 0: no limit in time. A limit in seconds gives up bitwise repeatability; outputs say so */

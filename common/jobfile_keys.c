@@ -105,7 +105,7 @@ static const struct job_key table[] = {
     { "audit.control_curriculum_hash", F_HASH, S, AT(audit.control_curriculum_hash), 0, 0, 0, 0, SAME(""), "filled in at submission: its content" },
     { "audit.every", F_INT, S, AT(audit.every), 0, 0, 0, 10000000, SAME("0"), "filled in at submission: one of so many candidates is audited" },
     { "audit.lag", F_INT, S, AT(audit.lag), 0, 0, 0, 100000000, SAME("0"), "filled in at submission: with action stop, a proposal waits for the audits of candidates so far before it" },
-    { "teach.kind", F_TEACHER, T, AT(teach.kind), 0, 0, 0, 0, SAME("gtn"), "a generator, images learned one by one from real ones on, or real batches with a learned schedule (the control)" },
+    { "teach.kind", F_TEACHER, T, AT(teach.kind), 0, 0, 0, 0, SAME("gtn"), "a generator (its order learned, of batches drawn, of images drawn, or its inputs noise), images learned one by one from real ones on, or real batches with a learned schedule (the control)" },
     { "teach.steps", F_INT, T, AT(teach.steps), 0, 0, 1, 1024, SAME("32"), "inner steps T of the curriculum" },
     { "teach.batch", F_INT, T, AT(teach.batch), 0, 0, 2, 4096, SAME("128"), "images B of a step" },
     { "teach.meta_steps", F_INT, T, AT(teach.meta_steps), 0, 0, 1, 10000000, SAME("500"), "outer steps" },
@@ -167,7 +167,7 @@ _Static_assert(sizeof table / sizeof *table <= JOB_KEYS_MAX, "line numbers are k
 static const char *const searchers[] = { "random", "evolution", "local", "nsga2", "external" };
 #define N_SEARCHERS ((int)(sizeof searchers / sizeof *searchers))
 static const char *const cheap_scores[] = { "params", "macs" };
-static const char *const teachers[] = { "gtn", "distilled", "real" };
+static const char *const teachers[] = { "gtn", "gtn-batches", "gtn-shuffled", "gtn-noise", "distilled", "real" };
 static const char *const actions[AUDIT_ACTION_COUNT] = { "warn", "stop", "none" };
 static const char *const devices[DEVICE_CLASS_COUNT] = { "cpu", "cuda", "any" };
 static const char *const inners[INNER_TYPE_COUNT] = { "sgd", "lars", "nesterov", "rmsprop", "adam" };
@@ -213,7 +213,7 @@ const char *job_key_type(const struct job_key *k)
     case F_SPACE:    snprintf(buf, sizeof buf, "search space, by name, hash or path"); break;
     case F_SEARCHER: snprintf(buf, sizeof buf, "random, evolution, local, nsga2 or external"); break;
     case F_CHEAP:    snprintf(buf, sizeof buf, "params or macs"); break;
-    case F_TEACHER:  snprintf(buf, sizeof buf, "gtn, distilled or real"); break;
+    case F_TEACHER:  snprintf(buf, sizeof buf, "gtn, gtn-batches, gtn-shuffled, gtn-noise, distilled or real"); break;
     case F_INNER:    snprintf(buf, sizeof buf, "sgd, lars, nesterov, rmsprop or adam"); break;
     case F_ACTION:   snprintf(buf, sizeof buf, "warn, stop or none"); break;
     case F_DEVICE:   snprintf(buf, sizeof buf, "cpu, cuda or any"); break;

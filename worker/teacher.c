@@ -23,7 +23,7 @@ static void lay_out(struct teacher *t, uint64_t generator)
     uint64_t TB = (uint64_t)c->steps * (uint64_t)c->batch;
     const struct { uint64_t n; double rate; } row[PART_COUNT] = {
         [PART_GENERATOR] = { generator, 1 },
-        [PART_Z]         = { t->gen ? TB * (uint64_t)c->z_dim : 0, 1 },
+        [PART_Z]         = { t->gen && t->kind->order != ORDER_NONE ? TB * (uint64_t)c->z_dim : 0, 1 },
         [PART_IMAGES]    = { t->kind->learns_images && !t->gen ? t->n_x : 0, 1 },
         [PART_LABELS]    = { c->learn_labels ? t->n_y : 0, LABEL_RATE },
         [PART_LR]        = { (uint64_t)c->steps, c->outer_schedule },
@@ -134,8 +134,10 @@ int teacher_new(const struct teach_cfg *cfg, uint64_t seed, const struct real_da
     int rc = t->kind ? check_cfg(cfg, d, e) : err_set(e, ERR_INPUT, "teach.kind: there is no kind %s", cfg->kind);
     if (rc == 0 && cfg->learn_labels && !t->kind->learns_images)
         rc = err_set(e, ERR_INPUT, "teach.learn_labels: kind %s shows real images with their own labels", cfg->kind);
-    if (rc == 0 && cfg->warm_start && !t->kind->has_generator)
-        rc = err_set(e, ERR_INPUT, "teach.warm_start: kind %s has no generator", cfg->kind);
+    if (rc == 0 && cfg->learn_labels && t->kind->order != ORDER_LEARNED)
+        rc = err_set(e, ERR_INPUT, "teach.learn_labels: kind %s shows images of given classes in another order every time", cfg->kind);
+    if (rc == 0 && cfg->warm_start && (!t->kind->has_generator || t->kind->order == ORDER_NONE))
+        rc = err_set(e, ERR_INPUT, "teach.warm_start: kind %s has no generator with learned inputs", cfg->kind);
     if (rc == 0) {
         t->n_learners = cfg->learners * cfg->inits;
         t->image = (size_t)d->c * (size_t)d->h * (size_t)d->w;
@@ -154,7 +156,7 @@ int teacher_new(const struct teach_cfg *cfg, uint64_t seed, const struct real_da
             teacher_device_ready(t);
         t->adam = (struct adam){ .beta1 = cfg->outer_beta1, .beta2 = cfg->outer_beta2, .eps = cfg->outer_eps };
         lay_out(t, t->gen ? generator_get_net(t->gen)->param_count : 0);
-        if ((rc = allocate(t, e)) == 0 && (rc = make_crew(t, e)) == 0) {
+        if ((rc = allocate(t, e)) == 0 && (rc = teacher_order_new(t, e)) == 0 && (rc = make_crew(t, e)) == 0) {
             start_values(t);
             if (t->part[PART_IMAGES].n)
                 rc = teacher_real_images(t, t->theta + t->part[PART_IMAGES].first, e);
@@ -183,7 +185,7 @@ void teacher_free(struct teacher *t)
         eng_pool_free(t->pool[i]);
     generator_free(t->gen);
     teacher_device_free(t->dev);
-    void *const owned[] = { t->theta, t->grad, t->adam.m, t->adam.v, t->label, t->x, t->dx, t->y, t->dy, t->lr, t->mu, t->dlr, t->dmu,
+    void *const owned[] = { t->theta, t->grad, t->adam.m, t->adam.v, t->label, t->slot, t->z, t->dz, t->x, t->dx, t->y, t->dy, t->lr, t->mu, t->dlr, t->dmu,
                             t->run, t->pool, t->history };
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
@@ -230,6 +232,7 @@ int teacher_unfold(struct teacher *t, uint64_t step, bool here, struct errbuf *e
         t->lr[i] = exp((double)lr[i]);
         t->mu[i] = 1 / (1 + exp(-(double)mu[i]));
     }
+    t->shown = teacher_inputs(t, step);
     if (t->cfg.learn_labels)
         memcpy(t->y, t->theta + t->part[PART_LABELS].first, t->n_y * sizeof *t->y);
     else
@@ -248,7 +251,8 @@ static int pull_back(struct teacher *t, struct errbuf *e)
     if (t->gen && t->dev)
         teacher_device_before(t, generator_queue(t->gen));
     if (t->gen)
-        rc = generator_backward(t->gen, t->theta, t->theta + t->part[PART_Z].first, t->label, t->dev ? NULL : t->dx, g, g + t->part[PART_Z].first, e);
+        rc = generator_backward(t->gen, t->theta, t->shown, t->label, t->dev ? NULL : t->dx, g, teacher_inputs_grad(t), e);
+    teacher_inputs_back(t);
     if (rc == 0 && t->dev)
         rc = teacher_device_get(t, images, labels, e);
     if (rc < 0)

@@ -21,9 +21,13 @@ struct teach_eval {         /* one row of a teacher's history */
 };
 
 struct teacher;
+/* Of a generator's learned inputs (teacher_order.c). */
+enum teacher_order { ORDER_LEARNED, ORDER_BATCHES, ORDER_ALL, ORDER_NONE };
+
 /* The kinds of teachers: where x_t come from, and what becomes of their gradient. */
 struct teacher_kind {
     const char *name;
+    enum teacher_order order;
     bool has_generator, learns_images;                      /* images: by a generator or themselves; dx is wanted */
     /* Fills t->x, and t->y where they are not learned. A generator on a device leaves its images there unless `here`. */
     int  (*make_images)(struct teacher *t, uint64_t step, bool here, struct errbuf *e);
@@ -52,6 +56,9 @@ struct teacher {
     struct generator *gen;              /* NULL where images are not learned */
 
     int     *label;                     /* [T*B]: the class each image is asked to show */
+    uint32_t *slot;                     /* [T*B]: whose input a place shows; it, z and dz NULL where the order is learned */
+    float   *z, *dz;                    /* [T*B,z_dim]: inputs as they are shown, and their gradient */
+    const float *shown;                 /* z or, where the order is learned, theta's: of the last unfold */
     float   *x, *dx, *y, *dy;           /* [T,B,…], the engine's layout */
     double  *lr, *mu, *dlr, *dmu;       /* [T] */
     int      n_learners;                /* a meta-step: cfg.learners * cfg.inits */

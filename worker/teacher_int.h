@@ -36,6 +36,13 @@ double learner_real_weight(const struct teacher *t, int j);
  * not finite. */
 bool   learner_norm(const struct teacher *t, struct learner_run *r, double squares);
 
+/* What the generator is shown at meta-step `step`, [T*B,z_dim], and t->label with it; where its gradient goes; and from there to the learned
+ * inputs (teacher_order.c). */
+int  teacher_order_new(struct teacher *t, struct errbuf *e);
+const float *teacher_inputs(struct teacher *t, uint64_t step);
+float *teacher_inputs_grad(struct teacher *t);
+void   teacher_inputs_back(struct teacher *t);
+
 /* A training image of each slot's class into x [T*B,H,W,C] (teacher_warm.c). */
 int  teacher_real_images(const struct teacher *t, float *x, struct errbuf *e);
 

@@ -1,5 +1,6 @@
 /* teacher_kind.c - the table of teachers.
- * gtn: a generator shows learned inputs in a learned order. distilled: the images themselves are learned, from real ones on
+ * gtn: a generator shows learned inputs in a learned order; gtn-batches, gtn-shuffled and gtn-noise take the order away step by step
+ * (teacher_order.c). distilled: the images themselves are learned, from real ones on
  * (dataset distillation; Wang et al. 2018, arXiv 1811.10959). real: batches of the train split, fresh ones every meta-step;
  * only the schedule is learned. The last is the control: whatever it reaches, the images are not the reason. */
 #include "worker/teacher_int.h"
@@ -15,7 +16,7 @@
 static int gtn_images(struct teacher *t, uint64_t step, bool here, struct errbuf *e)
 {
     (void)step;
-    return generator_forward(t->gen, t->theta, t->theta + t->part[PART_Z].first, t->label, here || !t->dev ? t->x : NULL, e);
+    return generator_forward(t->gen, t->theta, t->shown, t->label, here || !t->dev ? t->x : NULL, e);
 }
 
 static int distilled_images(struct teacher *t, uint64_t step, bool here, struct errbuf *e)
@@ -84,9 +85,12 @@ static int real_images_u8(struct teacher *t, uint8_t *out, float *labels, struct
 }
 
 static const struct teacher_kind kinds[] = {
-    { "gtn", true, true, gtn_images, learned_images_u8 },
-    { "distilled", false, true, distilled_images, learned_images_u8 },
-    { "real", false, false, real_images, real_images_u8 },
+    { "gtn", ORDER_LEARNED, true, true, gtn_images, learned_images_u8 },
+    { "gtn-batches", ORDER_BATCHES, true, true, gtn_images, learned_images_u8 },
+    { "gtn-shuffled", ORDER_ALL, true, true, gtn_images, learned_images_u8 },
+    { "gtn-noise", ORDER_NONE, true, true, gtn_images, learned_images_u8 },
+    { "distilled", ORDER_LEARNED, false, true, distilled_images, learned_images_u8 },
+    { "real", ORDER_LEARNED, false, false, real_images, real_images_u8 },
 };
 
 const struct teacher_kind *teacher_kind_find(const char *name)

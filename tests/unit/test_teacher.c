@@ -377,6 +377,60 @@ static void a_learner_that_diverges_leaves_the_others_alone(void **state)
     datacache_release(data);
 }
 
+/* The ablation: what is shown is the same set of inputs in another order, and gradients find their way back to them. */
+static void orders_are_taken_away_step_by_step(void **state)
+{
+    static const char *const kinds[] = { "gtn-batches", "gtn-shuffled", "gtn-noise" };
+    enum { B = 8, TB = 32, Z = 4 };
+    for (int i = 0; i < 3; i++) {
+        struct bench b;
+        struct errbuf e = { 0 };
+        const struct real_data *data;
+        struct teacher *t;
+        prepare(state, &b, 1);
+        struct teach_cfg *c = &b.task.teach.cfg;
+        c->learn_labels = false;
+        snprintf(c->kind, sizeof c->kind, "%s", kinds[i]);
+        assert_int_equal(datacache_data(desk_path(&b.desk, b.task.teach.dataset), &data, &e), 0);
+        assert_int_equal(teacher_new(c, 21, data, 2, 0, NULL, 0, &t, &e), 0);
+        float first[TB * Z];
+        int   seen[TB] = { 0 }, moved = 0;
+        assert_int_equal(teacher_unfold(t, 0, true, &e), 0);
+        memcpy(first, t->z, sizeof first);
+        for (int p = 0; p < TB; p++) {
+            const uint32_t slot = t->slot[p];
+            seen[slot]++;
+            moved += (int)slot != p;
+            assert_int_equal(t->label[p], slot % LEARNABLE_CLASSES);
+            assert_true(t->y[p * LEARNABLE_CLASSES + t->label[p]] == 1);
+            if (i < 2)
+                assert_memory_equal(t->z + p * Z, t->theta + t->part[PART_Z].first + slot * Z, Z * sizeof(float));
+            if (i == 0)
+                assert_true(slot % B == (uint32_t)p % B && slot / B == t->slot[p / B * B] / B);
+        }
+        for (int p = 0; p < TB; p++)
+            assert_int_equal(seen[p], 1);
+        assert_true(i == 2 ? moved == 0 && t->part[PART_Z].n == 0 : moved > 0);
+        assert_int_equal(teacher_unfold(t, 1, true, &e), 0);
+        assert_memory_not_equal(first, t->z, sizeof first);
+        assert_int_equal(teacher_unfold(t, 0, true, &e), 0);
+        assert_memory_equal(first, t->z, sizeof first);
+        assert_int_equal(teacher_step(t, &e), 0);
+        for (int p = 0; p < TB && i < 2; p++) /* where the step's place p came from: unfold(0) again says it */
+            assert_memory_equal(t->grad + t->part[PART_Z].first + t->slot[p] * Z, t->dz + p * Z, Z * sizeof(float));
+        teacher_free(t);
+        datacache_release(data);
+        prepare(state, &b, 1);
+        c->learn_labels = false;
+        snprintf(c->kind, sizeof c->kind, "%s", kinds[i]);
+        struct trial_result one = teach(&b);
+        prepare(state, &b, 3);
+        c->learn_labels = false;
+        snprintf(c->kind, sizeof c->kind, "%s", kinds[i]);
+        assert_string_equal(teach(&b).artifact, one.artifact);
+    }
+}
+
 static void bad_settings_are_refused_by_name(void **state)
 {
     struct bench b;
@@ -395,6 +449,14 @@ static void bad_settings_are_refused_by_name(void **state)
     snprintf(c->kind, sizeof c->kind, "magic");
     assert_int_equal(task_teach(&b.task, &b.desk.env, &r, &e), -ERR_INPUT);
     assert_non_null(strstr(e.text, "magic"));
+    snprintf(c->kind, sizeof c->kind, "gtn-shuffled"); /* and labels of its own */
+    assert_int_equal(task_teach(&b.task, &b.desk.env, &r, &e), -ERR_INPUT);
+    assert_non_null(strstr(e.text, "teach.learn_labels"));
+    snprintf(c->kind, sizeof c->kind, "gtn-noise");
+    c->learn_labels = false;
+    c->warm_start = 1;
+    assert_int_equal(task_teach(&b.task, &b.desk.env, &r, &e), -ERR_INPUT);
+    assert_non_null(strstr(e.text, "teach.warm_start"));
     *c = good;
     b.desk.env.mem_bytes = 10000;
     assert_int_equal(task_teach(&b.task, &b.desk.env, &r, &e), -ERR_NOMEM);
@@ -497,6 +559,7 @@ int main(void)
         TEST(the_control_learns_only_the_schedule_and_ships_real_images),
         TEST(divergence_without_end_is_a_failed_job),
         TEST(a_learner_that_diverges_leaves_the_others_alone),
+        TEST(orders_are_taken_away_step_by_step),
         TEST(bad_settings_are_refused_by_name),
         TEST(the_generator_refuses_sides_it_cannot_double_up_to),
         TEST(the_generator_backward_agrees_with_differences),

@@ -157,10 +157,10 @@ static void agree(struct bench *b, int steps)
 static void a_device_teaches_as_the_cpu_does(void **state)
 {
     struct bench b;
-    for (int kind = 0; kind < 3; kind++) {
+    for (int kind = 0; kind < 4; kind++) {
         prepare(state, &b);
         struct teach_cfg *c = &b.task.teach.cfg;
-        snprintf(c->kind, sizeof c->kind, "%s", (const char *const[]){ "gtn", "distilled", "real" }[kind]);
+        snprintf(c->kind, sizeof c->kind, "%s", (const char *const[]){ "gtn", "distilled", "real", "gtn-shuffled" }[kind]);
         c->learn_labels = kind < 2;
         c->inner.label_smoothing = kind == 1 ? 0.1 : 0;
         c->inits = 1 + kind % 2;
