@@ -1,5 +1,5 @@
-/* teacher_order.c - in which order a generator's inputs are shown: the curriculum and its ablation (GTN, arXiv 1912.07768, section 3.5 and
- * figure 3). A place is image i of the T * B, a slot a learned input z with its class.
+/* teacher_order.c - in which order a generator's inputs are shown: the curriculum and its ablation (GTN, arXiv 1912.07768, its ablation of the
+ * curriculum). A place is image i of the T * B, a slot a learned input z with its class.
  *
  *   learned   place i shows slot i: a curriculum
  *   batches   the T batches in an order drawn anew for every meta-step: what is in a batch is learned, not when
