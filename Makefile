@@ -133,11 +133,12 @@ $(B)/didact: $(B)/obj/client/main.o $(L_CLIENT) $(L_COMMON)
 # The GPU backend: `make CUDA=1` where nvcc is. The tests run the same source on the CPU (tests/support/cuda_emu.h).
 NVCC    ?= nvcc
 CUDA_CC ?= 75 80 90
+CUDA_PTX = $(foreach c,$(lastword $(CUDA_CC)),-gencode arch=compute_$(c),code=compute_$(c)) # for GPUs newer than these
 GPU     := $(wildcard worker/engine/cuda/*.cu)
 GPU_INC := $(wildcard worker/engine/cuda/*.cuh) worker/engine/device.h worker/engine/op.h worker/engine/engine.h common/net.h common/inner.h common/err.h
 $(B)/didact-cuda.so: $(GPU) $(GPU_INC)
 	$(call say,NVCC)
-	$(Q)$(NVCC) -std=c++17 -O3 --extended-lambda -I. $(foreach c,$(CUDA_CC),-gencode arch=compute_$(c),code=sm_$(c)) -shared -Xcompiler -fPIC -o $@ $(GPU)
+	$(Q)$(NVCC) -std=c++17 -O3 --extended-lambda -I. $(foreach c,$(CUDA_CC),-gencode arch=compute_$(c),code=sm_$(c)) $(CUDA_PTX) -shared -Xcompiler -fPIC -o $@ $(GPU)
 EMU_O   := $(patsubst %.cu,$(B)/obj/emu/%.o,$(GPU)) $(B)/obj/emu/tests/support/cuda_emu.o
 EMU_CXX  = $(CXX) -std=c++17 -O2 -g -fPIC -fno-exceptions -fno-rtti -ffp-contract=off -I. -include tests/support/cuda_emu.h -MMD -MP -c -o $@ -x c++ $<
 $(B)/obj/emu/%.o: %.cu

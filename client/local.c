@@ -385,7 +385,7 @@ static int start_worker(const struct local_cfg *cfg, const char *endpoint, int n
     snprintf(threads, sizeof threads, "%d", cfg->threads ? cfg->threads : cores > 0 ? (int)cores : 1);
     if ((rc = fs_mkdir_p(dir, e)) < 0)
         return rc;
-    char *argv[] = { program, "--connect", (char *)endpoint, "--dir", dir, "--name", name, "--slots", slots, "--threads", threads, NULL };
+    char *argv[] = { program, "--connect", (char *)endpoint, "--dir", dir, "--name", name, "--slots", slots, "--threads", threads, "--device", number == 1 ? "auto" : "cpu", NULL };
     return spawn(cfg->dir, name, argv, e);
 }
 

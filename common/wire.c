@@ -114,6 +114,8 @@ int wire_teach_to_json(const struct teach_task *t, char **out, struct errbuf *e)
 {
     json_t *j = teach_shell(t, &t->cfg, e);
     json_t *section = json_object_get(j, "teach");
+    if (t->cfg.inits == 1) /* a worker that does not know the key does the same without it */
+        json_object_del(section, "inits");
     *out = section ? json_dumps(section, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(j);
     return *out ? 0 : err_set(e, ERR_INPUT, "teach: the configuration holds what JSON cannot say");

@@ -58,7 +58,7 @@ enum device_class fit_device(const struct trial *t, const struct worker *w)
     return is_cpus(t) || t->job->spec.device == DEVICE_CPU ? DEVICE_CPU : w->device;
 }
 
-static bool has_device(const struct trial *t, const struct worker *w) { return is_cpus(t) || fit_job(t->job, w); }
+bool fit_has_device(const struct trial *t, const struct worker *w) { return is_cpus(t) || fit_job(t->job, w); }
 
 /* 0: not known, and nobody is kept from it. */
 static uint64_t need_of(struct trial *t)
@@ -77,7 +77,7 @@ static uint64_t need_of(struct trial *t)
 
 bool fit_worker(struct trial *t, const struct worker *w)
 {
-    return has_device(t, w) && (fit_device(t, w) != DEVICE_CPU || w->mem_bytes == 0 || need_of(t) <= w->mem_bytes);
+    return fit_has_device(t, w) && (fit_device(t, w) != DEVICE_CPU || w->mem_bytes == 0 || need_of(t) <= w->mem_bytes);
 }
 
 bool fit_nobody(struct sched *s, struct trial *t, uint64_t *largest)
@@ -87,7 +87,7 @@ bool fit_nobody(struct sched *s, struct trial *t, uint64_t *largest)
         return false; /* after a start, those who were here before may still be on their way */
     list_each(l, &s->workers) {
         const struct worker *w = list_entry(l, struct worker, all);
-        if ((!w->online && w->n_leases == 0) || !has_device(t, w))
+        if ((!w->online && w->n_leases == 0) || !fit_has_device(t, w))
             continue;
         if (fit_worker(t, w))
             return false;

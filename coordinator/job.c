@@ -379,6 +379,8 @@ static struct trial *first_that_fits(struct sched *s, const struct job *j, const
         struct trial *t = list_entry(l, struct trial, wait);
         if (t->look)
             continue; /* the book has not been asked yet */
+        if (w && !fit_has_device(t, w))
+            continue; /* of its memory nobody asks here: it must not use up FIT_AT_ONCE */
         if (w && !t->need_known && fit_device(t, w) == DEVICE_CPU && s->n_sized++ >= FIT_AT_ONCE)
             return NULL;
         if (!w || fit_worker(t, w))

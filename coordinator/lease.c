@@ -120,8 +120,12 @@ static int make_task(struct sched *s, const struct trial *t, struct task *k, str
 static void send_lease(struct sched *s, struct trial *t)
 {
     struct worker *w = t->worker;
-    struct task *k = w && w->online && w->peer ? malloc(sizeof *k) : NULL;
     struct errbuf e = { 0 };
+    if (w && !fit_has_device(t, w)) { /* another process under its name, without the device that it was granted for */
+        lease_lose(s, t, false);
+        return;
+    }
+    struct task *k = w && w->online && w->peer ? malloc(sizeof *k) : NULL;
     if (!k)
         return;
     int rc = make_task(s, t, k, &e);

@@ -262,6 +262,7 @@ int  fit_demand(const struct job_spec *spec, const struct job_data *data, const 
 /* Where w would train t's learners: its CPU or its device. */
 enum device_class fit_device(const struct trial *t, const struct worker *w);
 bool fit_job(const struct job *j, const struct worker *w); /* w has the device that j's scores, or its teacher, are computed on */
+bool fit_has_device(const struct trial *t, const struct worker *w); /* one that t may be given to, whatever its memory */
 bool fit_worker(struct trial *t, const struct worker *w);
 bool fit_nobody(struct sched *s, struct trial *t, uint64_t *largest); /* of the workers that are here; the largest's memory */
 void fit_sweep(struct sched *s);

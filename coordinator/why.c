@@ -52,18 +52,25 @@ static bool no_workers(struct asking *a, char *out, size_t cap)
     return online == 0;
 }
 
-static bool no_device(struct asking *a, char *out, size_t cap)
+/* Some worker that is online has the device that j asks for. */
+static bool served(struct asking *a, const struct job *j)
 {
-    uint32_t online = 0;
     list_each(l, &a->c->sched->workers) {
         const struct worker *w = list_entry(l, struct worker, all);
-        if (w->online && fit_job(a->j, w))
-            return false;
-        online += w->online;
+        if (w->online && fit_job(j, w))
+            return true;
     }
-    snprintf(out, cap, "it asks for device %s, and of %u workers online none has one: start didact-worker where a GPU is, or didact clone %llu device=any",
+    return false;
+}
+
+static bool no_device(struct asking *a, char *out, size_t cap)
+{
+    uint32_t online, slots;
+    uint64_t mem;
+    count_workers(a->c->sched, &online, &slots, &mem);
+    snprintf(out, cap, "it asks for device %s, and of %u workers online none has one: start didact-worker where a GPU is, or didact clone %llu --set device=any",
              device_class_name(a->j->spec.device), online, (ull)a->row->id);
-    return online > 0;
+    return online > 0 && !served(a, a->j);
 }
 
 /* Nobody asks for work: who has it all? */
@@ -128,7 +135,7 @@ static bool later_job(struct asking *a, char *out, size_t cap)
     struct job *first = NULL;
     list_each(l, &a->c->sched->jobs) {
         struct job *o = list_entry(l, struct job, all);
-        if (o->spec.priority > a->j->spec.priority && job_has_work(a->c->sched, o, NULL) && (!first || o->spec.priority > first->spec.priority))
+        if (o->spec.priority > a->j->spec.priority && job_has_work(a->c->sched, o, NULL) && served(a, o) && (!first || o->spec.priority > first->spec.priority))
             first = o;
     }
     if (first)
@@ -219,7 +226,7 @@ static bool ended(struct asking *a, char *out, size_t cap)
 static bool waits_its_turn(struct asking *a, char *out, size_t cap)
 {
     snprintf(out, cap, "its turn comes with the next free slot");
-    return a->j->n_running == 0 && a->j->row.state == JOB_QUEUED && job_has_work(a->c->sched, a->j, NULL);
+    return a->j->n_running == 0 && a->j->row.state == JOB_QUEUED && job_has_work(a->c->sched, a->j, NULL) && served(a, a->j);
 }
 
 static const struct reason {

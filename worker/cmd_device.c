@@ -4,5 +4,5 @@ int cmd_device(const char *flag, enum device_class job, const struct device **ou
 {
     const bool any = !flag && job == DEVICE_ANY;
     int rc = device_open(flag ? flag : device_class_name(any ? DEVICE_CUDA : job), out, e);
-    return any && rc == -ERR_UNAVAILABLE ? 0 : rc;
+    return any && (rc == -ERR_UNAVAILABLE || rc == -ERR_VERSION) ? 0 : rc;
 }

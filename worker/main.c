@@ -43,7 +43,7 @@ static int find_device(const struct worker_conf *c, const struct device **out, s
     if (rc == 0 && *out)
         log_info("device", "kind=%s name=\"%s\" free_mib=%llu", (*out)->kind, (*out)->name(), (unsigned long long)((*out)->free_bytes() >> 20));
     else if (rc == -ERR_UNAVAILABLE && look)
-        log_debug("device", "kind=cpu why=\"%s\"", e->text);
+        log_info("device", "kind=cpu why=\"%s\"", e->text);
     else if (rc < 0)
         log_warn("device", "asked=%s kind=cpu why=\"%s\"", c->device, e->text);
     return 0;

@@ -183,6 +183,12 @@ static void check_result(struct run *run)
         failed(run, r->reason, r->detail);
 }
 
+/* rc says nothing of the candidate: a device that fails, or has less room than was planned with, is this machine's trouble. */
+static bool is_trouble(const struct run *run, int rc)
+{
+    return err_can_retry(rc) || (rc == -ERR_UNAVAILABLE && run->task.device != DEVICE_CPU);
+}
+
 static void translate(struct run *run, int rc)
 {
     char detail[256];
@@ -205,7 +211,7 @@ static void translate(struct run *run, int rc)
         failed(run, fail_reason_of(rc), detail);
         return;
     }
-    if (err_can_retry(rc)) {
+    if (is_trouble(run, rc)) {
         run->end = RUN_TROUBLE;
         return;
     }

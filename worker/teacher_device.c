@@ -279,7 +279,8 @@ static int make(struct teacher *t, const struct bucket *b, struct kept **out, st
     if (rc < 0)
         return rc;
     if (made == -ERR_NOMEM) {
-        v->budget = b->bytes - 1;
+        if (b->bytes - 1 < v->budget)
+            v->budget = b->bytes - 1;
         return 0;
     }
     if (made < 0)
@@ -304,7 +305,9 @@ static int acquire(struct teacher *t, struct bucket *b, struct kept **out, struc
         while (rc == 0 && same && same->busy)
             rc = finish(t, e);
         *out = same;
-        if (rc == 0 && !same && (rc = make(t, b, out, e)) == 0 && !*out)
+        if (rc == 0 && !same && b->bytes > v->budget) /* another bucket found less room */
+            rc = measure(t, b, e);
+        else if (rc == 0 && !same && (rc = make(t, b, out, e)) == 0 && !*out)
             rc = measure(t, b, e);
     }
     return rc;

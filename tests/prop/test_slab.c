@@ -477,7 +477,7 @@ static void what_a_devices_index_does_not_reach_is_refused(void **state)
     struct slab_cfg c = { .learner = &n, .device = device, .K = 1, .T = 1, .B = 1 << 18, .inner = inner_default() };
     assert_int_equal(slab_predict(&c, &bytes, &e), -ERR_SHAPE); /* 2^18 images of 2^14 numbers */
     assert_non_null(strstr(e.text, "a device takes"));
-    c.B = 1 << 17;
+    c.B = 1 << 16;
     assert_int_equal(slab_predict(&c, &bytes, &e), 0);
     net_fini(&n);
 }

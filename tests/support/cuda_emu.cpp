@@ -108,6 +108,7 @@ void emu_call::run()
 void emu_queue(emu_call *c, dim3 grid, dim3 block, void *queue)
 {
     emu_stream *s = (emu_stream *)queue;
+    assert(grid.y <= 65535 && grid.z <= 65535 && (uint64_t)block.x * block.y * block.z <= 1024); // what a GPU refuses
     c->grid = grid;
     c->block = block;
     c->next = NULL;

@@ -194,6 +194,68 @@ static void after_a_start_nothing_is_too_large_before_old_workers_can_be_back(vo
     assert_string_equal(s->sent[0].worker, "large");
 }
 
+static struct worker *hello_as(struct sim *s, const char *id, uint64_t pid, const char *device)
+{
+    static int peer;
+    struct wire_msg m = { .kind = WIRE_WORKER_HELLO, .hello = { .slots = 4, .pid = pid } };
+    struct lease_ref drop[16];
+    int dropped = 0;
+    snprintf(m.hello.worker_id, sizeof m.hello.worker_id, "%s", id);
+    snprintf(m.hello.device_class, sizeof m.hello.device_class, "%s", device);
+    struct worker *w = sched_hello(s->sched, &m, drop, &dropped);
+    w->mem_bytes = 1ull << 40;
+    w->peer = &peer;
+    store_flush(s->store);
+    return w;
+}
+
+/* A worker's process comes back under the same name and number, without its GPU. */
+static void a_lease_for_a_device_is_not_sent_again_without_it(void **state)
+{
+    struct sim *s = *state;
+    struct job_spec a = sim_search_spec(20, 20);
+    a.device = DEVICE_CUDA;
+    uint64_t job = sim_submit(s, &a);
+    sim_want(s, hello_as(s, "w", 1, "cuda"), 1);
+    assert_int_equal(s->n_sent, 1);
+    assert_int_equal(s->sent[0].t.device, DEVICE_CUDA);
+    sim_want(s, hello_as(s, "w", 1, "cpu"), 1);
+    assert_int_equal(s->n_sent, 1);
+    sim_want(s, hello_as(s, "g", 2, "cuda"), 1);
+    assert_int_equal(s->n_sent, 2);
+    assert_int_equal(s->sent[1].t.trial, s->sent[0].t.trial);
+    assert_int_equal(s->sent[1].t.device, DEVICE_CUDA);
+    assert_true(s->sent[1].t.attempt > s->sent[0].t.attempt);
+    assert_int_equal(sched_job(s->sched, job)->n_running, 1);
+}
+
+/* More trials wait for a GPU than are measured at once: another job's waiting trials are found all the same. */
+static void what_waits_for_a_device_holds_nobody_up(void **state)
+{
+    struct sim *s = *state;
+    struct job_spec a = sim_search_spec(200, 200), b = sim_search_spec(10, 10);
+    snprintf(a.searcher.name, sizeof a.searcher.name, "random");
+    snprintf(b.searcher.name, sizeof b.searcher.name, "random");
+    a.device = DEVICE_CUDA;
+    const uint64_t A = sim_submit(s, &a);
+    struct worker *g = hello_as(s, "gpu", 7, "cuda");
+    sim_want(s, g, 100);
+    sched_offline(s->sched, g, "gone");
+    for (int i = 0; i < 40; i++)
+        sim_advance(s, LEASE_MS);
+    const uint64_t B = sim_submit(s, &b);
+    sim_want(s, hello_as(s, "c", 8, "cpu"), 4);
+    sim_restart(s); /* B's four wait again, and nobody has measured them */
+    for (int i = 0; i < 40; i++)
+        sim_advance(s, LEASE_MS);
+    assert_true(sched_job(s->sched, A)->n_waiting > 64);
+    assert_int_equal(sched_job(s->sched, B)->n_waiting, 4);
+    const int before = s->n_sent;
+    sim_want(s, hello_as(s, "c", 9, "cpu"), 4);
+    assert_int_equal(s->n_sent - before, 4);
+    assert_int_equal(sched_job(s->sched, B)->n_waiting, 0);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, sim_setup, sim_teardown)
 
 int main(void)
@@ -204,6 +266,8 @@ int main(void)
         T(a_trial_goes_to_no_worker_that_is_too_small_for_it),
         T(a_trial_that_fits_no_worker_is_recorded_as_out_of_memory),
         T(what_waited_for_a_worker_that_has_gone_fails),
+        T(a_lease_for_a_device_is_not_sent_again_without_it),
+        T(what_waits_for_a_device_holds_nobody_up),
         T(after_a_start_nothing_is_too_large_before_old_workers_can_be_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

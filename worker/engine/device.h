@@ -27,6 +27,8 @@ struct dev_call {
 typedef void (*dev_rule)(const struct dev_call *c);
 enum { DEV_FORWARD, DEV_BACKWARD, DEV_DUAL_FORWARD, DEV_DUAL_BACKWARD, DEV_RULES };
 
+enum { DEVICE_MAX_K = 1000 };                        /* a grid has 65535 blocks in z: K times the splits of a product, 64 at most */
+
 struct dev_rows { void *at; int64_t step; };         /* K vectors, step bytes apart */
 
 /* One update of the inner optimiser, or its adjoint (cpu/optim.c has the equations). */

@@ -33,7 +33,7 @@ static void on_device(void *arg, const struct eng_plan *p, int node, int rule, o
 }
 
 /* A launch's last block reaches up to LINE (cuda/common.cuh) numbers past the end. */
-#define MAX_ELEMS (UINT32_MAX - 4096ull)
+#define MAX_ELEMS (INT32_MAX - 4096ull) /* pixels are counted in int */
 
 int device_pass_check(const struct eng_plan *p, struct errbuf *e)
 {

@@ -19,7 +19,7 @@ struct device_pass {
 
 /* From now on p's rules are the device's, for `pass` as it is at each call. Borrowed: pass, and the device's memory `arena` (K times). */
 void device_pass_attach(struct device_pass *pass, struct eng_plan *p, void *arena);
-/* -ERR_SHAPE where a tensor has more numbers than a device's index of 32 bits reaches. */
+/* -ERR_SHAPE where a tensor has more numbers than a device's indices of 32 bits reach. */
 int  device_pass_check(const struct eng_plan *p, struct errbuf *e);
 struct dev_rows device_rows(void *at, int64_t step);
 /* The output of pass.K: its val, or (adjoint) its adj. */

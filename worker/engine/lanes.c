@@ -37,8 +37,8 @@ static int compile(const struct lanes_cfg *c, struct lanes *l, struct errbuf *e)
 {
     const struct plan_wish wish = { .at_most = UINT64_MAX, .scratch = c->device->scratch };
     *l = (struct lanes){ .cfg = *c, .P = c->net->param_count, .row = device_up(c->net->param_count * sizeof(float)) };
-    if (c->n < 1 || c->B < 1 || c->lanes < 1 || c->lanes > c->n)
-        return err_set(e, ERR_SHAPE, "%d batches of %d images, %d side by side", c->n, c->B, c->lanes);
+    if (c->n < 1 || c->B < 1 || c->lanes < 1 || c->lanes > c->n || c->lanes > DEVICE_MAX_K)
+        return err_set(e, ERR_SHAPE, "%d batches of %d images, %d side by side (at most %d)", c->n, c->B, c->lanes, DEVICE_MAX_K);
     const unsigned need = ENG_WHOLE | (c->dout ? ENG_GRAD : 0u) | (c->dout && c->want_dx ? ENG_INPUT_GRAD : 0u);
     int rc = plan_compile(c->net, c->B, ENG_F32, need, &wish, &l->plan, e);
     if (rc < 0 || (rc = device_pass_check(l->plan, e)) < 0)
@@ -67,7 +67,7 @@ int lanes_fit(const struct lanes_cfg *c, uint64_t budget, int *lanes, struct err
     struct lanes_cfg one = *c;
     struct lanes l = { 0 };
     one.lanes = 1;
-    int rc = compile(&one, &l, e), low = 0, high = c->n + 1;
+    int rc = compile(&one, &l, e), low = 0, high = (c->n < DEVICE_MAX_K ? c->n : DEVICE_MAX_K) + 1;
     while (rc == 0 && high - low > 1) { /* bytes rise with the lanes */
         l.cfg.lanes = low + (high - low) / 2;
         lay_out(&l);

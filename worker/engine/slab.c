@@ -502,19 +502,60 @@ void slab_weigh(struct slab *s, void *queue, const double *weight, float *dx, fl
 
 /* ---- accuracy ---- */
 
-int slab_accuracy(const struct device *d, const struct net *net, int K, int batch_size, int n, const float *w, const float *x, const int *label, int *right, struct errbuf *e)
+/* One block: weights, arenas, a batch and its labels, the counts. */
+struct exam { uint64_t rows, arena, x, label, right, bytes; };
+
+static struct exam exam_of(const struct slab *s, int K, int batch)
+{
+    struct exam p = { .arena = up((uint64_t)K * s->row) };
+    p.x = p.arena + (uint64_t)K * s->arena;
+    p.label = p.x + up(image_bytes(s->step));
+    p.right = p.label + up((uint64_t)batch * sizeof(int));
+    p.bytes = p.right + (uint64_t)K * sizeof(int);
+    return p;
+}
+
+static int exam_compile(const struct device *d, const struct net *net, int batch, struct slab *s, struct errbuf *e)
 {
     const struct plan_wish wish = { .at_most = UINT64_MAX, .scratch = d->scratch };
-    struct slab s = { .cfg = { .K = K }, .d = d, .P = net->param_count, .row = up(net->param_count * sizeof(float)) };
-    if (K < 1 || batch_size < 1 || n < 1 || n % batch_size)
-        return err_set(e, ERR_SHAPE, "%d images do not make whole batches of %d", n, batch_size);
-    int rc = plan_compile(net, batch_size, ENG_F32, ENG_WHOLE, &wish, &s.step, e);
+    *s = (struct slab){ .d = d, .P = net->param_count, .row = up(net->param_count * sizeof(float)) };
+    int rc = plan_compile(net, batch, ENG_F32, ENG_WHOLE, &wish, &s->step, e);
+    if (rc < 0 || (rc = device_pass_check(s->step, e)) < 0) {
+        eng_plan_free(s->step);
+        return rc;
+    }
+    s->arena = up(s->step->bytes);
+    return 0;
+}
+
+int slab_accuracy_fit(const struct device *d, const struct net *net, int batch, uint64_t budget, int n, int *K, struct errbuf *e)
+{
+    struct slab s;
+    int rc = exam_compile(d, net, batch, &s, e), low = 0, high = (n < SLAB_MAX_LEARNERS ? n : SLAB_MAX_LEARNERS) + 1;
+    *K = 0;
     if (rc < 0)
         return rc;
-    const uint64_t xb = image_bytes(s.step), rows_at = 0, arena_at = up((uint64_t)K * s.row), x_at = arena_at + (uint64_t)K * up(s.step->bytes),
-                   label_at = x_at + up(xb), right_at = label_at + up((uint64_t)batch_size * sizeof(int));
-    s.arena = up(s.step->bytes);
-    s.bytes = right_at + (uint64_t)K * sizeof(int);
+    while (high - low > 1) { /* bytes rise with K */
+        const int at = low + (high - low) / 2;
+        *(exam_of(&s, at, batch).bytes <= budget ? &low : &high) = at;
+    }
+    *K = low;
+    eng_plan_free(s.step);
+    return 0;
+}
+
+int slab_accuracy(const struct device *d, const struct net *net, int K, int batch_size, int n, const float *w, const float *x, const int *label, int *right, struct errbuf *e)
+{
+    struct slab s;
+    if (K < 1 || K > SLAB_MAX_LEARNERS || batch_size < 1 || n < 1 || n % batch_size)
+        return err_set(e, ERR_SHAPE, "%d images do not make whole batches of %d, or %d weight vectors are too many", n, batch_size, K);
+    int rc = exam_compile(d, net, batch_size, &s, e);
+    if (rc < 0)
+        return rc;
+    s.cfg.K = K;
+    const struct exam p = exam_of(&s, K, batch_size);
+    const uint64_t xb = image_bytes(s.step), rows_at = p.rows, arena_at = p.arena, x_at = p.x, label_at = p.label, right_at = p.right;
+    s.bytes = p.bytes;
     if (!(s.queue = d->queue_new()) || !(s.mem = d->alloc(s.bytes)))
         rc = err_set(e, ERR_NOMEM, "%d images need %llu MiB on the device, which has %llu MiB free", batch_size, (unsigned long long)(s.bytes >> 20),
                      (unsigned long long)(d->free_bytes() >> 20));

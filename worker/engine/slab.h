@@ -10,7 +10,7 @@
 
 #include "worker/engine/device.h"
 
-enum { SLAB_MAX_META = 17, SLAB_MAX_SNAPS = 17, SLAB_MAX_LEARNERS = 1000 };
+enum { SLAB_MAX_META = 17, SLAB_MAX_SNAPS = 17, SLAB_MAX_LEARNERS = DEVICE_MAX_K };
 
 struct slab_cfg {
     const struct net *learner;       /* borrowed during slab_new */
@@ -60,6 +60,8 @@ int      slab_run(struct slab *s, const struct slab_in *in, const struct slab_ou
  * `queue`; a learner of weight 0 is left out, whatever it says. The next slab_start must come `after` that queue. weight [K]: host. */
 void     slab_weigh(struct slab *s, void *queue, const double *weight, float *dx, float *dy);
 
+/* The most weight vectors at a time, up to n, whose answers are found in `budget` bytes of the device; 0: not one's. */
+int      slab_accuracy_fit(const struct device *d, const struct net *net, int batch, uint64_t budget, int n, int *K, struct errbuf *e);
 /* Correct answers of K weight vectors [K,P] (host) on n images [n,H,W,C], in batches of `batch` (the last one must be whole). */
 int      slab_accuracy(const struct device *d, const struct net *net, int K, int batch, int n, const float *w, const float *x, const int *label,
                        int *right /* [K] */, struct errbuf *e);

@@ -63,8 +63,8 @@ __device__ static inline coef coef_of(const bn &b, int k, int c)
 template <int MODE> __global__ static void gather(const bn b)
 {
     __shared__ float room[MAX_SUMS][ROWS][WIDE];
-    const int lane = (int)threadIdx.x, row = (int)threadIdx.y, c = (int)blockIdx.x * WIDE + lane, k = (int)blockIdx.z;
-    const uint64_t from = (uint64_t)blockIdx.y * CHUNK, to = from + CHUNK < b.rows ? from + CHUNK : b.rows;
+    const int lane = (int)threadIdx.x, row = (int)threadIdx.y, c = (int)blockIdx.y * WIDE + lane, k = (int)blockIdx.z;
+    const uint64_t from = (uint64_t)blockIdx.x * CHUNK, to = from + CHUNK < b.rows ? from + CHUNK : b.rows;
     float s[MAX_SUMS] = {};
     if (c < b.C) {
         const float *x = b.x(k), *xdot = b.xdot ? b.xdot(k) : NULL, first = x[c];
@@ -95,7 +95,7 @@ template <int MODE> __global__ static void gather(const bn b)
         room[i][row][lane] = s[i];
     __syncthreads();
     if (row == 0 && c < b.C) {
-        double *part = (double *)b.parts(k) + (uint64_t)blockIdx.y * MAX_SUMS * (uint64_t)b.C;
+        double *part = (double *)b.parts(k) + (uint64_t)blockIdx.x * MAX_SUMS * (uint64_t)b.C;
         for (int i = 0; i < MAX_SUMS; i++) {
             double sum = 0;
             for (int r = 0; r < ROWS; r++)
@@ -136,7 +136,7 @@ template <int MODE> static void sums(const dev_call *d, const bn &b)
 {
     auto first = gather<MODE>;
     auto then = settle<MODE>;
-    LAUNCH(first, dim3((unsigned)((b.C + WIDE - 1) / WIDE), (unsigned)b.chunks, (unsigned)d->K), dim3(WIDE, ROWS), d->queue, b);
+    LAUNCH(first, dim3((unsigned)b.chunks, (unsigned)((b.C + WIDE - 1) / WIDE), (unsigned)d->K), dim3(WIDE, ROWS), d->queue, b);
     LAUNCH(then, dim3((unsigned)((b.C + 63) / 64), 1, (unsigned)d->K), dim3(64), d->queue, b);
 }
 

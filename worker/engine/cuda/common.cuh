@@ -40,7 +40,7 @@ static inline uint64_t elems(const net_shape &s) { return (uint64_t)s.c * (uint6
 static inline uint64_t out_elems(const dev_call *d) { return (uint64_t)d->c.batch * elems(d->c.out.s); }
 static inline uint64_t in_elems(const dev_call *d, int i) { return (uint64_t)d->c.batch * elems(d->c.in[i].s); }
 
-// f(k, i) for every learner k and 0 <= i < n: `over` the numbers of an image or weight tensor, which are fewer than 2^32 (device_pass.c
+// f(k, i) for every learner k and 0 <= i < n: `over` the numbers of an image or weight tensor, which are fewer than 2^31 (device_pass.c
 // refuses others; a division of 64 bits would cost more than what it is the index of), `along` whole vectors.
 template <class I, class F> __global__ void each(I n, F f)
 {

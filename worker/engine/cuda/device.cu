@@ -107,9 +107,9 @@ extern "C" const struct device *didact_device(int abi, int number, struct errbuf
         snprintf(e->text, sizeof e->text, n > 0 ? "there is no GPU %d: this machine has %d" : "this machine has no usable NVIDIA GPU", number, n);
         return NULL;
     }
-    if (p.major < 7) {
+    if (p.major * 10 + p.minor < 75) {
         e->code = ERR_UNAVAILABLE;
-        snprintf(e->text, sizeof e->text, "%s has compute capability %d.%d: 7.0 is needed", p.name, p.major, p.minor);
+        snprintf(e->text, sizeof e->text, "%s has compute capability %d.%d: 7.5 is needed", p.name, p.major, p.minor);
         return NULL;
     }
     snprintf(name, sizeof name, "%s", p.name);

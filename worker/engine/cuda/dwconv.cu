@@ -11,7 +11,6 @@ static dw dw_of(const op_call *c)
 
 struct terms { int n; buf src[2], w[2]; };
 
-
 static void there(const dev_call *d, terms m, buf y)
 {
     const dw q = dw_of(&d->c);

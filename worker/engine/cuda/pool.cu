@@ -24,7 +24,6 @@ __device__ static inline win window(const pool &q, int oh, int ow)
     return { h < 0 ? 0 : h, h + q.k < q.H ? h + q.k : q.H, w < 0 ? 0 : w, w + q.k < q.W ? w + q.k : q.W };
 }
 
-
 // First and one past the last output row (or column) whose window may hold place i.
 __device__ static inline void holders(int i, int k, int s, int p, int n, int *from, int *to)
 {
