@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+"""join.py TABLE.csv.gz TRUTH FUSE NAME=SCORES.csv… > OUT.csv: files of `didact-worker score` beside each other, each network once, with the
+table's column TRUTH. FUSE: columns of OUT, as a_loss_sum,params; `fused` is minus the sum of their log ranks (docs/scores.md): more is better."""
+import csv
+import gzip
+import math
+import sys
+
+LESS_IS_BETTER = ("loss_sum",)
+ZERO_COST = ("synflow", "naswot", "jacob_cov", "zico", "snip", "grad_norm")
+
+truth = {r["arch"]: r[sys.argv[2]] for r in csv.DictReader(gzip.open(sys.argv[1], "rt"))}
+rows = {}
+for arg in sys.argv[4:]:
+    name, path = arg.split("=", 1)
+    for r in csv.DictReader(open(path)):
+        if r["state"] != "scored" or r["arch"] not in truth:
+            continue
+        out = rows.setdefault(r["arch_hash"], {"arch": r["arch"], "params": r["params"], "macs": r["macs"], sys.argv[2]: truth[r["arch"]]})
+        out.update({f"{name}_score": r["score"], f"{name}_loss_sum": r["loss_sum"]})
+        out.update({z: r[z] for z in ZERO_COST if r.get(z)})
+rows = list(rows.values())
+columns = list(max(rows, key=len))
+rows = [r for r in rows if len(r) == len(columns)]
+total = [0.0] * len(rows)
+for c in sys.argv[3].split(","):
+    sign = 1 if c.endswith(LESS_IS_BETTER) else -1
+    order = sorted(range(len(rows)), key=lambda i: sign * float(rows[i][c]))
+    at = 0
+    while at < len(order):  # equal ones have their mean rank
+        end = at
+        while end < len(order) and float(rows[order[end]][c]) == float(rows[order[at]][c]):
+            end += 1
+        for i in order[at:end]:
+            total[i] += math.log((at + 1 + end) / 2)
+        at = end
+out = csv.DictWriter(sys.stdout, columns + ["fused"], lineterminator="\n")
+out.writeheader()
+for r, t in zip(rows, total):
+    out.writerow({**r, "fused": f"{-t:.6f}"})
