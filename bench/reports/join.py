@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""join.py TABLE.csv.gz TRUTH FUSE NAME=SCORES.csv… > OUT.csv: files of `didact-worker score` beside each other, each network once, with the
-table's column TRUTH. FUSE: columns of OUT, as a_loss_sum,params; `fused` is minus the sum of their log ranks (docs/scores.md): more is better."""
+"""join.py TABLE.csv.gz TRUTH FUSE ARCHS.txt NAME=SCORES.csv… > OUT.csv: files of `didact-worker score --archs ARCHS.txt` beside each other, each network
+once, with the table's column TRUTH (its mean over the cells that are this network). FUSE: columns of OUT, as a_loss_sum,params; `fused` is minus the sum of their log ranks (docs/scores.md): more is better."""
 import csv
 import gzip
 import math
@@ -9,16 +9,20 @@ import sys
 LESS_IS_BETTER = ("loss_sum",)
 ZERO_COST = ("synflow", "naswot", "jacob_cov", "zico", "snip", "grad_norm")
 
-truth = {r["arch"]: r[sys.argv[2]] for r in csv.DictReader(gzip.open(sys.argv[1], "rt"))}
-rows = {}
-for arg in sys.argv[4:]:
+table = {r["arch"]: float(r[sys.argv[2]]) for r in csv.DictReader(gzip.open(sys.argv[1], "rt"))}
+cells = open(sys.argv[4]).read().splitlines()
+rows, truths = {}, {}
+for arg in sys.argv[5:]:
     name, path = arg.split("=", 1)
-    for r in csv.DictReader(open(path)):
-        if r["state"] != "scored" or r["arch"] not in truth:
+    for cell, r in zip(cells, csv.DictReader(open(path))):
+        if r["state"] != "scored":
             continue
-        out = rows.setdefault(r["arch_hash"], {"arch": r["arch"], "params": r["params"], "macs": r["macs"], sys.argv[2]: truth[r["arch"]]})
+        truths.setdefault(r["arch_hash"], {})[cell] = table[cell]
+        out = rows.setdefault(r["arch_hash"], {"arch": r["arch"], "params": r["params"], "macs": r["macs"], sys.argv[2]: ""})
         out.update({f"{name}_score": r["score"], f"{name}_loss_sum": r["loss_sum"]})
         out.update({z: r[z] for z in ZERO_COST if r.get(z)})
+for h, t in truths.items():
+    rows[h][sys.argv[2]] = f"{sum(t.values()) / len(t):.6f}"
 rows = list(rows.values())
 columns = list(max(rows, key=len))
 rows = [r for r in rows if len(r) == len(columns)]
