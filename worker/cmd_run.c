@@ -184,8 +184,8 @@ static json_t *doubles(const double *v, int n)
 
 static json_t *result_json(const struct trial_result *r, const struct device *d, bool stopped, const char *arch)
 {
-    char engine[24];
-    snprintf(engine, sizeof engine, d ? "%s/%s" : "%s", ENGINE_VERSION, d ? d->kind : "");
+    name_str engine;
+    engine_name(d ? (enum device_class)device_class_from(d->kind) : DEVICE_CPU, engine);
     json_t *points = json_array();
     for (int i = 0; i < r->n_checkpoints; i++)
         json_array_append_new(points, json_pack("{s:i, s:f}", "step", r->checkpoint[i], "score", r->checkpoint_score[i]));

@@ -196,9 +196,10 @@ static json_t *history_json(const struct teacher *t, int rows)
 void teacher_provenance(const struct teacher *t, char *out, size_t cap)
 {
     for (int rows = 40; rows >= 0; rows -= 4) {
-        char seed[24], engine[24];
+        char     seed[24];
+        name_str engine;
         snprintf(seed, sizeof seed, "%llu", (unsigned long long)t->seed);
-        snprintf(engine, sizeof engine, t->device ? "%s/%s" : "%s", ENGINE_VERSION, t->device ? t->device->kind : "");
+        engine_name(t->device ? (enum device_class)device_class_from(t->device->kind) : DEVICE_CPU, engine);
         json_t *j = json_pack("{s:s, s:i, s:s, s:s, s:b, s:i, s:i, s:o, s:o}", "seed", seed, "meta_steps", (int)t->meta_step, "dataset_hash",
                               t->data->d.hash, "engine", engine, "repeatable",
                               !(t->cfg.seconds > 0), "left_out", (int)t->left_out, "skipped", (int)t->skipped, "config",

@@ -14,7 +14,7 @@ struct teacher_device;
 /* Room for the images, labels and gradients of t (its cfg, kind, data and sizes are set). `device` is borrowed. -ERR_NOMEM. */
 int    teacher_device_new(const struct teacher *t, const struct device *device, struct teacher_device **out, struct errbuf *e);
 void   teacher_device_free(struct teacher_device *v);
-float *teacher_device_x(const struct teacher_device *v);  /* [T,B,H,W,C] there: images; NULL, as the next, where no dx is wanted of them */
+float *teacher_device_x(const struct teacher_device *v);  /* [T,B,H,W,C] there: images; the next: NULL where no dx is wanted of them */
 float *teacher_device_dx(const struct teacher_device *v);
 /* Bytes of the device's memory that the generator may take. */
 uint64_t teacher_device_room(const struct teacher *t);
