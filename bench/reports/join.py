@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """join.py TABLE.csv.gz TRUTH FUSE ARCHS.txt NAME=SCORES.csv… > OUT.csv: files of `didact-worker score --archs ARCHS.txt` beside each other, each network
-once, with the table's column TRUTH (its mean over the cells that are this network). FUSE: columns of OUT, as a_loss_sum,params; `fused` is minus the sum of their log ranks (docs/scores.md): more is better."""
+once, with the table's column TRUTH (its mean over the cells that are this network). FUSE: columns of OUT, as a_loss_sum,params; `fused` is the sum of log(rank / N), the best of rank N (docs/scores.md)."""
 import csv
 import gzip
 import math
@@ -25,10 +25,10 @@ for h, t in truths.items():
     rows[h][sys.argv[2]] = f"{sum(t.values()) / len(t):.6f}"
 rows = list(rows.values())
 columns = list(max(rows, key=len))
-rows = [r for r in rows if len(r) == len(columns)]
+rows = [r for r in rows if all(r.get(c) for c in sys.argv[3].split(","))]
 total = [0.0] * len(rows)
 for c in sys.argv[3].split(","):
-    sign = 1 if c.endswith(LESS_IS_BETTER) else -1
+    sign = -1 if c.endswith(LESS_IS_BETTER) else 1 # from the worst
     order = sorted(range(len(rows)), key=lambda i: sign * float(rows[i][c]))
     at = 0
     while at < len(order):  # equal ones have their mean rank
@@ -36,9 +36,9 @@ for c in sys.argv[3].split(","):
         while end < len(order) and float(rows[order[end]][c]) == float(rows[order[at]][c]):
             end += 1
         for i in order[at:end]:
-            total[i] += math.log((at + 1 + end) / 2)
+            total[i] += math.log((at + 1 + end) / 2 / len(rows))
         at = end
-out = csv.DictWriter(sys.stdout, columns + ["fused"], lineterminator="\n")
+out = csv.DictWriter(sys.stdout, columns + ["fused"], restval="", lineterminator="\n")
 out.writeheader()
 for r, t in zip(rows, total):
-    out.writerow({**r, "fused": f"{-t:.6f}"})
+    out.writerow({**r, "fused": f"{t:.6f}"})
