@@ -451,7 +451,8 @@ static json_t *worker_doc(const struct worker *w)
     }
     return json_pack("{s:s,s:s,s:s,s:I,s:s,s:s,s:s?,s:I,s:s,s:I,s:i,s:s,s:I,s:o,s:I,s:I}", "id", w->id, "name", w->name, "host", w->host, "pid",
                      (json_int_t)w->pid, "isa", w->isa, "device_class", w->device_class, "device_name",
-                     w->device_name[0] ? w->device_name : NULL, "device_bytes", (json_int_t)w->device_bytes, "engine_version", w->engine_version, "slots", (json_int_t)w->slots, "busy", busy, "state", w->online ? "online" : "offline", "last_seen_ms",
+                     w->device_name[0] ? w->device_name : NULL, "device_bytes", (json_int_t)w->device_bytes, "engine_version", w->engine_version, "slots",
+                     (json_int_t)w->slots, "busy", busy, "state", w->online ? "online" : "offline", "last_seen_ms",
                      (json_int_t)w->last_seen_ms, "leases", leases, "done", (json_int_t)w->done, "failed", (json_int_t)w->failed);
 }
 

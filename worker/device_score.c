@@ -6,10 +6,7 @@
 
 #include <math.h>
 
-/* Of what is free, the share that learners may take where no budget says more: others may use the device, too. */
-#define SHARE 0.8
-
-static uint64_t room_of(const struct device_task *t) { return t->budget ? t->budget : (uint64_t)(SHARE * (double)t->device->free_bytes()); }
+static uint64_t room_of(const struct device_task *t) { return t->budget ? t->budget : (uint64_t)(DEVICE_SHARE * (double)t->device->free_bytes()); }
 
 struct work {
     struct slab *s;

@@ -234,9 +234,6 @@ static void sweep_uploads(struct worker *w)
         closedir(d);
 }
 
-/* Of what is free at the start, the share that our slots may take together: others may use the device, too. */
-#define DEVICE_SHARE 0.8
-
 static int open_runner(struct worker *w, struct errbuf *e)
 {
     if (w->tasks.device)

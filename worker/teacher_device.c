@@ -7,7 +7,6 @@
 
 #include <math.h>
 
-#define SHARE     0.8 /* of what is free, where no budget says more: others may use the device, too */
 #define GENERATOR 0.5 /* of what is left beside the images: the rest is the learners' */
 enum { CACHE = 64 };
 
@@ -100,7 +99,7 @@ void teacher_device_ready(struct teacher *t)
 {
     struct teacher_device *v = t->dev;
     const uint64_t beside = v->own + (t->gen ? generator_bytes_there(t->gen) : 0);
-    v->budget = t->device_bytes ? without(t->device_bytes, beside) : (uint64_t)(SHARE * (double)v->d->free_bytes());
+    v->budget = t->device_bytes ? without(t->device_bytes, beside) : (uint64_t)(DEVICE_SHARE * (double)v->d->free_bytes());
 }
 
 /* ---- one slab: what it is brought, and what it says ---- */

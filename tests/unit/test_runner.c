@@ -37,6 +37,8 @@ struct bench {
 enum act { ACT_SCORE, ACT_SPIN, ACT_RC, ACT_NAN, ACT_BAD_RESULT, ACT_PROGRESS, ACT_UPLOAD, ACT_LITTER, ACT_UNASKED, ACT_BLOBS };
 static atomic_int running, most_running;
 static int        fake_rc;
+static enum device_class wanted; /* by the tasks that are submitted */
+static const struct device *have; /* by the runner that is started; nobody looks inside */
 
 static int spin(const struct task_env *env)
 {
@@ -127,6 +129,7 @@ static struct bench *start(int slots)
     b->cfg.slots = slots;
     b->cfg.threads = 3;
     b->cfg.mem_bytes = 777;
+    b->cfg.device = have;
     for (int k = 0; k < TASK_KIND_COUNT; k++)
         b->cfg.fn[k] = fake;
     struct runner_events ev = { on_ended, on_progress, on_kept, b };
@@ -150,7 +153,7 @@ static void finish(struct bench *b)
 static struct lease_ref submit(struct bench *b, uint64_t trial, enum act act, double timeout_s)
 {
     struct errbuf    e = { 0 };
-    struct task      t = { .job = 1, .trial = trial, .attempt = 1, .timeout_s = timeout_s, .kind = TASK_SCORE };
+    struct task      t = { .job = 1, .trial = trial, .attempt = 1, .timeout_s = timeout_s, .device = wanted, .kind = TASK_SCORE };
     struct task_blob blob = { .path = "/somewhere" };
     memset(t.score.dataset, 'd', HASH_HEX_LEN);
     memcpy(blob.hash, t.score.dataset, sizeof blob.hash);
@@ -247,6 +250,26 @@ static void errors_become_reasons(void **state)
     finish(b);
 }
 
+/* What a device cannot do is this machine's trouble; the same error of a task on the CPU is our bug. */
+static void a_device_that_fails_or_is_not_there_gives_the_lease_back(void **state)
+{
+    (void)state;
+    static const char device;
+    fake_rc = ERR_UNAVAILABLE;
+    for (int i = 0; i < 3; i++) { /* on the CPU, on the device, without one */
+        wanted = i ? DEVICE_CUDA : DEVICE_CPU;
+        have = i < 2 ? (const struct device *)&device : NULL;
+        struct bench *b = start(1);
+        submit(b, 0, ACT_RC, 0);
+        struct end *end = wait_ends(b, 1);
+        assert_int_equal(end->end, i ? RUN_TROUBLE : RUN_RESULT);
+        assert_non_null(strstr(end->e.text, i < 2 ? "made to fail" : "device cuda"));
+        finish(b);
+    }
+    wanted = DEVICE_CPU;
+    have = NULL;
+}
+
 static void results_that_are_no_results_become_failures(void **state)
 {
     (void)state;
@@ -338,6 +361,7 @@ int main(void)
         cmocka_unit_test(so_many_run_side_by_side_as_there_are_slots),
         cmocka_unit_test(a_task_over_its_time_fails_with_timeout),
         cmocka_unit_test(errors_become_reasons),
+        cmocka_unit_test(a_device_that_fails_or_is_not_there_gives_the_lease_back),
         cmocka_unit_test(results_that_are_no_results_become_failures),
         cmocka_unit_test(progress_arrives_with_its_lease_and_finite),
         cmocka_unit_test(a_kept_file_is_told_before_the_result_that_names_it),

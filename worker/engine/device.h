@@ -14,6 +14,7 @@
 extern "C" {
 #endif
 
+#define DEVICE_SHARE 0.8 /* of the memory that is free, where no budget says more: others may use the device, too */
 #define DEVICE_ABI 2
 
 /* One rule of one op for all learners: c's pointers are the first learner's. */
