@@ -1,45 +1,54 @@
 /* curriculum.c - what learners make of a curriculum, on the official test images (docs/RESULTS.md, "Curricula"):
- *   build/bench/curriculum DATASET CURRICULUM [archs] [inits] [max_macs] [threads]
- * Fresh draws of the space `chain` (seeds that no teacher uses) and the held-out list, each trained from so many
- * initialisations through all steps of the curriculum and tested with batch statistics, 500 images a batch. One line an
- * architecture, then the means over architectures with the standard error over them. */
-#include "common/space.h"
+ *   build/bench/curriculum DATASET CURRICULUM [--draws 20] [--space chain] [--arch TEXT] [--inits 5] [--max-macs 500000] [--at 8,16] [--threads 2]
+ * Fresh draws of a space (a built-in one or a file; seeds that no teacher uses) or one architecture of it, and the held-out list, each trained from so many
+ * initialisations through all steps of the curriculum and tested with batch statistics, 500 images a batch; after the steps `at`, too.
+ * One line an architecture (the mean over initialisations at each step, their standard deviation at the end), then the means over architectures
+ * with the standard error over them. A learner that diverges counts as guessing. */
+#include "common/space_file.h"
 #include "worker/datacache.h"
 #include "worker/engine/engine.h"
 #include "worker/evaluate.h"
 #include "worker/heldout.h"
 #include "worker/par.h"
+#include "worker/spaces.h"
 
+#include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+enum { SEED = 424242, MOST_AT = 64 };
+
 struct report {
     const struct real_data *data;
     const struct lessons   *l;
-    int      archs, inits, n;
+    const struct space     *space;
+    const char *arch;        /* of it, instead of draws; NULL: draws */
+    int      draws, inits, threads, n;
     uint64_t max_macs;
+    int      at[MOST_AT], n_at; /* rising; the last is T */
     char   (*name)[ARCH_TEXT_MAX];
-    double  *acc;            /* [n][inits] */
+    double  *acc;            /* [n][inits][n_at] */
     uint64_t *macs;
 };
-
-enum { SEED = 424242 };
 
 static int build(const struct report *r, int i, struct net *n, char *name, struct errbuf *e)
 {
     const struct dataset *d = &r->data->d;
-    if (i >= r->archs) {
-        snprintf(name, ARCH_TEXT_MAX, "(held out) %s", heldout_name(i - r->archs));
-        return heldout_build(i - r->archs, d->c, d->h, d->w, d->n_classes, n, e);
+    if (i >= r->draws) {
+        snprintf(name, ARCH_TEXT_MAX, "(held out) %s", heldout_name(i - r->draws));
+        return heldout_build(i - r->draws, d->c, d->h, d->w, d->n_classes, n, e);
     }
     struct rng g;
     rng_init(&g, SEED, RNG_TEST, (uint64_t)i);
     for (;;) {
-        space_chain.random(&space_chain, &g, name);
-        int rc = space_build(&space_chain, name, d->c, d->h, d->w, d->n_classes, NULL, n, e);
-        if (rc < 0 || !r->max_macs || net_macs(n) <= r->max_macs)
+        if (r->arch)
+            snprintf(name, ARCH_TEXT_MAX, "%s", r->arch);
+        else
+            r->space->random(r->space, &g, name);
+        int rc = space_build(r->space, name, d->c, d->h, d->w, d->n_classes, NULL, n, e);
+        if (rc < 0 || r->arch || !r->max_macs || net_macs(n) <= r->max_macs)
             return rc;
         net_fini(n);
     }
@@ -72,6 +81,22 @@ static double test_accuracy(const struct report *r, const struct net *n, const f
     return (double)good / total;
 }
 
+struct watch {
+    const struct report *r;
+    const struct net    *n;
+    double              *acc; /* [n_at] */
+};
+
+static bool after_step(void *arg, int t, const void *w, double loss)
+{
+    const struct watch *at = arg;
+    (void)loss;
+    for (int k = 0; k < at->r->n_at; k++)
+        if (at->r->at[k] == t)
+            at->acc[k] = test_accuracy(at->r, at->n, w);
+    return true;
+}
+
 static void one(void *arg, int item, int thread)
 {
     struct report *r = arg;
@@ -81,74 +106,139 @@ static void one(void *arg, int item, int thread)
     struct unroll *u = NULL;
     struct errbuf e = { 0 };
     (void)thread;
-    if (build(r, i, &n, r->name[i], &e) < 0)
-        abort();
+    int rc = build(r, i, &n, r->name[i], &e);
+    if (rc < 0) {
+        fprintf(stderr, "curriculum: %s: %s\n", r->name[i], err_message(&e, rc));
+        exit(err_exit_status(rc));
+    }
     r->macs[i] = net_macs(&n);
     struct unroll_cfg cfg = { .learner = &n, .dtype = ENG_F32, .T = c->T, .B = c->B, .inner = c->inner };
-    float *w = malloc(2 * n.param_count * sizeof *w);
+    float *w = malloc(n.param_count * sizeof *w);
     if (!w || unroll_new(&cfg, &u, &e) < 0)
         abort();
     struct unroll_in in = { .w0 = w, .x = r->l->x, .y = c->labels, .lr = r->l->lr, .mu = r->l->mu };
+    struct watch at = { .r = r, .n = &n, .acc = r->acc + (size_t)item * (size_t)r->n_at };
     int failed;
+    for (int k = 0; k < r->n_at; k++)
+        at.acc[k] = 1.0 / c->K;
     eng_params_init(&n, ENG_F32, rng_derive(SEED, RNG_WEIGHTS, (uint64_t)item), w);
-    r->acc[item] = unroll_train(u, &in, NULL, w + n.param_count, NULL, NULL, &failed, &e) == 0 ? test_accuracy(r, &n, w + n.param_count)
-                                                                                                 : 1.0 / c->K;
+    if (unroll_train(u, &in, NULL, NULL, after_step, &at, &failed, &e) < 0)
+        at.acc[r->n_at - 1] = 1.0 / c->K;
     free(w);
     unroll_free(u);
     net_fini(&n);
 }
 
+static double mean_at(const struct report *r, int i, int k)
+{
+    double m = 0;
+    for (int j = 0; j < r->inits; j++)
+        m += r->acc[(i * r->inits + j) * r->n_at + k] / r->inits;
+    return m;
+}
+
+static void line(const struct report *r, int i)
+{
+    const int last = r->n_at - 1;
+    double mean = mean_at(r, i, last), sq = 0;
+    for (int j = 0; j < r->inits; j++)
+        sq += pow(r->acc[(i * r->inits + j) * r->n_at + last] - mean, 2);
+    for (int k = 0; k < r->n_at; k++)
+        printf("%.4f ", mean_at(r, i, k));
+    printf("(%.4f)  %7llu  %s\n", r->inits > 1 ? sqrt(sq / (r->inits - 1)) : 0, (unsigned long long)r->macs[i], r->name[i]);
+}
+
 static void summary(const struct report *r, const char *what, int from, int to)
 {
+    const int n = to - from;
     double sum = 0, sq = 0, worst = 1;
-    int n = to - from;
+    if (n == 0)
+        return;
+    printf("%s, %d x %d initialisations:", what, n, r->inits);
+    for (int k = 0; k < r->n_at; k++) {
+        sum = 0;
+        for (int i = from; i < to; i++)
+            sum += mean_at(r, i, k);
+        printf(" %.4f", sum / n);
+    }
     for (int i = from; i < to; i++) {
-        double m = 0;
-        for (int k = 0; k < r->inits; k++)
-            m += r->acc[i * r->inits + k] / r->inits;
-        sum += m;
+        const double m = mean_at(r, i, r->n_at - 1);
         sq += m * m;
         worst = m < worst ? m : worst;
     }
-    double mean = sum / n, sd = n > 1 ? sqrt(fmax(sq - n * mean * mean, 0) / (n - 1)) : 0;
-    printf("%-22s %d architectures x %d initialisations: mean %.4f, standard error over architectures %.4f, spread %.4f, worst %.4f\n", what, n,
-           r->inits, mean, sd / sqrt(n), sd, worst);
+    const double sd = n > 1 ? sqrt(fmax(sq - sum * sum / n, 0) / (n - 1)) : 0;
+    printf("; standard error over architectures %.4f, spread %.4f, worst %.4f\n", sd / sqrt(n), sd, worst);
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: curriculum DATASET CURRICULUM [--draws 20] [--space chain] [--arch TEXT] [--inits 5] [--max-macs 500000] [--at 8,16] [--threads 2]\n");
+    return 64;
+}
+
+/* "1,2,4" and the last step; false: not rising numbers. */
+static bool parse_at(struct report *r, const char *list, int T)
+{
+    for (const char *p = list; p && *p && r->n_at < MOST_AT - 1;) {
+        char *end;
+        const long t = strtol(p, &end, 10);
+        if (end == p || t < 1 || t > T || (r->n_at && t <= r->at[r->n_at - 1]) || (*end && *end != ','))
+            return false;
+        if (t < T)
+            r->at[r->n_at++] = (int)t;
+        p = *end ? end + 1 : end;
+    }
+    r->at[r->n_at++] = T;
+    return true;
 }
 
 int main(int argc, char **argv)
 {
+    static const struct option opts[] = { { "draws", 1, NULL, 'd' }, { "space", 1, NULL, 's' }, { "arch", 1, NULL, 'a' }, { "inits", 1, NULL, 'i' },
+                                          { "max-macs", 1, NULL, 'm' }, { "at", 1, NULL, 't' }, { "threads", 1, NULL, 'n' }, { 0 } };
     struct errbuf e = { 0 };
-    if (argc < 3) {
-        fprintf(stderr, "usage: curriculum DATASET CURRICULUM [archs 20] [inits 5] [max_macs 500000] [threads 2]\n");
-        return 64;
+    struct report r = { .draws = 20, .inits = 5, .max_macs = 500000, .threads = 2 };
+    const char *space = "chain", *at = NULL;
+    for (int o; (o = getopt_long(argc, argv, "", opts, NULL)) != -1;) {
+        switch (o) {
+        case 'd': r.draws = atoi(optarg); break;
+        case 's': space = optarg; break;
+        case 'a': r.arch = optarg; break;
+        case 'i': r.inits = atoi(optarg); break;
+        case 'm': r.max_macs = strtoull(optarg, NULL, 10); break;
+        case 't': at = optarg; break;
+        case 'n': r.threads = atoi(optarg); break;
+        default: return usage();
+        }
     }
-    struct report r = { .archs = argc > 3 ? atoi(argv[3]) : 20, .inits = argc > 4 ? atoi(argv[4]) : 5,
-                        .max_macs = argc > 5 ? strtoull(argv[5], NULL, 10) : 500000 };
+    if (argc - optind != 2 || r.draws < 0 || r.inits < 1 || r.threads < 1)
+        return usage();
+    if (r.arch)
+        r.draws = 1;
     int rc = eng_init(getenv("DIDACT_ISA"), &e);
-    if (rc == 0) rc = datacache_data(argv[1], &r.data, &e);
-    if (rc == 0) rc = datacache_lessons(argv[2], &r.l, &e);
+    if (rc == 0) rc = datacache_data(argv[optind], &r.data, &e);
+    if (rc == 0) rc = datacache_lessons(argv[optind + 1], &r.l, &e);
+    if (rc == 0) rc = spaces_given(space, NULL, &r.space, &e);
     if (rc < 0) {
         fprintf(stderr, "curriculum: %s\n", err_message(&e, rc));
         return err_exit_status(rc);
     }
-    r.n = r.archs + heldout_count();
+    if (!parse_at(&r, at, r.l->c.T))
+        return usage();
+    r.n = r.draws + heldout_count();
     r.name = calloc((size_t)r.n, sizeof *r.name);
-    r.acc = calloc((size_t)(r.n * r.inits), sizeof *r.acc);
+    r.acc = calloc((size_t)(r.n * r.inits * r.n_at), sizeof *r.acc);
     r.macs = calloc((size_t)r.n, sizeof *r.macs);
     if (!r.name || !r.acc || !r.macs)
         return 75;
-    par_run(argc > 6 ? atoi(argv[6]) : 2, r.n * r.inits, one, &r);
-    for (int i = 0; i < r.n; i++) {
-        double m = 0, lo = 1, hi = 0;
-        for (int k = 0; k < r.inits; k++) {
-            double a = r.acc[i * r.inits + k];
-            m += a / r.inits;
-            lo = a < lo ? a : lo;
-            hi = a > hi ? a : hi;
-        }
-        printf("%.4f  [%.4f %.4f]  %7llu  %s\n", m, lo, hi, (unsigned long long)r.macs[i], r.name[i]);
-    }
-    summary(&r, "training distribution", 0, r.archs);
-    summary(&r, "held out", r.archs, r.n);
+    par_run(r.threads, r.n * r.inits, one, &r);
+    printf("test accuracy after step");
+    for (int k = 0; k < r.n_at; k++)
+        printf(" %d", r.at[k]);
+    printf(" (standard deviation over initialisations), multiply-adds\n");
+    for (int i = 0; i < r.n; i++)
+        line(&r, i);
+    summary(&r, r.arch ? "this architecture" : "fresh draws", 0, r.draws);
+    summary(&r, "held out", r.draws, r.n);
     return 0;
 }

@@ -29,6 +29,8 @@ static int take_trial(struct records *r, const json_t *t, struct errbuf *e)
     double init[MAX_INITS];
     struct record row = { .score = score, .truth = score, .cheap = NAN, .params = params > 0 ? (uint64_t)params : 0,
                           .macs = macs > 0 ? (uint64_t)macs : 0, .init = init };
+    for (int k = 0; k < ZC_COUNT; k++)
+        zero_cost_set(&row.zero_cost, k, doc_num(json_object_get(t, "zero_cost"), zero_cost_table[k].name));
     for (size_t i = 0; i < json_array_size(list) && i < MAX_INITS; i++)
         init[row.n_inits++] = json_number_value(json_array_get(list, i));
     return records_add(r, doc_str(t, "arch"), &row, e);
@@ -137,8 +139,6 @@ static int read_flags(struct sim *m)
         if (strcmp(c->given[i].flag->name, "set") == 0)
             set[n++] = (char *)(uintptr_t)c->given[i].value;
     rc = jobfile_set_all(m->spec, set, n, c->e);
-    if (rc == 0 && job_warmup_zero_cost(m->spec) && !cli_has(c, "cheap"))
-        rc = err_set(c->e, ERR_INPUT, "warmup.vote needs workers: give a column to rank by (--cheap) or --set 'warmup.vote=[]'");
     if (rc == 0 && job_latency_batch(m->spec))
         rc = err_set(c->e, ERR_INPUT, "latency is measured, and cannot be simulated: --set 'objectives=[{metric: score}, {metric: params}]' --set latency.measure=false");
     return rc;

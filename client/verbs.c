@@ -136,7 +136,7 @@ const struct verb cli_verbs[] = {
         { "truth", 0, "COLUMN", "what its choice is judged by (default: the score)", false },
         { "params", 0, "COLUMN", "parameters (default params, if there)", false },
         { "macs", 0, "COLUMN", "multiply-adds (default macs, if there)", false },
-        { "cheap", 0, "COLUMN", "what a warm-up ranks by (default: the key warmup.score)", false },
+        { "cheap", 0, "COLUMN", "what a warm-up ranks by (default: the keys warmup.vote, warmup.score)", false },
         { "init-scores", 0, "COLUMN", "scores of single initialisations, for racing (default init_scores, if there)", false },
         { "input", 0, "C,H,W,K", "compute params and macs for such images and K classes instead", false },
         { "threads", 0, "N", "seeds side by side (default: all cores)", false }), verb_simulate },

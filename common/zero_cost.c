@@ -1,6 +1,7 @@
 #include "common/zero_cost.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <string.h>
 
 #define ROW(e, name, cost, about) [e] = { name, cost, about },
@@ -13,6 +14,13 @@ int zero_cost_from(const char *name)
         if (strcmp(name, zero_cost_table[i].name) == 0)
             return i;
     return -1;
+}
+
+void zero_cost_set(struct zero_cost_scores *z, int i, double v)
+{
+    const uint32_t bit = 1u << i;
+    z->known = isfinite(v) ? z->known | bit : z->known & ~bit;
+    z->value[i] = isfinite(v) ? v : 0;
 }
 
 struct json_t *zero_cost_json(const struct zero_cost_scores *z)

@@ -32,6 +32,7 @@ struct zero_cost_scores {
     uint32_t known;            /* bit i: value[i] is a finite number; the others are 0 */
     double   value[ZC_COUNT];
 };
+void           zero_cost_set(struct zero_cost_scores *z, int i, double v); /* v not finite: not known */
 struct json_t *zero_cost_json(const struct zero_cost_scores *z); /* {name: value …} of the known ones; NULL: no memory */
 
 #endif

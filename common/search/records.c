@@ -102,13 +102,16 @@ int records_add(struct records *r, const char *arch, const struct record *row, s
         char *copy = strdup(text);
         if (!copy)
             return err_set(e, ERR_NOMEM, "recorded scores");
-        r->v[r->n++] = (struct record){ .arch = copy, .params = row->params, .macs = row->macs };
+        r->v[r->n++] = (struct record){ .arch = copy, .params = row->params, .macs = row->macs, .zero_cost.known = row->zero_cost.known };
         *at = (uint32_t)r->n;
     }
     struct record *v = &r->v[*at - 1];
     v->score += row->score;
     v->truth += row->truth;
     v->cheap += row->cheap;
+    v->zero_cost.known &= row->zero_cost.known;
+    for (int k = 0; k < ZC_COUNT; k++)
+        v->zero_cost.value[k] += row->zero_cost.value[k];
     v->n_rows++;
     r->n_rows++;
     return row->n_inits > v->n_inits ? keep_inits(v, row, e) : 0;
@@ -123,6 +126,8 @@ int records_finish(struct records *r, struct errbuf *e)
         r->v[i].score /= r->v[i].n_rows;
         r->v[i].truth /= r->v[i].n_rows;
         r->v[i].cheap /= r->v[i].n_rows;
+        for (int k = 0; k < ZC_COUNT; k++)
+            r->v[i].zero_cost.value[k] /= r->v[i].n_rows;
         if (r->v[i].truth > r->best_truth)
             r->best_truth = r->v[i].truth;
     }
@@ -158,7 +163,7 @@ static int split(char *line, char **field)
     }
 }
 
-enum { COL_ARCH, COL_SCORE, COL_TRUTH, COL_PARAMS, COL_MACS, COL_CHEAP, COL_INITS, N_COLS };
+enum { COL_ARCH, COL_SCORE, COL_TRUTH, COL_PARAMS, COL_MACS, COL_CHEAP, COL_INITS, N_NAMED, N_COLS = N_NAMED + ZC_COUNT };
 struct csv {
     const char *path;
     char       *line;       /* owned, RECORDS_MAX_LINE */
@@ -170,15 +175,16 @@ struct csv {
 static int read_header(struct csv *c, char **field, int n, const struct record_columns *cols, struct errbuf *e)
 {
     const char *score = cols->score ? cols->score : "score";
-    const char *const given[N_COLS] = { cols->arch, cols->score, cols->truth, cols->params, cols->macs, cols->cheap, cols->inits };
-    const char *const otherwise[N_COLS] = { "arch", "score", score, "params", "macs", "", "init_scores" };
+    const char *const given[N_NAMED] = { cols->arch, cols->score, cols->truth, cols->params, cols->macs, cols->cheap, cols->inits };
+    const char *const otherwise[N_NAMED] = { "arch", "score", score, "params", "macs", "", "init_scores" };
     for (int k = 0; k < N_COLS; k++) {
-        c->name[k] = given[k] ? given[k] : otherwise[k];
+        const char *mine = k < N_NAMED ? given[k] : NULL;
+        c->name[k] = mine ? mine : k < N_NAMED ? otherwise[k] : zero_cost_table[k - N_NAMED].name;
         c->at[k] = -1;
         for (int i = 0; i < n; i++)
             if (*c->name[k] && strcmp(field[i], c->name[k]) == 0)
                 c->at[k] = i;
-        if (c->at[k] < 0 && (k < COL_PARAMS || given[k]))
+        if (c->at[k] < 0 && (k < COL_PARAMS || mine))
             return err_set(e, ERR_INPUT, "%.200s: line 1: there is no column '%.60s'", c->path, c->name[k]);
     }
     return 0;
@@ -229,8 +235,10 @@ static int read_row(struct csv *c, struct records *r, char **field, int n, struc
     int n_inits, rc = read_inits(c, field, init, &n_inits, e);
     if (rc < 0)
         return rc;
-    const struct record row = { .score = v[COL_SCORE], .truth = v[COL_TRUTH], .cheap = v[COL_CHEAP], .params = count_of(v[COL_PARAMS]),
-                                .macs = count_of(v[COL_MACS]), .init = init, .n_inits = n_inits };
+    struct record row = { .score = v[COL_SCORE], .truth = v[COL_TRUTH], .cheap = v[COL_CHEAP], .params = count_of(v[COL_PARAMS]),
+                          .macs = count_of(v[COL_MACS]), .init = init, .n_inits = n_inits };
+    for (int k = 0; k < ZC_COUNT; k++)
+        zero_cost_set(&row.zero_cost, k, v[N_NAMED + k]);
     rc = records_add(r, field[c->at[COL_ARCH]], &row, e);
     return rc < 0 ? err_wrap(e, rc, "%.200s: line %lu", c->path, c->n_lines) : 0;
 }

@@ -6,6 +6,7 @@
 
 #include "common/err.h"
 #include "common/space.h"
+#include "common/zero_cost.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,6 +19,7 @@ struct record {
     char    *arch;         /* owned; canonical */
     double   score, truth; /* what a searcher is shown; what its choice is judged by */
     double   cheap;        /* for a warm-up; NaN: none */
+    struct zero_cost_scores zero_cost; /* for a warm-up's vote */
     uint64_t params, macs;
     uint32_t n_rows;
     double  *init;         /* owned [n_inits]; scores under single initialisations, for races: of the row that has the most */
@@ -34,7 +36,8 @@ struct records {
     double    best_truth;  /* after records_finish */
 };
 
-/* Names of columns; NULL: "arch", "score", the same as score, "params", "macs", none, "init_scores" (numbers with spaces between). */
+/* Names of columns; NULL: "arch", "score", the same as score, "params", "macs", none, "init_scores" (numbers with spaces between).
+ * Zero-cost scores have theirs: "synflow" … (zero_cost.h). */
 struct record_columns { const char *arch, *score, *truth, *params, *macs, *cheap, *inits; };
 
 void records_init(struct records *r, const struct space *space);

@@ -84,6 +84,28 @@ static int check_racing(const struct sim_cfg *cfg, struct errbuf *e)
     return 0;
 }
 
+/* Whom the coordinator asks its workers about, the records answer. */
+static int warm_up(struct search *s, const struct sim_cfg *cfg, struct errbuf *e)
+{
+    int n = search_warmup(s, e), rc = n < 0 ? n : 0;
+    for (int i = 0; i < n && rc == 0; i++) {
+        const struct zero_cost_scores *z = &records_find(cfg->records, search_warmup_at(s, i).arch)->zero_cost;
+        rc = search_warmup_tell(s, i, z->known ? z : NULL, e);
+    }
+    return rc;
+}
+
+static int check_vote(const struct sim_cfg *cfg, struct errbuf *e)
+{
+    uint32_t missing = cfg->cheap ? 0 : job_warmup_zero_cost(cfg->spec);
+    for (size_t i = 0; i < cfg->records->n; i++)
+        missing &= ~cfg->records->v[i].zero_cost.known;
+    for (int k = 0; k < ZC_COUNT; k++)
+        if (missing >> k & 1)
+            return err_set(e, ERR_INPUT, "warmup.vote: no recorded network has %s (column %s)", zero_cost_table[k].name, zero_cost_table[k].name);
+    return 0;
+}
+
 static int run_seed(struct shared *sh, struct job_spec *spec, int k, struct errbuf *e)
 {
     const struct sim_cfg *cfg = sh->cfg;
@@ -95,6 +117,8 @@ static int run_seed(struct shared *sh, struct job_spec *spec, int k, struct errb
     spec->seed = cfg->spec->seed + (uint64_t)k;
     int rc = search_open_in(&s, spec, &world, e), at = 0;
     sh->reached[k] = INFINITY;
+    if (rc == 0)
+        rc = warm_up(s, cfg, e);
     for (uint64_t i = 0; rc == 0 && i < (uint64_t)spec->trials; i++) {
         rc = search_propose(s, &p, e);
         if (rc == -ERR_INPUT)
@@ -200,6 +224,8 @@ int sim_run(const struct sim_cfg *cfg, struct sim_result *out, struct errbuf *e)
     if (cfg->spec->halving.n_steps > 0)
         return err_set(e, ERR_INPUT, "halving: recorded scores are of one fidelity, rungs have one each");
     int rc = check_racing(cfg, e);
+    if (rc == 0)
+        rc = check_vote(cfg, e);
     if (rc < 0)
         return rc;
     const struct searcher *ops = searcher_find(cfg->spec->searcher.name);

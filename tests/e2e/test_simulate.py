@@ -76,7 +76,7 @@ def test_a_race_on_recorded_initialisations(tmp_path):
 def test_mistakes_are_told(table, box):
     for argv, says in ((["--score", "nothing"], "no column 'nothing'"), (["--score", "noisy", "--searcher", "annealing"], "annealing"),
                        (["--score", "noisy", "--space", "chain"], "line 2"), (["--score", "noisy", "--set", "searcher.sample=0"], "searcher.sample"),
-                       (["--score", "noisy", "--set", "warmup.candidates=20", "--set", "warmup.vote=[synflow]"], "needs workers"),
+                       (["--score", "noisy", "--set", "warmup.candidates=20", "--set", "warmup.vote=[synflow]"], "no recorded network has synflow"),
                        (["--score", "noisy", "--set", "objectives=[{metric: score}, {metric: latency}]"], "cannot be simulated")):
         r = run_cli("simulate", table, *argv)
         assert r.status == 65 and says in r.err, r

@@ -1,4 +1,5 @@
 /* Recorded scores, and searchers run on them. */
+#include "common/score_column.h"
 #include "common/search/simulate.h"
 #include "tests/support/tmp.h"
 
@@ -229,6 +230,50 @@ static void a_race_on_recorded_initialisations_picks_better(void **state)
     records_fini(&r);
 }
 
+/* The vote is over the candidates that were drawn, the column over the whole list: the same order where both voters have it. */
+static void a_warm_up_is_voted_on_by_recorded_zero_cost_scores(void **state)
+{
+    (void)state;
+    enum { N = 60 };
+    struct records r;
+    struct sim_result voted, ranked;
+    struct errbuf e = { 0 };
+    const bool higher[2] = { true, true };
+    double value[2 * N], fused[N];
+    fill(&r, N);
+    for (int i = 0; i < N; i++) {
+        zero_cost_set(&r.v[i].zero_cost, ZC_SYNFLOW, value[i] = i * 37 % N);
+        zero_cost_set(&r.v[i].zero_cost, ZC_NASWOT, value[N + i] = i * 37 % N / 3);
+        r.v[i].score = r.v[i].truth = -i; /* a later start that is better would hide where the first was */
+    }
+    r.best_truth = 0;
+    assert_int_equal(score_fuse(higher, 2, N, value, fused, &e), 0);
+    for (int i = 0; i < N; i++)
+        r.v[i].cheap = fused[i];
+    struct job_spec *spec = spec_of("random", 12);
+    struct sim_cfg cfg = { &r, spec, 20, 2, false, 0 };
+    spec->warmup.candidates = 10000;
+    spec->warmup.keep = 12;
+    spec->warmup.n_vote = 2;
+    spec->warmup.vote[0] = COLUMN_ZERO_COST + ZC_SYNFLOW;
+    spec->warmup.vote[1] = COLUMN_ZERO_COST + ZC_NASWOT;
+    if (sim_run(&cfg, &voted, &e) < 0)
+        fail_msg("%s", e.text);
+    cfg.cheap = true;
+    assert_int_equal(sim_run(&cfg, &ranked, &e), 0);
+    assert_memory_equal(voted.point, ranked.point, sizeof voted.point);
+    spec->warmup.n_vote = 0;
+    cfg.cheap = false;
+    assert_int_equal(sim_run(&cfg, &ranked, &e), 0);
+    assert_memory_not_equal(voted.point, ranked.point, sizeof voted.point); /* by parameters */
+    spec->warmup.n_vote = 1;
+    spec->warmup.vote[0] = COLUMN_ZERO_COST + ZC_ZICO;
+    assert_int_equal(sim_run(&cfg, &ranked, &e), -ERR_INPUT);
+    assert_non_null(strstr(e.text, "no recorded network has zico"));
+    free(spec);
+    records_fini(&r);
+}
+
 static void initialisations_are_read_from_their_column(void **state)
 {
     struct records r;
@@ -258,6 +303,7 @@ int main(void)
         cmocka_unit_test(the_outcome_does_not_depend_on_the_number_of_threads),
         cmocka_unit_test(constraints_and_short_lists_are_told_apart_from_success),
         cmocka_unit_test(a_race_on_recorded_initialisations_picks_better),
+        cmocka_unit_test(a_warm_up_is_voted_on_by_recorded_zero_cost_scores),
         cmocka_unit_test(initialisations_are_read_from_their_column),
     };
     return cmocka_run_group_tests(tests, tmp_setup, tmp_teardown);
