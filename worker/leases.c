@@ -322,7 +322,7 @@ void leases_ended(struct leases *l, struct lease_ref ref, enum run_end end, cons
     if (end == RUN_RESULT) { /* even where it was dropped: the answer `stale` clears it away */
         l->troubles = 0;
         finished(l, ref, r, stored);
-    } else if (end == RUN_TROUBLE && !dropped) {
+    } else if ((end == RUN_TROUBLE || end == RUN_LOST) && !dropped) {
         trouble(l, ref, e);
     } else if (!dropped) {
         hand_back(l, ref, "stopped");

@@ -22,6 +22,7 @@
 #include <uv.h>
 #include <zmq.h>
 
+#define EXIT_DEVICE_LOST 75 /* EX_TEMPFAIL: try again */
 #define DELIVER_MS 5000  /* after the last lease has ended: how long acknowledgements are waited for */
 #define UNWIND_MS  20000 /* after the grace: how long compute threads may take to notice that they are cancelled */
 
@@ -44,6 +45,7 @@ struct worker {
     int                 stops;        /* of these, seen by the loop */
     int64_t             stop_ms, idle_ms;
     bool                cancelled_all;
+    int                 status;       /* of the process */
 };
 
 /* ---- the session's events ---- */
@@ -90,12 +92,21 @@ static void on_message(void *arg, struct wire_msg *m)
 }
 
 /* ---- the other parts' events ---- */
+static void stop_once(struct worker *w);
+
 static void on_ended(void *arg, struct lease_ref ref, enum run_end end, const struct trial_result *r, bool stored,
                      const struct errbuf *e)
 {
     struct worker *w = arg;
-    if (!w->finishing)
-        leases_ended(&w->leases, ref, end, r, stored, e);
+    if (w->finishing)
+        return;
+    leases_ended(&w->leases, ref, end, r, stored, e);
+    if (end == RUN_LOST && w->status == 0) { /* whoever started this process starts another one, which may find the device well */
+        log_error("device_lost", "why=\"%s\" next=\"this worker stops with status %d\"", err_message(e, e ? -e->code : -ERR_UNAVAILABLE), EXIT_DEVICE_LOST);
+        w->status = EXIT_DEVICE_LOST;
+        if (w->stops == 0)
+            stop_once(w);
+    }
 }
 
 static void on_progress(void *arg, const struct task_progress *p)
@@ -151,7 +162,7 @@ static void leave_without_threads(struct worker *w)
     w->session = NULL;
     uv_run(&w->loop, UV_RUN_NOWAIT);
     usleep(200 * 1000); /* the socket's linger */
-    _exit(0);
+    _exit(w->status);
 }
 
 static void advance_stop(struct worker *w, int64_t now)
@@ -312,7 +323,7 @@ void worker_hold_signals(void)
     pthread_sigmask(SIG_BLOCK, stop_signals(), NULL);
 }
 
-void worker_run(struct worker *w, bool signals)
+int worker_run(struct worker *w, bool signals)
 {
     if (signals) {
         uv_signal_init(&w->loop, &w->sigterm);
@@ -327,6 +338,7 @@ void worker_run(struct worker *w, bool signals)
              w->conf.name, w->conf.connect, w->conf.slots, w->conf.threads, (unsigned long long)(w->conf.mem_bytes >> 20),
              w->tasks.isa, w->outbox.n);
     uv_run(&w->loop, UV_RUN_DEFAULT);
+    return w->status;
 }
 
 void worker_free(struct worker *w)

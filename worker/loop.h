@@ -19,7 +19,7 @@ int  worker_new(const struct worker_conf *c, const struct worker_tasks *tasks, s
 /* First thing in main(): a SIGTERM or SIGINT that comes during start-up waits for worker_run. Threads inherit this. */
 void worker_hold_signals(void);
 /* Until it was told to stop and has handed back or delivered what it held. With `signals`, SIGTERM and SIGINT tell it. */
-void worker_run(struct worker *w, bool signals);
+int  worker_run(struct worker *w, bool signals);
 /* Once: finish scores within the grace, hand the rest back, deliver results, say goodbye. Twice: at once. */
 void worker_stop(struct worker *w);
 void worker_free(struct worker *w); /* NULL is fine */

@@ -65,9 +65,9 @@ static int serve(const struct worker_conf *c)
         log_error("start_failed", "error=%s why=\"%s\"", err_name(rc), err_message(&e, rc));
         return err_exit_status(rc);
     }
-    worker_run(w, true);
+    int status = worker_run(w, true);
     worker_free(w);
-    return 0;
+    return status;
 }
 
 int main(int argc, char **argv)

@@ -1,6 +1,7 @@
 #include "worker/runner.h"
 
 #include "common/log.h"
+#include "worker/engine/device.h"
 #include "worker/folder.h"
 #include "worker/outbox.h"
 
@@ -212,7 +213,8 @@ static void translate(struct run *run, int rc)
         return;
     }
     if (is_trouble(run, rc)) {
-        run->end = RUN_TROUBLE;
+        const struct device *d = run->task.device == DEVICE_CPU ? NULL : run->runner->cfg.device;
+        run->end = d && !d->works() ? RUN_LOST : RUN_TROUBLE;
         return;
     }
     snprintf(detail, sizeof detail, "%s: %.200s", err_name(rc), err_message(&run->why, rc));

@@ -21,7 +21,8 @@ int task_blobs(const struct task *t, hash_str hash[TASK_MAX_BLOBS]);
 enum run_end {
     RUN_RESULT,    /* r holds a result; `stored`: it is in the outbox folder */
     RUN_CANCELLED, /* runner_cancel was called and nothing came of it */
-    RUN_TROUBLE    /* this machine could not do it (disk, network): the lease goes back. e says why */
+    RUN_TROUBLE,   /* this machine could not do it (disk, network): the lease goes back. e says why */
+    RUN_LOST       /* nor can this process ever again: its device does not work any more */
 };
 struct runner_events {
     void (*ended)(void *arg, struct lease_ref ref, enum run_end end, const struct trial_result *r, bool stored,

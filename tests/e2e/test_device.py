@@ -89,6 +89,21 @@ def test_a_gpu_serves_cpu_jobs_with_its_cpu(box, load, submit):
     assert scores[0] == scores[1]
 
 
+@pytest.mark.limit(120)
+def test_a_worker_whose_gpu_is_lost_ends_and_another_goes_on(box, load, submit):
+    """An error that stays, as an illegal address: no call of this process works any more, so whoever started the worker starts it again."""
+    d = load(box.coordinator())
+    broken = box.worker(d, "gpu", env={**GPU, "EMU_BREAKS": "8"})
+    job = submit(d, **TINY, device="cuda")
+    assert broken.wait(60) == 75
+    assert broken.text().count("ev=device_lost") == 1 and "handed back" in broken.text()
+    doc = d.get(f"jobs/{job}")
+    assert doc["state"] == "running" and doc["trials"]["failed"] == 0, "it says nothing of the candidates"
+    box.worker(d, "again", env=GPU)
+    doc = d.wait_end(job, 100)
+    assert doc["state"] == "succeeded" and doc["trials"]["scored"] == TINY["budget"]["trials"]
+
+
 @pytest.mark.limit(180)
 def test_a_teacher_is_trained_where_its_job_says(box, load, submit):
     d = load(box.coordinator())

@@ -4,6 +4,7 @@
 #ifndef DIDACT_CUDA_EMU_H
 #define DIDACT_CUDA_EMU_H
 
+#include <atomic>
 #include <assert.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -78,13 +79,22 @@ cudaError_t cudaGraphDestroy(cudaGraph_t g);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s);
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g);
-static inline cudaError_t cudaFree(void *p) { free(p); return cudaSuccess; }
+/* EMU_BREAKS=n: the n-th wait meets an error that stays, as an illegal address does. */
+inline cudaError_t emu_health(bool waits)
+{
+    static const char *breaks = getenv("EMU_BREAKS");
+    static std::atomic<int> waited;
+    if (waits)
+        waited++;
+    return breaks && waited >= atoi(breaks) ? cudaErrorUnknown : cudaSuccess;
+}
+static inline cudaError_t cudaFree(void *p) { free(p); return emu_health(false); }
 static inline cudaError_t cudaMemGetInfo(size_t *f, size_t *t) { *f = *t = EMU_MEMORY; return cudaSuccess; }
 static inline cudaError_t cudaGetLastError(void) { return cudaSuccess; }
 static inline const char *cudaGetErrorString(cudaError_t) { return "error"; }
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, int) { *s = new emu_stream(); return cudaSuccess; }
 static inline cudaError_t cudaStreamDestroy(cudaStream_t s) { delete s; return cudaSuccess; }
-static inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+static inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return emu_health(true); }
 static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, int) { *e = 0; return cudaSuccess; } // streams do everything at once
 static inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
 static inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, int) { return cudaSuccess; }

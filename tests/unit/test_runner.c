@@ -1,6 +1,7 @@
 /* The compute threads, with tasks that do what the test says. Every wait is on an event of the loop. */
 #include "worker/folder.h"
 #include "worker/outbox.h"
+#include "worker/engine/device.h"
 #include "worker/runner.h"
 
 #include <math.h>
@@ -250,20 +251,28 @@ static void errors_become_reasons(void **state)
     finish(b);
 }
 
-/* What a device cannot do is this machine's trouble; the same error of a task on the CPU is our bug. */
+static bool it_works;
+static bool works(void) { return it_works; }
+
+/* What a device cannot do is this machine's trouble, and one that does nothing any more is lost; the same error of a task on the CPU is our bug. */
 static void a_device_that_fails_or_is_not_there_gives_the_lease_back(void **state)
 {
     (void)state;
-    static const char device;
+    static const struct device device = { .works = works };
+    static const struct { int wanted; const struct device *have; bool works; enum run_end end; } row[] = {
+        { DEVICE_CPU, &device, false, RUN_RESULT }, { DEVICE_CUDA, &device, true, RUN_TROUBLE },
+        { DEVICE_CUDA, &device, false, RUN_LOST },  { DEVICE_CUDA, NULL, false, RUN_TROUBLE },
+    };
     fake_rc = ERR_UNAVAILABLE;
-    for (int i = 0; i < 3; i++) { /* on the CPU, on the device, without one */
-        wanted = i ? DEVICE_CUDA : DEVICE_CPU;
-        have = i < 2 ? (const struct device *)&device : NULL;
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        wanted = row[i].wanted;
+        have = row[i].have;
+        it_works = row[i].works;
         struct bench *b = start(1);
         submit(b, 0, ACT_RC, 0);
         struct end *end = wait_ends(b, 1);
-        assert_int_equal(end->end, i ? RUN_TROUBLE : RUN_RESULT);
-        assert_non_null(strstr(end->e.text, i < 2 ? "made to fail" : "device cuda"));
+        assert_int_equal(end->end, row[i].end);
+        assert_non_null(strstr(end->e.text, row[i].have ? "made to fail" : "device cuda"));
         finish(b);
     }
     wanted = DEVICE_CPU;

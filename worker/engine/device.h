@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 #define DEVICE_SHARE 0.8 /* of the memory that is free, where no budget says more: others may use the device, too */
-#define DEVICE_ABI 2
+#define DEVICE_ABI 3
 
 /* One rule of one op for all learners: c's pointers are the first learner's. */
 struct dev_call {
@@ -64,6 +64,7 @@ struct device {
     const char *kind;                                /* "cuda": the device class of jobs and scores */
     const char *(*name)(void);                       /* "NVIDIA H100 80GB HBM3" */
     uint64_t    (*free_bytes)(void);
+    bool        (*works)(void);                      /* false: it does nothing more in this process, only a new one may find it well again */
 
     void *(*alloc)(uint64_t bytes);                  /* 256-aligned; NULL: no room */
     void  (*release)(void *p);

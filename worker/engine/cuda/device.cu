@@ -36,6 +36,13 @@ static void *alloc(uint64_t bytes)
     return p;
 }
 static void release(void *p) { cudaFree(p); }
+// An error of one call is forgotten by then; one that stays (an illegal address, a GPU that fell off its bus) is every call's.
+static bool works(void)
+{
+    here();
+    cudaGetLastError();
+    return cudaFree(0) == cudaSuccess;
+}
 
 static void *queue_new(void)
 {
@@ -118,6 +125,7 @@ extern "C" const struct device *didact_device(int abi, int number, struct errbuf
     d.kind = "cuda";
     d.name = device_name;
     d.free_bytes = free_bytes;
+    d.works = works;
     d.alloc = alloc;
     d.release = release;
     d.queue_new = queue_new;
