@@ -193,7 +193,7 @@ const struct verb cli_verbs[] = {
       "didact dataset export fashion-mnist -o fashion-mnist.safetensors", F({ "output", 'o', "FILE", "where to (default: NAME.safetensors)", false }),
       verb_dataset_export },
     { "curriculum import", THINGS, "FILE [NAME]", 1, 2, "Import a curriculum file",
-      "didact curriculum import share/curricula/fashion-mnist-t32.safetensors fm",
+      "didact curriculum import share/curricula/fashion-mnist-gtn-t32.safetensors fm",
       F({ "name", 0, "NAME", "its name (default: that of the file)", false }), verb_curriculum_import },
     { "curriculum list", THINGS, "", 0, 0, "List curricula", "didact curriculum list", NULL, verb_curriculum_list },
     { "curriculum show", THINGS, "NAME|FILE", 1, 1, "Show a curriculum: sizes, learned step sizes, class balance, where it comes from; or draw its images",
