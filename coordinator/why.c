@@ -20,13 +20,14 @@ struct asking {
 
 /* ---- the workers ---- */
 
-static void count_workers(struct sched *s, uint32_t *online, uint32_t *slots, uint64_t *mem)
+/* Those that have the device which `j` asks for; NULL: all. */
+static void count_workers(struct sched *s, const struct job *j, uint32_t *online, uint32_t *slots, uint64_t *mem)
 {
     *online = *slots = 0;
     *mem = 0;
     list_each(l, &s->workers) {
         struct worker *w = list_entry(l, struct worker, all);
-        if (!w->online)
+        if (!w->online || (j && !fit_job(j, w)))
             continue;
         (*online)++;
         *slots += w->slots;
@@ -44,7 +45,7 @@ static bool no_workers(struct asking *a, char *out, size_t cap)
 {
     uint32_t online, slots;
     uint64_t mem;
-    count_workers(a->c->sched, &online, &slots, &mem);
+    count_workers(a->c->sched, NULL, &online, &slots, &mem);
     if (a->c->sched->n_workers > 0)
         snprintf(out, cap, "no worker is online (%d were seen before): start one with didact-worker or didact local start", a->c->sched->n_workers);
     else
@@ -55,34 +56,37 @@ static bool no_workers(struct asking *a, char *out, size_t cap)
 /* Some worker that is online has the device that j asks for. */
 static bool served(struct asking *a, const struct job *j)
 {
-    list_each(l, &a->c->sched->workers) {
-        const struct worker *w = list_entry(l, struct worker, all);
-        if (w->online && fit_job(j, w))
-            return true;
-    }
-    return false;
+    uint32_t online, slots;
+    uint64_t mem;
+    count_workers(a->c->sched, j, &online, &slots, &mem);
+    return online > 0;
 }
 
 static bool no_device(struct asking *a, char *out, size_t cap)
 {
     uint32_t online, slots;
     uint64_t mem;
-    count_workers(a->c->sched, &online, &slots, &mem);
+    count_workers(a->c->sched, NULL, &online, &slots, &mem);
     snprintf(out, cap, "it asks for device %s, and of %u workers online none has one: start didact-worker where a GPU is, or didact clone %llu --set device=any",
              device_class_name(a->j->spec.device), online, (ull)a->row->id);
     return online > 0 && !served(a, a->j);
 }
 
-/* Nobody asks for work: who has it all? */
+/* Nobody who could do it asks for work: who has it all? */
 static bool all_busy(struct asking *a, char *out, size_t cap)
 {
     uint32_t online, slots;
     uint64_t mem;
     struct sched *s = a->c->sched;
-    count_workers(s, &online, &slots, &mem);
-    if (online == 0 || !list_empty(&s->hungry) || a->j->n_running >= slots)
+    count_workers(s, a->j, &online, &slots, &mem);
+    if (online == 0 || a->j->n_running >= slots)
         return false;
-    size_t at = (size_t)snprintf(out, cap, "no worker has a free slot (%u online, %u slots)", online, slots);
+    list_each(l, &s->hungry)
+        if (fit_job(a->j, list_entry(l, struct worker, hungry)))
+            return false;
+    const bool any = a->j->spec.device == DEVICE_CPU || a->j->spec.device == DEVICE_ANY;
+    size_t at = (size_t)snprintf(out, cap, "no worker%s%s has a free slot (%u online, %u slots)", any ? "" : " with device ",
+                                 any ? "" : device_class_name(a->j->spec.device), online, slots);
     list_each(l, &s->jobs) {
         struct job *o = list_entry(l, struct job, all);
         if (o != a->j && o->n_running > 0 && at < cap)
@@ -95,10 +99,10 @@ static bool memory(struct asking *a, char *out, size_t cap)
 {
     uint32_t online, slots;
     uint64_t mem, n = a->row->n.reason[FAIL_OOM];
-    count_workers(a->c->sched, &online, &slots, &mem);
+    count_workers(a->c->sched, NULL, &online, &slots, &mem);
     size_t at = (size_t)snprintf(out, cap, "%llu trials need more memory than their worker gives a slot", (ull)n);
     if (online && at < cap)
-        snprintf(out + at, cap - at, "; the most that a worker online gives is %.0f MiB (didact-worker --mem-mb)", (double)mem / (1 << 20));
+        snprintf(out + at, cap - at, "; the most that a worker online gives is %.0f MiB (didact-worker --mem-mb; on a GPU its share of what is free there: fewer --slots)", (double)mem / (1 << 20));
     return n > 0;
 }
 

@@ -90,6 +90,22 @@ def test_a_gpu_serves_cpu_jobs_with_its_cpu(box, load, submit):
 
 
 @pytest.mark.limit(120)
+def test_a_busy_gpu_is_a_reason_also_where_cpus_are_free(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, "plain")
+    box.worker(d, "gpu", slots=1, env=GPU)
+    long = {**TINY, "fidelity": {"steps": 4, "inits": 64, "valid_images": 48}, "budget": {"trials": 400}}
+    first = submit(d, **long, device="cuda")
+    wait_for("it runs", lambda: d.get(f"jobs/{first}")["trials"]["running"] > 0)
+    second = submit(d, **TINY, device="cuda", name="second")
+    reasons = lambda: {w["code"]: w["text"] for w in d.get(f"jobs/{second}/why")["why"]}
+    wait_for("the reason is known", lambda: "busy" in reasons())
+    assert "no worker with device cuda has a free slot (1 online, 1 slots)" in reasons()["busy"]
+    cli(d, "cancel", first, "--yes")
+    assert d.wait_end(second)["state"] == "succeeded"
+
+
+@pytest.mark.limit(120)
 def test_a_worker_whose_gpu_is_lost_ends_and_another_goes_on(box, load, submit):
     """An error that stays, as an illegal address: no call of this process works any more, so whoever started the worker starts it again."""
     d = load(box.coordinator())
