@@ -1,5 +1,5 @@
 /* curriculum.c - what learners make of a curriculum, on the official test images (docs/RESULTS.md, "Curricula"):
- *   build/bench/curriculum DATASET CURRICULUM [--draws 20] [--space chain] [--arch TEXT] [--inits 5] [--max-macs 500000] [--at 8,16] [--threads 2]
+ *   build/bench/curriculum DATASET CURRICULUM [--draws 20] [--space chain] [--arch TEXT] [--inits 5] [--max-macs 500000] [--at 8,16] [--threads 2] [--no-held-out]
  * Fresh draws of a space (a built-in one or a file; seeds that no teacher uses) or one architecture of it, and the held-out list, each trained from so many
  * initialisations through all steps of the curriculum and tested with batch statistics, 500 images a batch; after the steps `at`, too.
  * One line an architecture (the mean over initialisations at each step, their standard deviation at the end), then the means over architectures
@@ -172,7 +172,7 @@ static void summary(const struct report *r, const char *what, int from, int to)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: curriculum DATASET CURRICULUM [--draws 20] [--space chain] [--arch TEXT] [--inits 5] [--max-macs 500000] [--at 8,16] [--threads 2]\n");
+    fprintf(stderr, "usage: curriculum DATASET CURRICULUM [--draws 20] [--space chain] [--arch TEXT] [--inits 5] [--max-macs 500000] [--at 8,16] [--threads 2] [--no-held-out]\n");
     return 64;
 }
 
@@ -195,10 +195,12 @@ static bool parse_at(struct report *r, const char *list, int T)
 int main(int argc, char **argv)
 {
     static const struct option opts[] = { { "draws", 1, NULL, 'd' }, { "space", 1, NULL, 's' }, { "arch", 1, NULL, 'a' }, { "inits", 1, NULL, 'i' },
-                                          { "max-macs", 1, NULL, 'm' }, { "at", 1, NULL, 't' }, { "threads", 1, NULL, 'n' }, { 0 } };
+                                          { "max-macs", 1, NULL, 'm' }, { "at", 1, NULL, 't' }, { "threads", 1, NULL, 'n' },
+                                          { "no-held-out", 0, NULL, 'o' }, { 0 } };
     struct errbuf e = { 0 };
     struct report r = { .draws = 20, .inits = 5, .max_macs = 500000, .threads = 2 };
     const char *space = "chain", *at = NULL;
+    int others = heldout_count();
     for (int o; (o = getopt_long(argc, argv, "", opts, NULL)) != -1;) {
         switch (o) {
         case 'd': r.draws = atoi(optarg); break;
@@ -208,6 +210,7 @@ int main(int argc, char **argv)
         case 'm': r.max_macs = strtoull(optarg, NULL, 10); break;
         case 't': at = optarg; break;
         case 'n': r.threads = atoi(optarg); break;
+        case 'o': others = 0; break;
         default: return usage();
         }
     }
@@ -225,7 +228,7 @@ int main(int argc, char **argv)
     }
     if (!parse_at(&r, at, r.l->c.T))
         return usage();
-    r.n = r.draws + heldout_count();
+    r.n = r.draws + others;
     r.name = calloc((size_t)r.n, sizeof *r.name);
     r.acc = calloc((size_t)(r.n * r.inits * r.n_at), sizeof *r.acc);
     r.macs = calloc((size_t)r.n, sizeof *r.macs);
