@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Time the peers on a GPU, to be put beside bench/slab.c and bench/candidates.c (bench/gpu.sh runs all; bench/gpu_table.py makes the tables).
 
-    PYTHON bench/peers/gpu.py [--device cuda|cpu] [--out build/bench/gpu] [--only WORD,…] [--runs 5] [--limit 300] [--tiny] [--list]
+    PYTHON bench/peers/gpu.py [--device cuda|cpu] [--out build/bench/gpu] [--only WORD,…] [--runs 5] [--limit 420] [--tiny] [--list]
 
 PYTHON is one that has PyTorch 2 or JAX or both; what it has not is left out. The cells: outer steps of W1, W2, W3, one learner and eight side by
 side; 256 candidates of the space `chain`, all of different shapes, and 8 initialisations of 32 shapes, one after another and side by side.
@@ -99,7 +99,7 @@ def main():
     p.add_argument("--out", type=pathlib.Path, default=ROOT / "build/bench/gpu")
     p.add_argument("--only", type=lambda s: s.split(","), default=[""], help="cells whose names (--list) have one of these in them")
     p.add_argument("--runs", type=int, default=5)
-    p.add_argument("--limit", type=float, default=300, help="seconds a cell may take, compilation included")
+    p.add_argument("--limit", type=float, default=420, help="seconds a cell may take, compilation included")
     p.add_argument("--tiny", action="store_true", help="few steps and networks; no figure of it means anything")
     p.add_argument("--list", action="store_true", help="names of the cells")
     a = p.parse_args()
