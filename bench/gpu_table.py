@@ -163,7 +163,7 @@ def main():
         return 0 if sys.argv[1:2] in (["--help"], ["-h"]) else 64
     c = Cells(read(out))
     g = c.gpu
-    about = f"{g['name']}, {g['sms']} multiprocessors at {g['mhz']:.0f} MHz" if g.get("name") else "A GPU of which nothing is known (no gpu.txt)"
+    about = f"{g['name']}, {g['sms']} multiprocessors at {g['mhz']:.0f} MHz" if g.get("name") else "A GPU of which nothing is known (gpu.txt)"
     about += f": {g['peak_gflops'] / 1000:.1f} TFLOP/s in float32" if g.get("peak_gflops") else ""
     print(f"# On a GPU\n\n{about}. Seconds are medians; × is the peer's over ours; the time of a sample of networks counts in proportion for all.\n")
     print("\n".join([*targets(c), "", "## Every cell", "", *every_cell(c)]))

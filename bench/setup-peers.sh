@@ -7,7 +7,7 @@ usage() {
     cat <<'T'
 bench/setup-peers.sh            make build/bench/venv with JAX and PyTorch 2 (about 700 MB to download, 2.5 GB on disk)
 bench/setup-peers.sh --debian   JAX in the venv, and Debian's PyTorch 1.13 in place of PyTorch 2 (300 MB)
-bench/setup-peers.sh --gpu      instead, build/bench/venv-gpu with both frameworks for an NVIDIA GPU (4 GB to download, 9 GB on disk)
+bench/setup-peers.sh --gpu      instead, build/bench/venv-gpu with both frameworks for an NVIDIA GPU (some 4 GB to download)
 bench/setup-peers.sh --help
 
 From PyPI: jax[cpu] with numpy, scipy, ml_dtypes, opt_einsum (140 MB); torch (540 MB: PyPI's wheel for Linux is the one for
