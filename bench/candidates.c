@@ -1,14 +1,21 @@
-/* candidates.c - train many different small networks, as a scoring worker does: one learner a thread.
- *   build/bench/candidates [threads 2] [runs 3] [n=64] [T=32] [B=64] [--serve]    one JSON line, as bench/engine.c
- *   build/bench/candidates --list [n=64] [T=32] [B=64]                            the same networks as JSON, for the peers
- * The networks are draws of the space `chain` for 1x28x28 images and 10 classes, by a fixed seed; plans are made inside the
- * timed run, for each candidate needs its own. */
+/* candidates.c - train many different small networks, as a scoring worker does: one network a thread.
+ *   build/bench/candidates [threads 2] [runs 3] [n=64] [inits=1] [T=32] [B=64] [device=cuda] [--serve]   one JSON line, as bench/engine.c
+ *   build/bench/candidates --check [threads 2] [n=64] … device=cuda    instead, how far each learner's way differs from the CPU's, at most
+ *   build/bench/candidates --list [n=64] [inits=1] [T=32] [B=64] [data=FILE]     the same networks as JSON, for the peers
+ * The networks are draws of the space `chain` for 1x28x28 images and 10 classes, by a fixed seed, no two alike; each is trained from `inits`
+ * initialisations. On a device these are one slab: networks of one shape are batched, those of different shapes run side by side as far as
+ * there are threads. Plans and slabs are made inside the timed run, for each candidate needs its own. `value` is the mean length of
+ * w_T - w_0, by which the peers' runs on the same data (FILE: float32, the images and every learner's w_0 in the outside order) show that they
+ * compute the same. */
 #include "common/rng.h"
 #include "common/space.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/slab.h"
 #include "worker/par.h"
 
 #include <jansson.h>
+#include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,11 +26,16 @@ enum { SEED = 64064, SIDE = 28, K = 10 };
 static const double LR = 0.001, MU = 0.9; /* small: no draw diverges on noise, and all steps are taken */
 
 struct bench {
-    int n, T, B;
+    int n, inits, T, B, threads;
+    const struct device *device; /* NULL: the CPU */
     struct net *net;
     char  (*text)[ARCH_TEXT_MAX];
     float  *x, *y;
     double *lr, *mu;
+    double *moved;               /* [n,inits] |w_T - w_0| */
+    uint64_t room;               /* of the device, a thread's share */
+    pthread_mutex_t lock;        /* of the two below */
+    uint64_t bytes, most;        /* on the device: now, and at most */
 };
 
 static double now(void)
@@ -78,6 +90,7 @@ static void fill(struct bench *b)
     b->y = need(images * K, sizeof *b->y);
     b->lr = need(2 * (size_t)b->T, sizeof *b->lr);
     b->mu = b->lr + b->T;
+    b->moved = need((size_t)b->n * (size_t)b->inits, sizeof *b->moved);
     for (size_t i = 0; i < images * SIDE * SIDE; i++)
         b->x[i] = (float)(2 * rng_uniform(&r) - 1);
     for (size_t i = 0; i < images; i++)
@@ -88,21 +101,109 @@ static void fill(struct bench *b)
     }
 }
 
+static void first_weights(const struct bench *b, int i, int init, float *w) { eng_params_init(&b->net[i], ENG_F32, (uint64_t)i * (uint64_t)b->inits + (uint64_t)init, w); }
+
+static double distance(size_t n, const float *a, const float *b)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    return sqrt(sum);
+}
+
 static void train(void *arg, int i, int thread)
 {
     const struct bench *b = arg;
     const struct net *n = &b->net[i];
+    const size_t P = n->param_count;
     struct unroll_cfg cfg = { .learner = n, .dtype = ENG_F32, .T = b->T, .B = b->B, .inner = inner_default() };
     struct unroll *u;
     struct errbuf e = { 0 };
     (void)thread;
-    float *w0 = need(n->param_count, sizeof *w0);
-    eng_params_init(n, ENG_F32, (uint64_t)i, w0);
+    float *w0 = need(2 * P, sizeof *w0);
     die(unroll_new(&cfg, &u, &e), &e);
     struct unroll_in in = { .w0 = w0, .x = b->x, .y = b->y, .lr = b->lr, .mu = b->mu };
-    die(unroll_train(u, &in, NULL, w0, NULL, NULL, NULL, &e), &e);
+    for (int k = 0; k < b->inits; k++) {
+        first_weights(b, i, k, w0);
+        die(unroll_train(u, &in, NULL, w0 + P, NULL, NULL, NULL, &e), &e);
+        b->moved[(size_t)i * (size_t)b->inits + (size_t)k] = distance(P, w0, w0 + P);
+    }
     unroll_free(u);
     free(w0);
+}
+
+static void count_bytes(struct bench *b, uint64_t more, uint64_t less)
+{
+    pthread_mutex_lock(&b->lock);
+    b->bytes += more - less;
+    b->most = b->bytes > b->most ? b->bytes : b->most;
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void train_slab(struct bench *b, const struct slab_cfg *cfg, int i, int first)
+{
+    const size_t P = cfg->learner->param_count, n = (size_t)cfg->K * P;
+    struct errbuf e = { 0 };
+    struct slab *s;
+    die(slab_new(cfg, &s, &e), &e);
+    const uint64_t bytes = slab_bytes(s);
+    count_bytes(b, bytes, 0);
+    float *w0 = need(2 * n, sizeof *w0);
+    for (int k = 0; k < cfg->K; k++)
+        first_weights(b, i, first + k, w0 + (size_t)k * P);
+    const struct slab_in in = { .w0 = w0, .x = b->x, .y = b->y, .lr = b->lr, .mu = b->mu };
+    const struct slab_out out = { .wT = w0 + n };
+    die(slab_run(s, &in, &out, &e), &e);
+    for (int k = 0; k < cfg->K; k++)
+        b->moved[(size_t)i * (size_t)b->inits + (size_t)(first + k)] = distance(P, w0 + (size_t)k * P, w0 + n + (size_t)k * P);
+    slab_free(s);
+    count_bytes(b, 0, bytes);
+    free(w0);
+}
+
+static void train_there(void *arg, int i, int thread)
+{
+    struct bench *b = arg;
+    struct slab_cfg cfg = { .learner = &b->net[i], .device = b->device, .T = b->T, .B = b->B, .inner = inner_default() };
+    struct errbuf e = { 0 };
+    uint64_t bytes;
+    int most;
+    (void)thread;
+    die(slab_fit(&cfg, b->room, b->inits, &most, &bytes, &e), &e);
+    if (most == 0)
+        die(err_set(&e, ERR_NOMEM, "%s needs %llu MiB on the device", b->text[i], (unsigned long long)(bytes >> 20)), &e);
+    for (int done = 0; done < b->inits; done += cfg.K) {
+        cfg.K = b->inits - done < most ? b->inits - done : most;
+        train_slab(b, &cfg, i, done);
+    }
+}
+
+static void train_all(struct bench *b) { par_run(b->threads, b->n, b->device ? train_there : train, b); }
+
+static double mean_moved(const struct bench *b)
+{
+    const int learners = b->n * b->inits;
+    double sum = 0;
+    for (int i = 0; i < learners; i++)
+        sum += b->moved[i];
+    return sum / learners;
+}
+
+/* The device's learners against the CPU's. */
+static int check(struct bench *b)
+{
+    const size_t learners = (size_t)b->n * (size_t)b->inits;
+    double *there = need(learners, sizeof *there), off = 0;
+    const struct device *d = b->device;
+    train_all(b);
+    memcpy(there, b->moved, learners * sizeof *there);
+    b->device = NULL;
+    train_all(b);
+    for (size_t i = 0; i < learners; i++)
+        off = isfinite(there[i]) ? fmax(off, fabs(there[i] - b->moved[i]) / b->moved[i]) : HUGE_VAL;
+    printf("{\"w\":\"candidates\",\"device\":\"%s\",\"n\":%d,\"inits\":%d,\"T\":%d,\"moved\":%.2g}\n", d->name(), b->n, b->inits, b->T, off);
+    free(there);
+    return off < 0.01 ? 0 : 70;
 }
 
 static uint64_t first_macs(const struct net *n)
@@ -138,6 +239,27 @@ static json_t *json_node(const struct net *n, int i)
                      "slope", l->at.slope);
 }
 
+static void write_data(const struct bench *b, const char *path)
+{
+    const size_t images = (size_t)b->T * (size_t)b->B;
+    struct errbuf e = { 0 };
+    FILE *f = fopen(path, "wb");
+    bool ok = f && fwrite(b->x, sizeof(float) * SIDE * SIDE, images, f) == images; /* one channel: both orders are one */
+    for (int i = 0; ok && i < b->n * b->inits; i++) {
+        const struct net *n = &b->net[i / b->inits];
+        const size_t P = n->param_count;
+        float *w = need(2 * P, sizeof *w);
+        first_weights(b, i / b->inits, i % b->inits, w);
+        eng_params_export(n, ENG_F32, w, w + P);
+        ok = fwrite(w + P, sizeof *w, P, f) == P;
+        free(w);
+    }
+    if (f && fclose(f) != 0)
+        ok = false;
+    if (!ok)
+        die(err_set(&e, ERR_IO, "%s: cannot be written", path), &e);
+}
+
 static void print_list(const struct bench *b)
 {
     json_t *nets = json_array();
@@ -148,7 +270,7 @@ static void print_list(const struct bench *b)
         json_array_append_new(nets, json_pack("{s:s, s:I, s:I, s:o}", "text", b->text[i], "macs", (json_int_t)net_macs(&b->net[i]), "first_macs",
                                               (json_int_t)first_macs(&b->net[i]), "nodes", nodes));
     }
-    json_t *j = json_pack("{s:i, s:i, s:i, s:[iii], s:f, s:f, s:o}", "steps", b->T, "batch", b->B, "classes", K, "image", 1, SIDE, SIDE, "lr", LR, "mu", MU, "nets", nets);
+    json_t *j = json_pack("{s:i, s:i, s:i, s:i, s:[iii], s:f, s:f, s:o}", "inits", b->inits, "steps", b->T, "batch", b->B, "classes", K, "image", 1, SIDE, SIDE, "lr", LR, "mu", MU, "nets", nets);
     if (!j)
         die(-ERR_NOMEM, NULL);
     json_dumpf(j, stdout, JSON_COMPACT);
@@ -158,7 +280,7 @@ static void print_list(const struct bench *b)
 
 static int by_value(const void *a, const void *b) { return *(const double *)a < *(const double *)b ? -1 : 1; }
 
-static void time_runs(struct bench *b, int threads, int runs, bool serve)
+static void time_runs(struct bench *b, int runs, bool serve)
 {
     enum { CAP = 1000 };
     double s[CAP], gflop = 0;
@@ -166,15 +288,15 @@ static void time_runs(struct bench *b, int threads, int runs, bool serve)
     int done = 0;
     struct rusage ru;
     for (int i = 0; i < b->n; i++)
-        gflop += 2e-9 * b->T * b->B * (3 * (double)net_macs(&b->net[i]) - (double)first_macs(&b->net[i]));
-    par_run(threads, b->n, train, b);
+        gflop += 2e-9 * b->inits * b->T * b->B * (3 * (double)net_macs(&b->net[i]) - (double)first_macs(&b->net[i]));
+    train_all(b);
     if (serve) {
         puts("ready");
         fflush(stdout);
     }
     while (done < CAP && (serve ? fgets(line, sizeof line, stdin) != NULL : done < runs)) {
         double t0 = now();
-        par_run(threads, b->n, train, b);
+        train_all(b);
         s[done] = now() - t0;
         if (serve) {
             printf("%.6f\n", s[done]);
@@ -186,37 +308,54 @@ static void time_runs(struct bench *b, int threads, int runs, bool serve)
         return;
     qsort(s, (size_t)done, sizeof *s, by_value);
     getrusage(RUSAGE_SELF, &ru);
-    printf("{\"impl\":\"didact\",\"version\":\"" DIDACT_VERSION "\",\"w\":\"candidates\",\"what\":\"%d x %d\",\"threads\":%d,\"variant\":\"%s\",\"T\":%d,\"runs\":%d,"
-           "\"median_s\":%.4f,\"min_s\":%.4f,\"max_s\":%.4f,\"gflop\":%.2f,\"gflops\":%.2f,\"peak_rss_mib\":%ld}\n",
-           b->n, b->T, threads, eng_isa(), b->T, done, s[done / 2], s[0], s[done - 1], gflop, gflop / s[done / 2], ru.ru_maxrss / 1024);
+    printf("{\"impl\":\"didact\",\"version\":\"" DIDACT_VERSION "\",\"w\":\"candidates\",\"what\":\"%d x %d\",\"inits\":%d,\"threads\":%d,\"variant\":\"%s\",\"T\":%d,\"runs\":%d,"
+           "\"median_s\":%.4f,\"min_s\":%.4f,\"max_s\":%.4f,\"gflop\":%.2f,\"gflops\":%.2f,\"value\":[%.7g],\"peak_rss_mib\":%ld",
+           b->n * b->inits, b->T, b->inits, b->threads, b->device ? b->device->kind : eng_isa(), b->T, done, s[done / 2], s[0], s[done - 1], gflop, gflop / s[done / 2], mean_moved(b),
+           ru.ru_maxrss / 1024);
+    if (b->device)
+        printf(",\"device\":\"%s\",\"device_mib\":%.0f", b->device->name(), (double)b->most / 1048576);
+    puts("}");
 }
 
 int main(int argc, char **argv)
 {
-    struct bench b = { .n = 64, .T = 32, .B = 64 };
+    struct bench b = { .n = 64, .inits = 1, .T = 32, .B = 64, .lock = PTHREAD_MUTEX_INITIALIZER };
     struct errbuf e = { 0 };
     int number[2] = { 2, 3 }, at = 0;
-    bool list = false, serve = false;
+    bool list = false, serve = false, compare = false;
+    const char *device = "cpu", *data = NULL;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--list") == 0) list = true;
         else if (strcmp(argv[i], "--serve") == 0) serve = true;
+        else if (strcmp(argv[i], "--check") == 0) compare = true;
         else if (strncmp(argv[i], "n=", 2) == 0) b.n = atoi(argv[i] + 2);
+        else if (strncmp(argv[i], "inits=", 6) == 0) b.inits = atoi(argv[i] + 6);
         else if (strncmp(argv[i], "T=", 2) == 0) b.T = atoi(argv[i] + 2);
         else if (strncmp(argv[i], "B=", 2) == 0) b.B = atoi(argv[i] + 2);
+        else if (strncmp(argv[i], "device=", 7) == 0) device = argv[i] + 7;
+        else if (strncmp(argv[i], "data=", 5) == 0) data = argv[i] + 5;
         else if (at < 2) number[at++] = atoi(argv[i]);
         else at++;
     }
-    if (at > 2 || number[0] < 1 || number[1] < 1 || number[1] > 1000 || b.n < 1 || b.n > 4096 || b.T < 1 || b.B < 2) {
-        fprintf(stderr, "usage: candidates [threads 2] [runs 3] [n=64] [T=32] [B=64] [--serve | --list]\n");
+    if (at > 2 || number[0] < 1 || number[1] < 1 || number[1] > 1000 || b.n < 1 || b.n > 4096 || b.inits < 1 || b.inits > SLAB_MAX_LEARNERS || b.T < 1 || b.B < 2
+        || (data && !list) || (compare && strcmp(device, "cpu") == 0)) {
+        fprintf(stderr, "usage: candidates [threads 2] [runs 3] [n=64] [inits=1] [T=32] [B=64] [device=cuda] [--serve | --check | --list [data=FILE]]\n");
         return 64;
     }
     die(eng_init(getenv("DIDACT_ISA"), &e), &e);
+    b.threads = number[0];
     draw(&b);
+    fill(&b);
     if (list) {
+        if (data)
+            write_data(&b, data);
         print_list(&b);
         return 0;
     }
-    fill(&b);
-    time_runs(&b, number[0], number[1], serve);
+    die(device_open(device, &b.device, &e), &e);
+    b.room = b.device ? (uint64_t)(DEVICE_SHARE * (double)b.device->free_bytes()) / (uint64_t)b.threads : 0;
+    if (compare)
+        return check(&b);
+    time_runs(&b, number[1], serve);
     return 0;
 }

@@ -420,4 +420,5 @@ def main():
     say(f"{OUT / 'engine.md'}, {OUT / 'engine.json'}: {(datetime.datetime.now().astimezone() - began).seconds} s")
 
 
-main()
+if __name__ == "__main__":
+    main()

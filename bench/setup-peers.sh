@@ -7,6 +7,7 @@ usage() {
     cat <<'T'
 bench/setup-peers.sh            make build/bench/venv with JAX and PyTorch 2 (about 700 MB to download, 2.5 GB on disk)
 bench/setup-peers.sh --debian   JAX in the venv, and Debian's PyTorch 1.13 in place of PyTorch 2 (300 MB)
+bench/setup-peers.sh --gpu      instead, build/bench/venv-gpu with both frameworks for an NVIDIA GPU (some 4 GB to download)
 bench/setup-peers.sh --help
 
 From PyPI: jax[cpu] with numpy, scipy, ml_dtypes, opt_einsum (140 MB); torch (540 MB: PyPI's wheel for Linux is the one for
@@ -15,12 +16,15 @@ its GPU libraries only the CUDA runtime and CUPTI (15 MB). The others (2.5 GB) a
 symbols let the import succeed (bench/peers/gpu_stubs.py), for no CPU code calls them.
 From Debian: python3-venv, python3-dev, g++ and binutils (torch.compile and the stand-ins need them); taskset is in util-linux.
 Where PyTorch 2 cannot be imported in the end, python3-torch 1.13, python3-numpy and libopenblas0-openmp from Debian.
+
+For a GPU, from PyPI: torch and jax[cuda13] with all of CUDA 13's libraries; the GPU's driver must know CUDA 13 (580 or newer). bench/gpu.sh
+finds that venv by itself. A machine without a network may have a Python with PyTorch or JAX for its GPU: PEERS_PYTHON=… bench/gpu.sh.
 T
 }
 
 case "${1:-}" in
     --help | -h) usage; exit 0 ;;
-    "" | --debian) ;;
+    "" | --debian | --gpu) ;;
     *) usage >&2; exit 64 ;;
 esac
 
@@ -34,6 +38,15 @@ install() {
 }
 
 install python3-venv python3-dev g++ binutils
+if [ "${1:-}" = --gpu ]; then
+    venv=build/bench/venv-gpu
+    mkdir -p build/bench
+    [ -x $venv/bin/python ] || /usr/bin/python3 -m venv $venv
+    $venv/bin/pip install --quiet torch 'jax[cuda13]'
+    $venv/bin/python -c 'import torch, jax; print("torch", torch.__version__, "sees a GPU:", torch.cuda.is_available(), "- jax", jax.__version__, "sees", jax.devices())'
+    echo "Now: bench/gpu.sh"
+    exit 0
+fi
 venv=build/bench/venv
 mkdir -p build/bench
 [ -x $venv/bin/python ] || /usr/bin/python3 -m venv $venv

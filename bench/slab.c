@@ -1,9 +1,10 @@
 /* slab.c - time slabs of learners on a device, on the workloads of bench/engine.c:
- *   build/bench/slab W1|W2|W3 inner|direct|outer [K 1] [runs 5] [T=n] [check]
+ *   build/bench/slab W1|W2|W3 inner|direct|outer [K 1] [runs 5] [T=n] [lanes=n] [check]
  * inner: plain training of K learners; direct: with all meta-gradients; outer: a teacher's whole meta-step but for the draw of its data and
- * the outer optimiser: the generator's images, K learners on them, their votes, the generator's way back. One JSON line: seconds (median,
- * min, max; gen_s: the generator alone, there and back), model GFLOP/s, device bytes. The first two runs load code and record, and are not timed. check: instead, the largest difference from the CPU's engine, over the
- * largest number, of what K = 1 gives. The device is DIDACT_CUDA's, or the one beside the program. */
+ * the outer optimiser: the generator's images, K learners on them, their votes, the generator's way back, `lanes` batches of it at a time (as
+ * many as half of the device's memory holds). One JSON line: seconds (median, min, max; gen_s: the generator alone, there and back), model
+ * GFLOP/s, device bytes. The first two runs load code and record, and are not timed. check: instead, the largest difference from the CPU's
+ * engine, over the largest number, of what K = 1 gives. The device is DIDACT_CUDA's, or the one beside the program. */
 #include "bench/workload.h"
 #include "worker/engine/lanes.h"
 #include "worker/engine/slab.h"
@@ -17,12 +18,12 @@ struct job {
     const struct workload *w;
     const struct device *d;
     bool   back, outer;
-    int    T, K;
+    int    T, K, n_lanes;       /* n_lanes 0: as many as there is room for */
     struct net learner;
     struct slab *s;
     struct slab_in in;
     struct slab_out out;
-    size_t n, image;
+    size_t n, image, images_bytes; /* of all steps' images and their gradients on the device: outer */
     struct net gen;             /* outer, with all below */
     struct lanes *lanes;
     float  *there, *x, *y, *dx; /* on the device; owned: there */
@@ -38,13 +39,18 @@ static void prepare_generator(struct job *j)
     const size_t x = j->n * j->image, y = j->n * K;
     die(net_init(&j->gen, Z + K, 0, 0, &e), &e);
     parse_generator(&j->gen, w);
-    if (!(j->there = j->d->alloc((2 * x + y) * sizeof(float))))
+    j->images_bytes = (2 * x + y) * sizeof(float);
+    if (!(j->there = j->d->alloc(j->images_bytes)))
         die(err_set(&e, ERR_NOMEM, "the images do not fit on the device"), &e);
     j->x = j->there;
     j->dx = j->x + x;
     j->y = j->dx + x;
     struct lanes_cfg cfg = { .net = &j->gen, .device = j->d, .n = j->T, .B = w->B, .want_dx = true, .out = j->x, .dout = j->dx, .lanes = 1 };
-    die(lanes_fit(&cfg, j->d->free_bytes() / 2, &cfg.lanes, &e), &e);
+    if (j->n_lanes)
+        cfg.lanes = j->n_lanes;
+    else
+        die(lanes_fit(&cfg, j->d->free_bytes() / 2, &cfg.lanes, &e), &e);
+    j->n_lanes = cfg.lanes;
     die(lanes_new(&cfg, &j->lanes, &e), &e);
     j->phi = need(j->gen.param_count, sizeof(float));
     j->dphi = need(j->gen.param_count, sizeof(float));
@@ -190,6 +196,7 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "check") == 0) check = true;
         else if (strncmp(argv[i], "T=", 2) == 0) j.T = atoi(argv[i] + 2);
+        else if (strncmp(argv[i], "lanes=", 6) == 0) j.n_lanes = atoi(argv[i] + 6);
         else if (at == 1) what = argv[i], at++;
         else if (at == 2) j.K = atoi(argv[i]), at++;
         else if (at == 3) runs = atoi(argv[i]), at++;
@@ -201,8 +208,8 @@ int main(int argc, char **argv)
     j.back = j.outer || strcmp(what, "direct") == 0;
     if (j.w && j.T == 0)
         j.T = j.w->T;
-    if (!j.w || (!j.back && strcmp(what, "inner") != 0) || j.K < 1 || j.T < 1 || runs < 1 || runs > CAP || (check && (!j.back || j.outer || j.K != 1))) {
-        fprintf(stderr, "usage: slab W1|W2|W3 inner|direct|outer [K 1] [runs 5] [T=n] [check: direct, K 1]\n");
+    if (!j.w || (!j.back && strcmp(what, "inner") != 0) || j.K < 1 || j.T < 1 || j.n_lanes < 0 || j.n_lanes > j.T || runs < 1 || runs > CAP || (check && (!j.back || j.outer || j.K != 1))) {
+        fprintf(stderr, "usage: slab W1|W2|W3 inner|direct|outer [K 1] [runs 5] [T=n] [lanes=n] [check: direct, K 1]\n");
         return 64;
     }
     if (!(j.d = device_find("cuda", 0, &e)))
@@ -220,8 +227,8 @@ int main(int argc, char **argv)
     qsort(s, (size_t)runs, sizeof *s, by_value);
     j.gen_s = j.outer ? generator_alone(&j) : 0;
     printf("{\"impl\":\"didact\",\"device\":\"%s\",\"w\":\"%s\",\"what\":\"%s\",\"T\":%d,\"K\":%d,\"runs\":%d,\"median_s\":%.5f,\"min_s\":%.5f,\"max_s\":%.5f,\"gen_s\":%.5f,"
-           "\"gflops\":%.1f,\"device_mib\":%.0f}\n",
-           j.d->name(), j.w->name, what, j.T, j.K, runs, s[runs / 2], s[0], s[runs - 1], j.gen_s, gflop(&j) / s[runs / 2],
-           (double)(slab_bytes(j.s) + (j.outer ? lanes_bytes(j.lanes) : 0)) / 1048576);
+           "\"gflops\":%.1f,\"lanes\":%d,\"device_mib\":%.0f}\n",
+           j.d->name(), j.w->name, what, j.T, j.K, runs, s[runs / 2], s[0], s[runs - 1], j.gen_s, gflop(&j) / s[runs / 2], j.n_lanes,
+           (double)(slab_bytes(j.s) + (j.outer ? lanes_bytes(j.lanes) + j.images_bytes : 0)) / 1048576);
     return 0;
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""The outer step and inner training in JAX, one jit over everything: what bench/run.py compares the engine with.
+"""The outer step, inner training and candidates in JAX, one jit over everything: what bench/run.py and bench/peers/gpu.py compare the engine with.
 
-    jax_gtn.py W1|W2|W3 inner|direct|outer THREADS RUNS [VARIANT] [T=n] [--serve]
+    jax_gtn.py W1|W2|W3 inner|direct|outer THREADS RUNS [VARIANT] [T=n] [K=n] [device=cuda] [--serve]
+    jax_gtn.py candidates LIST.json THREADS RUNS [VARIANT] [sample=n] [device=cuda] [--serve]      (workloads.candidates)
 
 A variant is made of words joined by '-':
     rev      reverse over reverse: lax.scan over the steps, jax.checkpoint on each (default)
@@ -10,10 +11,13 @@ A variant is made of words joined by '-':
     lax      convolutions by lax.conv_general_dilated
     dots     convolutions as products of shifted images, depthwise ones as sums of shifted images
     mixed    lax, but depthwise convolutions as sums of shifted images
-Images are NHWC, weights HWIO. The number of threads is what `taskset` leaves: XLA has no other switch that holds."""
+    vmap     with rev or keep: K learners, or a candidate's initialisations, side by side; the loss is their mean
+Images are NHWC, weights HWIO. The number of threads is what `taskset` leaves: XLA has no other switch that holds. On a GPU products are
+float32 (no TF32), and memory is taken as it is needed."""
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +26,8 @@ from jax import lax
 
 import workloads as W
 
-VARIANTS = ["rev-lax", "rev-dots", "rev-mixed", "keep-lax", "keep-dots", "keep-mixed", "fwdrev-lax", "fwdrev-dots", "fwdrev-mixed"]
+VARIANTS = ["rev-lax", "rev-dots", "rev-mixed", "keep-lax", "keep-dots", "keep-mixed", "fwdrev-lax", "fwdrev-dots", "fwdrev-mixed",
+            "rev-lax-vmap", "rev-mixed-vmap", "keep-lax-vmap"]
 
 
 # ---------------------------------------------------------------- networks: NHWC, HWIO
@@ -126,18 +131,22 @@ def outward(p):
 class Problem:
     def __init__(self, w, variant):
         words = variant.split("-")
-        self.way, self.how = words[0], words[1] if len(words) > 1 else "lax"
+        self.way, self.how, self.many = words[0], words[1] if len(words) > 1 else "lax", "vmap" in words
         self.learner, self.gen_nodes, self.T = w["learner"], w.get("generator"), w["T"]
 
     def loss(self, w, x, y):
         """y: probabilities."""
         return -(y * jax.nn.log_softmax(apply(self.learner, x, w, self.how))).sum(1).mean()
 
+    def each(self, f):
+        """f(w, x, y) for every learner's w."""
+        return jax.vmap(f, (0, None, None)) if self.many else f
+
     def image(self, phi, top):
         return top if self.gen_nodes is None else apply(self.gen_nodes, top, phi, self.how)
 
     def step(self, w, v, x, y, lr, mu):
-        g = jax.grad(self.loss)(w, x, y)
+        g = self.each(jax.grad(self.loss))(w, x, y)
         v = [mu * a + b for a, b in zip(v, g)]
         return [a - lr * b for a, b in zip(w, v)], v
 
@@ -158,7 +167,7 @@ class Problem:
             if self.way == "rev":
                 body = jax.checkpoint(body)
             (w, _), _ = lax.scan(body, (w0, [jnp.zeros_like(p) for p in w0]), (top, y, lr, mu))
-            return self.loss(w, X, Y)
+            return self.each(self.loss)(w, X, Y).mean()
         return jax.value_and_grad(J, argnums=(0, 1, 2, 3, 4))(w0, phi, top, lr, mu)
 
     def outer_fwdrev(self, w0, phi, top, y, lr, mu, X, Y):
@@ -195,21 +204,52 @@ def one_hot(y, classes, dtype):
     return y if y.dtype.kind == "f" else np.eye(classes, dtype=dtype)[y]
 
 
-def arrays(d, classes, made):
+def first_weights(w0, many):
+    return [np.stack([inward(q) for q in p]) if many else inward(p) for p in w0]
+
+
+class Cuda:
+    """What workloads.measure asks a GPU; the peak is the process's, compilation included."""
+
+    def __init__(self):
+        jax.config.update("jax_platforms", "cuda")
+        jax.config.update("jax_default_matmul_precision", "highest")
+        self.device = jax.devices()[0]
+        self.name = self.device.device_kind
+
+    def warm(self):
+        pass
+
+    def mib(self):
+        return round(self.device.memory_stats()["peak_bytes_in_use"] / 2**20)
+
+
+def on_device(a):
+    allowed = sorted(os.sched_getaffinity(0))
+    if a["device"] == "cuda":
+        return Cuda()
+    if a["threads"] < len(allowed):
+        os.sched_setaffinity(0, allowed[-a["threads"]:])
+    return None
+
+
+def arrays(d, classes, made, many=False):
     """numpy data to the arguments of Problem.outer."""
     dtype = d["X"].dtype
     y, Y = one_hot(d["y"], classes, dtype), one_hot(d["Y"], classes, dtype)
     images = lambda x: np.moveaxis(x, -3, -1)
     top = np.concatenate([d["z"], y], -1) if made else images(d["x"])
     phi = [inward(p) for p in d["phi"]] if made else []
-    return jax.device_put(jax.tree.map(jnp.asarray, ([inward(p) for p in d["w0"]], phi, top, y, d["lr"], d["mu"], images(d["X"]), Y)))
+    return jax.device_put(jax.tree.map(jnp.asarray, (first_weights(d["w0"], many), phi, top, y, d["lr"], d["mu"], images(d["X"]), Y)))
 
 
 def meta_gradients(w, d, variant):
-    """For bench/peers/check.py: numpy in, numpy out."""
+    """For bench/peers/check.py: numpy in, numpy out. Side by side: twice the same learner, whose mean has its gradients."""
     jax.config.update("jax_enable_x64", True)
-    made = "generator" in w
-    J, (w0, phi, top, lr, mu) = jax.jit(Problem(w, variant).outer)(*arrays(d, w["classes"], made))
+    made, p = "generator" in w, Problem(w, variant)
+    d = dict(d, w0=W.stacked([d["w0"]] * 2)) if p.many else d
+    J, (w0, phi, top, lr, mu) = jax.jit(p.outer)(*arrays(d, w["classes"], made, p.many))
+    w0 = [q.sum(0) for q in w0] if p.many else w0
     g = dict(w0=[outward(np.asarray(p)) for p in w0], lr=lr, mu=mu)
     if made:
         g.update(phi=[outward(np.asarray(p)) for p in phi], z=top[..., :d["z"].shape[-1]])
@@ -218,15 +258,39 @@ def meta_gradients(w, d, variant):
     return float(J), g
 
 
+def candidates(a):
+    c, device = W.candidates(a["what"], a["sample"]), on_device(a)
+    many = "vmap" in a["variant"].split("-")
+    y = one_hot(c["y"], c["classes"], np.float32)
+    x, y, lr, mu = jax.device_put((np.moveaxis(c["x"], -3, -1), y, c["lr"], c["mu"]))
+    trained = []
+    for net in c["nets"]:
+        f = jax.jit(Problem(dict(learner=net["nodes"], T=c["steps"]), a["variant"]).train)
+        for w0 in [net["w0"]] if many else [[q[k] for q in net["w0"]] for k in range(c["inits"])]:
+            trained.append((f, jax.device_put(first_weights(w0, many))))
+
+    def once():
+        return jax.block_until_ready([f(w0, x, y, lr, mu)[0] for f, w0 in trained])
+
+    def moved(f, w0):
+        axes = lambda p: tuple(range(1 if many else 0, p.ndim))
+        return np.sqrt(sum(np.sum((np.asarray(p) - np.asarray(q)) ** 2, axes(p)) for p, q in zip(f(w0, x, y, lr, mu), w0))).sum()
+
+    def first():
+        return [float(sum(moved(*each) for each in trained)) / (len(c["nets"]) * c["inits"])]
+
+    about = dict(impl="jax", version=jax.__version__, threads=a["threads"], variant=a["variant"], **c["about"])
+    W.measure(once, about, c["flop"], a["runs"], a["serve"], device, first)
+
+
 def main():
-    a = W.arguments("jax_gtn.py W1|W2|W3 inner|direct|outer THREADS RUNS [VARIANT] [T=n] [--serve]", VARIANTS)
-    allowed = sorted(os.sched_getaffinity(0))
-    if a["threads"] < len(allowed):
-        os.sched_setaffinity(0, allowed[-a["threads"]:])
-    w = W.workload(a["w"], a["T"])
+    a = W.arguments("jax_gtn.py W1|W2|W3 inner|direct|outer THREADS RUNS [VARIANT] [T=n] [K=n, with vmap] [device=cuda] [--serve] | candidates LIST.json …", VARIANTS)
+    if a["w"] == "candidates":
+        return candidates(a)
+    device, w = on_device(a), W.workload(a["w"], a["T"])
     made = a["what"] == "outer"
     p = Problem(w if made else {k: v for k, v in w.items() if k != "generator"}, a["variant"])
-    args = arrays(W.data(w), W.CLASSES, made)
+    args = arrays(W.data(w, a["K"]), W.CLASSES, made, p.many)
     if a["what"] == "inner":
         w0, _, x, y, lr, mu, _, _ = args
         f = jax.jit(p.train)
@@ -236,9 +300,9 @@ def main():
 
         def once():
             J, g = jax.block_until_ready(f(*args))
-            return [float(J), float(np.linalg.norm(np.asarray(g[2])))]
-    about = dict(impl="jax", version=jax.__version__, w=a["w"], what=a["what"], threads=a["threads"], variant=a["variant"], T=w["T"])
-    W.measure(once, about, W.flops(w, a["what"]), a["runs"], a["serve"])
+            return [float(J), float(jnp.linalg.norm(g[2]))]
+    about = dict(impl="jax", version=jax.__version__, w=a["w"], what=a["what"], threads=a["threads"], variant=a["variant"], T=w["T"], K=a["K"] or 1)
+    W.measure(once, about, W.flops(w, a["what"], a["K"] or 1), a["runs"], a["serve"], device)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The outer step, inner training and 64 candidates in PyTorch: what bench/run.py compares the engine with.
+"""The outer step, inner training and candidates in PyTorch: what bench/run.py and bench/peers/gpu.py compare the engine with.
 
-    torch_gtn.py W1|W2|W3 inner|direct|outer THREADS RUNS [VARIANT] [T=n] [--serve]
-    torch_gtn.py candidates LIST.json THREADS RUNS [plain|nhwc]      (the list: build/bench/candidates --list)
+    torch_gtn.py W1|W2|W3 inner|direct|outer THREADS RUNS [VARIANT] [T=n] [K=n] [device=cuda] [--serve]
+    torch_gtn.py candidates LIST.json THREADS RUNS [VARIANT] [sample=n] [device=cuda] [--serve]      (workloads.candidates)
 
 A variant is made of words joined by '-':
     plain    torch's own double backward through the whole unroll (default)
@@ -11,8 +11,11 @@ A variant is made of words joined by '-':
     fwdrev   the same with a forward-mode tangent through each step's gradient (PyTorch 2)
     compile  steps by torch.compile, alone (the compiled step is differentiated) or with ckpt or fwdrev (PyTorch 2)
     nhwc     images in channels-last order
-Set OMP_NUM_THREADS to THREADS too. Runs with PyTorch 1.13 (plain, triad, ckpt, nhwc) and 2."""
-import json
+    vmap     K learners, or a candidate's initialisations, side by side; the loss is their mean (PyTorch 2)
+    graph    all of it recorded once as a CUDA graph and played (device=cuda)
+On a GPU float32 products are float32 (no TF32), and cuDNN tries its algorithms while it warms up. Set OMP_NUM_THREADS to THREADS too.
+Runs with PyTorch 1.13 (plain, triad, ckpt, nhwc) and 2."""
+import functools
 import sys
 
 import torch
@@ -21,7 +24,8 @@ import torch.nn.functional as F
 import workloads as W
 
 VARIANTS = ["plain", "plain-nhwc", "triad", "triad-nhwc", "ckpt", "ckpt-nhwc", "ckpt-triad", "ckpt-triad-nhwc", "fwdrev", "fwdrev-nhwc",
-            "compile", "compile-ckpt", "compile-fwdrev", "compile-nhwc", "nhwc"]
+            "compile", "compile-ckpt", "compile-fwdrev", "compile-nhwc", "nhwc", "vmap", "vmap-ckpt", "compile-vmap"]
+GRAPHS = ["graph", "graph-triad", "graph-ckpt", "graph-ckpt-triad", "graph-fwdrev", "graph-vmap"]
 _backward = torch.ops.aten.convolution_backward
 
 
@@ -77,7 +81,7 @@ def channels_last(x):
 
 
 def apply(nodes, x, params, triad=False, primitive=False, nhwc=False):
-    """`primitive`: batch norm from elementary operations, whose forward-mode derivatives exist."""
+    """`primitive`: batch norm from elementary operations, whose derivatives of every kind exist."""
     it, out = iter(params), [channels_last(x) if nhwc else x]
     for n in nodes[1:]:
         op, x = n["op"], out[n["src"][0]]
@@ -130,8 +134,9 @@ def cross_entropy(logits, y):
 class Problem:
     def __init__(self, w, variant):
         words = variant.split("-")
-        self.triad, self.compiled, self.nhwc = "triad" in words, "compile" in words, "nhwc" in words
+        self.triad, self.compiled, self.nhwc, self.many = "triad" in words, "compile" in words, "nhwc" in words, "vmap" in words
         self.way = "fwdrev" if "fwdrev" in words else "ckpt" if "ckpt" in words else "whole"
+        self.primitive = self.way == "fwdrev"
         self.learner, self.gen_nodes, self.T = w["learner"], w.get("generator"), w["T"]
         wrap = torch.compile if self.compiled else lambda f: f
         self.generate = wrap(self.generator)
@@ -141,16 +146,25 @@ class Problem:
         self.second = wrap(self.tangent) if self.way == "fwdrev" else wrap(self.func_product) if self.compiled else self.eager_product
 
     def loss(self, w, x, y):
-        return cross_entropy(apply(self.learner, x, w, self.triad, self.way == "fwdrev", self.nhwc), y)
+        return cross_entropy(apply(self.learner, x, w, self.triad, self.primitive, self.nhwc), y)
 
     def generator(self, phi, z):
         return apply(self.gen_nodes, z, phi, self.triad, nhwc=self.nhwc)
 
+    def each(self, f):
+        """f(w, x, y) for every learner's w."""
+        return torch.func.vmap(f, in_dims=(0, None, None)) if self.many else f
+
+    def mean_loss(self, w, x, y):
+        return self.each(self.loss)(w, x, y).mean()
+
     # gradient of one step's loss
     def func_grad(self, w, x, y):
-        return list(torch.func.grad(self.loss)(w, x, y))
+        return list(self.each(torch.func.grad(self.loss))(w, x, y))
 
     def eager_grad(self, w, x, y, create_graph=True):
+        if self.many:
+            return self.func_grad(w, x, y)
         return torch.autograd.grad(self.loss(w, x, y), w, create_graph=create_graph)
 
     def step(self, w, v, x, y, lr, mu):
@@ -160,7 +174,7 @@ class Problem:
 
     def step_alone(self, w, v, x, y, lr, mu):
         """As `step`, nothing kept for a way back."""
-        if self.compiled:
+        if self.compiled or self.many:
             g = self.func_grad(w, x, y)
         else:
             w = [a.detach().requires_grad_() for a in w]
@@ -179,7 +193,7 @@ class Problem:
 
     def func_product(self, w, x, y, u):
         def inner(w, x):
-            return sum((a * b).sum() for a, b in zip(torch.func.grad(self.loss)(w, x, y), u))
+            return sum((a * b).sum() for a, b in zip(self.func_grad(w, x, y), u))
         return torch.func.grad(inner, argnums=(0, 1))(w, x)
 
     def tangent(self, w, x, y, u):
@@ -199,6 +213,7 @@ class Problem:
         return t["x"][i] if self.gen_nodes is None else self.generate(t["phi"], t["zy"][i])
 
     def outer(self, t):
+        self.primitive |= self.many  # F.batch_norm's second derivatives under vmap are wrong (2.15), as check.py shows; the first are right
         return self.outer_whole(t) if self.way == "whole" else self.outer_stepwise(t)
 
     def outer_whole(self, t):
@@ -211,9 +226,9 @@ class Problem:
         w, v = w0, [torch.zeros_like(p).requires_grad_() for p in w0]
         for i in range(self.T):
             w, v = self.graph_step(w, v, self.step_input(s, i), t["y"][i], lr[i], mu[i])
-        J = self.loss(w, t["X"], t["Y"])
+        J = self.mean_loss(w, t["X"], t["Y"])
         g = torch.autograd.grad(J, [lr, mu] + top + w0)
-        return J.item(), dict(lr=g[0], mu=g[1], top=g[2], phi=g[3:2 + len(top)], w0=g[2 + len(top):])
+        return J.detach(), dict(lr=g[0], mu=g[1], top=g[2], phi=g[3:2 + len(top)], w0=g[2 + len(top):])
 
     def outer_stepwise(self, t):
         made = self.gen_nodes is not None
@@ -225,7 +240,7 @@ class Problem:
                 ws.append(w)
                 vs.append(v)
         w = [p.detach().requires_grad_() for p in ws[-1]]
-        J = self.loss(w, t["X"], t["Y"])
+        J = self.mean_loss(w, t["X"], t["Y"])
         a, b = torch.autograd.grad(J, w), vs[0]
         dlr, dmu, dtop, dphi = torch.zeros_like(t["lr"]), torch.zeros_like(t["mu"]), [None] * self.T, [torch.zeros_like(p) for p in t["phi"]] if made else []
         dot = lambda p, q: sum((c * d).sum() for c, d in zip(p, q))
@@ -244,71 +259,138 @@ class Problem:
                 dtop[i] = g[0]
                 for p, q in zip(dphi, g[1:]):
                     p += q
-        return J.item(), dict(lr=dlr, mu=dmu, top=torch.stack(dtop), phi=dphi, w0=a)
+        return J.detach(), dict(lr=dlr, mu=dmu, top=torch.stack(dtop), phi=dphi, w0=a)
 
 
-def tensors(w, d, classes, made):
-    t = {k: torch.tensor(d[k]) for k in ("X", "lr", "mu")}
+class Cuda:
+    """What workloads.measure asks a GPU."""
+
+    def __init__(self):
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark = True
+        self.name, self.recorded, self.pool = torch.cuda.get_device_name(), False, None
+
+    def warm(self):
+        if not self.recorded:  # whose memory was taken while it recorded
+            torch.cuda.reset_peak_memory_stats()
+
+    def mib(self):
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+
+    def record(self, f):
+        """f, whose tensors keep their places, as something that plays it: the same answer, again."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                f()
+        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.synchronize()
+        if not self.recorded:
+            self.recorded, self.pool = True, torch.cuda.graph_pool_handle()
+            torch.cuda.reset_peak_memory_stats()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool):
+            answer = f()
+
+        def play():
+            graph.replay()
+            return answer
+        return play
+
+
+def on_device(a):
+    torch.set_num_threads(a["threads"])
+    torch.set_flush_denormal(True)
+    return Cuda() if a["device"] == "cuda" else None
+
+
+def played(f, device, variant):
+    return device.record(f) if "graph" in variant.split("-") else f
+
+
+def tensors(w, d, classes, made, device="cpu"):
+    tensor = functools.partial(torch.tensor, device=device)
+    t = {k: tensor(d[k]) for k in ("X", "lr", "mu")}
     for k in ("y", "Y"):
-        t[k] = torch.tensor(d[k], dtype=None if d[k].dtype.kind == "f" else torch.long)
-    t["w0"] = [torch.tensor(p) for p in d["w0"]]
+        t[k] = tensor(d[k], dtype=None if d[k].dtype.kind == "f" else torch.long)
+    t["w0"] = [tensor(p) for p in d["w0"]]
     if made:
-        t["phi"] = [torch.tensor(p) for p in d["phi"]]
-        z = torch.tensor(d["z"])
+        t["phi"] = [tensor(p) for p in d["phi"]]
+        z = tensor(d["z"])
         t["zy"] = torch.cat([z, F.one_hot(t["y"], classes).to(z.dtype)], -1)
     else:
-        t["x"] = torch.tensor(d["x"])
+        t["x"] = tensor(d["x"])
     return t
 
 
 def meta_gradients(w, d, variant):
-    """For bench/peers/check.py: numpy in, numpy out."""
+    """For bench/peers/check.py: numpy in, numpy out. Side by side: twice the same learner, whose mean has its gradients."""
     made = "generator" in w
     p = Problem(w, variant)
+    d = dict(d, w0=W.stacked([d["w0"]] * 2)) if p.many else d
     J, g = p.outer(tensors(w, d, w["classes"], made))
     g["z" if made else "x"] = g.pop("top")[..., :d["z"].shape[-1]] if made else g.pop("top")
-    return J, {k: [a.numpy() for a in v] if isinstance(v, (list, tuple)) else v.numpy() for k, v in g.items()}
+    g["w0"] = [a.sum(0) for a in g["w0"]] if p.many else g["w0"]
+    return J.item(), {k: [a.numpy() for a in v] if isinstance(v, (list, tuple)) else v.numpy() for k, v in g.items()}
 
 
-def candidates(path, threads, runs, variant, serve):
-    nets = json.load(open(path))
-    g = torch.Generator().manual_seed(1)
-    T, B = nets["steps"], nets["batch"]
-    x = torch.rand(T, B, *nets["image"], generator=g) * 2 - 1
-    y = (torch.arange(T * B) % nets["classes"]).reshape(T, B)
-    lr, mu = torch.full((T,), nets["lr"]), torch.full((T,), nets["mu"])
-    r = W.np.random.default_rng(1)
-    built = [(Problem(dict(learner=n["nodes"], T=T), variant), [torch.tensor(p) for p in W.init(n["nodes"], r)]) for n in nets["nets"]]
+def candidates(a):
+    variant = a["variant"]
+    c, device = W.candidates(a["what"], a["sample"]), on_device(a)
+    t = {k: torch.tensor(c[k], device=a["device"]) for k in ("x", "y", "lr", "mu")}
+    if "compile" in variant:  # a compilation for every network, and none forgotten
+        for limit in ("cache_size_limit", "recompile_limit", "accumulated_cache_size_limit", "accumulated_recompile_limit"):
+            if hasattr(torch._dynamo.config, limit):
+                setattr(torch._dynamo.config, limit, 1 << 20)
+    trained = []
+
+    def build():
+        for net in c["nets"]:
+            p = Problem(dict(learner=net["nodes"], T=c["steps"]), variant)
+            w0 = [torch.tensor(q, device=a["device"]) for q in net["w0"]]
+            for start in [w0] if p.many else [[q[k] for q in w0] for k in range(c["inits"])]:
+                trained.append((p.many, start, played(functools.partial(p.train, dict(t, w0=start)), device, variant)))
 
     def once():
-        for p, w0 in built:
-            last = p.train(dict(w0=w0, x=x, y=y, lr=lr, mu=mu))
+        for _, _, train in trained:
+            last = train()
         return last[0].flatten()[0].item()
 
-    flop = sum(6.0 * n["macs"] - 2.0 * n["first_macs"] for n in nets["nets"]) * T * B
-    about = dict(impl="torch", version=torch.__version__, w="candidates", what=f"{len(built)} x {T}", threads=threads, variant=variant, T=T)
-    W.measure(once, about, flop, runs, serve)
+    def moved(many, w0, train):
+        square = sum(((p - q) ** 2).flatten(1 if many else 0).sum(-1) for p, q in zip(train(), w0))
+        return square.sqrt().sum().item()
+
+    def first():
+        build()
+        return [sum(moved(*each) for each in trained) / (len(c["nets"]) * c["inits"])]
+
+    about = dict(impl="torch", version=torch.__version__, threads=a["threads"], variant=variant, **c["about"])
+    W.measure(once, about, c["flop"], a["runs"], a["serve"], device, first)
 
 
 def main():
-    a = W.arguments("torch_gtn.py W1|W2|W3 inner|direct|outer THREADS RUNS [VARIANT] [T=n] [--serve] | candidates LIST.json …", VARIANTS)
-    torch.set_num_threads(a["threads"])
-    torch.set_flush_denormal(True)
+    a = W.arguments("torch_gtn.py W1|W2|W3 inner|direct|outer THREADS RUNS [VARIANT] [T=n] [K=n, with vmap] [device=cuda] [--serve] | candidates LIST.json …",
+                    VARIANTS + GRAPHS)
     if a["w"] == "candidates":
-        return candidates(a["what"], a["threads"], a["runs"], a["variant"], a["serve"])
-    w = W.workload(a["w"], a["T"])
+        return candidates(a)
+    device, w = on_device(a), W.workload(a["w"], a["T"])
     made = a["what"] == "outer"
-    t = tensors(w, W.data(w), W.CLASSES, made)
+    t = tensors(w, W.data(w, a["K"]), W.CLASSES, made, a["device"])
     p = Problem(w if made else {k: v for k, v in w.items() if k != "generator"}, a["variant"])
+    about = dict(impl="torch", version=torch.__version__, w=a["w"], what=a["what"], threads=a["threads"], variant=a["variant"], T=w["T"], K=a["K"] or 1)
+    run = None
 
     def once():
+        nonlocal run
+        run = run or played(functools.partial(p.train if a["what"] == "inner" else p.outer, t), device, a["variant"])
         if a["what"] == "inner":
-            return [p.train(t)[0].norm().item()]
-        J, g = p.outer(t)
-        return [J, g["top"].norm().item()]
+            return [run()[0].norm().item()]
+        J, g = run()
+        return [J.item(), g["top"].norm().item()]
 
-    about = dict(impl="torch", version=torch.__version__, w=a["w"], what=a["what"], threads=a["threads"], variant=a["variant"], T=w["T"])
-    W.measure(once, about, W.flops(w, a["what"]), a["runs"], a["serve"])
+    W.measure(once, about, W.flops(w, a["what"], a["K"] or 1), a["runs"], a["serve"], device)
 
 
 if __name__ == "__main__":

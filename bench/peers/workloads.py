@@ -9,6 +9,7 @@ One outer step:  g_t = grad CE(learner(x_t; w_t), y_t),  v' = mu_t v + g_t,  w' 
 and dJ/d(phi, z or x, lr, mu). Batch norm uses the batch's own statistics everywhere."""
 import json
 import math
+import os
 import resource
 import struct
 import sys
@@ -99,8 +100,8 @@ def macs(nodes):
     return sum(n["macs"] for n in nodes), sum(n["macs"] for n in nodes if 0 in n["src"])
 
 
-def flops(w, what):
-    """Model FLOPs of one run: 2 a multiply-add, products only, nothing recomputed counted. A layer of forward cost F costs
+def flops(w, what, K=1):
+    """Model FLOPs of one run of K learners: 2 a multiply-add, products only, nothing recomputed counted. A layer of forward cost F costs
     3 F a training step, 6 F in the second-order way back, 3 F in the meta-batch; a layer that reads the input F, 2 F, F less."""
     total, first = macs(w["learner"])
     n = 2.0 * w["T"] * w["B"]
@@ -108,8 +109,8 @@ def flops(w, what):
     if what != "inner":
         f += n * (6 * total - 2 * first) + 2.0 * META * (3 * total - first)
     if what == "outer":
-        f += n * 3 * macs(w["generator"])[0]
-    return f
+        return K * f + n * 3 * macs(w["generator"])[0]
+    return K * f
 
 
 # ---------------------------------------------------------------- the three workloads
@@ -161,13 +162,54 @@ def init(nodes, r):
             for _, shape, fan in params_of(nodes)]
 
 
-def data(w):
+def stacked(inits):
+    """[K] lists of parameters -> one list of [K, ...]."""
+    return [np.stack(p) for p in zip(*inits)]
+
+
+def data(w, K=None):
+    """K: so many learners side by side, w0 [K, ...]."""
     r, T, B = np.random.default_rng(1), w["T"], w["B"]
     y = np.arange(T * B).reshape(T, B) % CLASSES
-    return dict(w0=init(w["learner"], r), phi=init(w["generator"], r), y=y, Y=np.arange(META) % CLASSES,
+    w0 = init(w["learner"], r) if K is None else stacked([init(w["learner"], r) for _ in range(K)])
+    return dict(w0=w0, phi=init(w["generator"], r), y=y, Y=np.arange(META) % CLASSES,
                 z=r.standard_normal((T, B, ZDIM)).astype(np.float32), x=r.uniform(-1, 1, (T, B, *w["image"])).astype(np.float32),
                 X=r.uniform(-1, 1, (META, *w["image"])).astype(np.float32),
                 lr=np.full(T, w["lr"], np.float32), mu=np.full(T, w["mu"], np.float32))
+
+
+# ---------------------------------------------------------------- candidates
+def candidates(path, sample=None):
+    """What build/bench/candidates --list wrote, as a dict: nets, each with w0 [inits, ...] in order of its parameters, the images x, labels y,
+    lr and mu of the T steps, and flop of all. Numbers are those of its data=FILE where that lies beside it with the ending .f32, else
+    random. `sample`: so many networks alone, the middle one of each of as many parts of the list, ordered by multiply-adds."""
+    c = json.load(open(path))
+    nets, T, B, r = c["nets"], c["steps"], c["batch"], np.random.default_rng(1)
+    raw = path[:-len(".json")] + ".f32"
+    numbers = np.fromfile(raw, "<f4") if path.endswith(".json") and os.path.exists(raw) else None
+    n = T * B * math.prod(c["image"])
+    c["x"] = (r.uniform(-1, 1, n).astype(np.float32) if numbers is None else numbers[:n]).reshape(T, B, *c["image"])
+    for net in nets:
+        sets = []
+        for _ in range(c["inits"]):
+            if numbers is None:
+                sets.append(init(net["nodes"], r))
+                continue
+            sets.append([])
+            for _, shape, _ in params_of(net["nodes"]):
+                size = math.prod(shape)
+                sets[-1].append(numbers[n:n + size].reshape(shape))
+                n += size
+        net["w0"] = stacked(sets)
+    c["of"] = len(nets)
+    if sample and sample < len(nets):
+        order = sorted(nets, key=lambda net: net["macs"])
+        c["nets"] = nets = [order[(2 * i + 1) * len(order) // (2 * sample)] for i in range(sample)]
+    c["y"] = (np.arange(T * B) % c["classes"]).reshape(T, B)
+    c["lr"], c["mu"] = np.full(T, c["lr"], np.float32), np.full(T, c["mu"], np.float32)
+    c["flop"] = sum(6.0 * net["macs"] - 2.0 * net["first_macs"] for net in nets) * c["inits"] * T * B
+    c["about"] = dict(w="candidates", what=f"{len(nets) * c['inits']} x {T}", inits=c["inits"], T=T, nets=len(nets), of=c["of"])
+    return c
 
 
 # ---------------------------------------------------------------- oracle cases (tests/oracle/README.md)
@@ -193,14 +235,32 @@ def rss_mib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(once, about, flop, runs, serve):
+def no_memory(why):
+    return isinstance(why, MemoryError) or any(s in str(why) for s in ("out of memory", "Out of memory", "RESOURCE_EXHAUSTED", "can't allocate memory"))
+
+
+def measure(once, about, flop, runs, serve, device=None, first=None):
     """`once` returns the numbers by which bench/run.py sees that all compute the same: |w_T| of the first layer, or J and |dJ/dx| or
     |dJ/dz|. One warm-up, then `runs` timed calls and one JSON line. With `serve` a timed call for every line on stdin instead, each
-    answered by its seconds, so that bench/run.py can alternate processes; the JSON line comes at the end of stdin."""
+    answered by its seconds, so that bench/run.py can alternate processes; the JSON line comes at the end of stdin. `first`: what is called to
+    warm up instead. `device`: of a GPU, with warm(), called after the warm-up, and mib(), its peak memory since then. Where memory is short
+    the line says so, and the status is 75."""
+    try:
+        timed_runs(once, about, flop, runs, serve, device, first or once)
+    except Exception as why:
+        if not no_memory(why):
+            raise
+        print(json.dumps(dict(about, error="out of memory")), flush=True)
+        sys.exit(75)
+
+
+def timed_runs(once, about, flop, runs, serve, device, first):
     before = rss_mib()
     t0 = time.perf_counter()
-    value = once()
+    value = first()
     warm, seconds = time.perf_counter() - t0, []
+    if device:
+        device.warm()
 
     def timed():
         t = time.perf_counter()
@@ -217,17 +277,22 @@ def measure(once, about, flop, runs, serve):
             timed()
     s = sorted(seconds) or [float("nan")]
     median = s[len(s) // 2]
-    print(json.dumps(dict(about, runs=len(seconds), median_s=round(median, 4), min_s=round(s[0], 4), max_s=round(s[-1], 4), first_s=round(warm, 2),
+    about = dict(about, device=device.name, device_mib=device.mib()) if device else about
+    print(json.dumps(dict(about, runs=len(seconds), median_s=round(median, 5), min_s=round(s[0], 5), max_s=round(s[-1], 5), first_s=round(warm, 2),
                           gflop=round(flop / 1e9, 2), gflops=round(flop / 1e9 / median, 2), value=value,
                           rss_before_mib=round(before), peak_rss_mib=round(rss_mib()))), flush=True)
 
 
 def arguments(usage, variants):
-    """W what THREADS RUNS [variant] [T=n] [--serve] -> dict; exits 64 with `usage`."""
+    """W what THREADS RUNS [variant] [T=n] [K=n] [device=cuda] [sample=n] [--serve] -> dict; exits 64 with `usage`."""
     words = [a for a in sys.argv[1:] if not a.startswith("--") and "=" not in a]
     named = dict(a.split("=", 1) for a in sys.argv[1:] if "=" in a)
-    if len(words) < 2 or (len(words) > 4 and words[4] not in variants):
+    variant = words[4].split("-") if len(words) > 4 else []
+    many, device = "vmap" in variant, named.get("device", "cpu")
+    wrong = len(words) < 2 or (variant and words[4] not in variants) or ("K" in named and not many) or device not in ("cpu", "cuda")
+    if wrong or ("graph" in variant and device == "cpu"):
         print(f"usage: {usage}\nvariants: {' '.join(variants)}", file=sys.stderr)
         sys.exit(64)
     return dict(w=words[0], what=words[1], threads=int(words[2]) if len(words) > 2 else 1, runs=int(words[3]) if len(words) > 3 else 3,
-                variant=words[4] if len(words) > 4 else variants[0], T=int(named["T"]) if "T" in named else None, serve="--serve" in sys.argv)
+                variant=words[4] if len(words) > 4 else variants[0], K=int(named.get("K", 1)) if many else None, device=device,
+                T=int(named["T"]) if "T" in named else None, sample=int(named["sample"]) if "sample" in named else None, serve="--serve" in sys.argv)
