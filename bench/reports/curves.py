@@ -39,12 +39,12 @@ def main():
         x, y = at(0, y0 + k * dy)
         out.append(f'<path d="M{x:.1f} {y:.1f}H{W - RIGHT}" stroke="#ddd"/><text x="{x - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{y0 + k * dy:.3g}</text>')
     out.append(f'<text x="{(LEFT + W - RIGHT) / 2}" y="{H - 8}" text-anchor="middle">meta-steps</text>')
-    label = 0.0
+    label = {}  # the last one's height, by where its curve ends
     for (name, c), colour in sorted(zip(curves, COLOURS * len(curves)), key=lambda k: -k[0][1][-1][1]):
         points = " ".join("%.1f,%.1f" % at(x, y) for x, y in c)
         x, y = at(*c[-1])
-        label = max(y + 4, label + 15)  # the labels of curves that end beside each other stand below each other
-        out.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/><text x="{x + 8:.1f}" y="{label:.1f}" fill="{colour}">{escape(name)}</text>')
+        label[x] = max(y + 4, label.get(x, 0) + 15)  # labels of curves that end beside each other stand below each other
+        out.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/><text x="{x + 8:.1f}" y="{label[x]:.1f}" fill="{colour}">{escape(name)}</text>')
     open(path, "w").write("\n".join(out + ["</svg>", ""]))
 
 
