@@ -169,6 +169,8 @@ static double slots_online(struct coord *c)
     return n ? (double)n : 1;
 }
 
+#define ETA_MOST_S (365.0 * 86400) /* a job that others keep waiting has a rate that fades: beyond this nothing is known */
+
 static double job_eta(struct coord *c, const struct job *j, double rate)
 {
     struct trial *t = j->spec.kind == JOB_TEACH ? job_trial(j, 0) : NULL;
@@ -184,7 +186,7 @@ static double job_eta(struct coord *c, const struct job *j, double rate)
     if (j->audit) /* its trainings are no candidates, and may well outlast them */
         eta += audit_seconds_left(j->audit, j->total) / slots_online(c);
     eta = eta < left_s ? eta : left_s;
-    return eta < 0 ? 0 : eta;
+    return eta < 0 ? 0 : eta > ETA_MOST_S ? INFINITY : eta;
 }
 
 static void job_names(json_t *d, const json_t *spec)
