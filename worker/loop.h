@@ -18,7 +18,8 @@ struct worker;
 int  worker_new(const struct worker_conf *c, const struct worker_tasks *tasks, struct worker **out, struct errbuf *e);
 /* First thing in main(): a SIGTERM or SIGINT that comes during start-up waits for worker_run. Threads inherit this. */
 void worker_hold_signals(void);
-/* Until it was told to stop and has handed back or delivered what it held. With `signals`, SIGTERM and SIGINT tell it. */
+/* Until it was told to stop and has handed back or delivered what it held. With `signals`, SIGTERM and SIGINT tell it.
+ * Returns the status of the process: 0, or 75 where its device was lost. */
 int  worker_run(struct worker *w, bool signals);
 /* Once: finish scores within the grace, hand the rest back, deliver results, say goodbye. Twice: at once. */
 void worker_stop(struct worker *w);

@@ -126,8 +126,9 @@ int records_finish(struct records *r, struct errbuf *e)
         r->v[i].score /= r->v[i].n_rows;
         r->v[i].truth /= r->v[i].n_rows;
         r->v[i].cheap /= r->v[i].n_rows;
+        struct zero_cost_scores *z = &r->v[i].zero_cost;
         for (int k = 0; k < ZC_COUNT; k++)
-            r->v[i].zero_cost.value[k] /= r->v[i].n_rows;
+            zero_cost_set(z, k, z->known >> k & 1 ? z->value[k] / r->v[i].n_rows : NAN); /* of all its rows, or not known */
         if (r->v[i].truth > r->best_truth)
             r->best_truth = r->v[i].truth;
     }

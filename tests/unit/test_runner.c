@@ -1,7 +1,7 @@
 /* The compute threads, with tasks that do what the test says. Every wait is on an event of the loop. */
+#include "worker/engine/device.h"
 #include "worker/folder.h"
 #include "worker/outbox.h"
-#include "worker/engine/device.h"
 #include "worker/runner.h"
 
 #include <math.h>
