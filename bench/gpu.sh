@@ -2,7 +2,7 @@
 # gpu.sh [OUT [PART…]] - all there is to do on a machine with an NVIDIA GPU: build the backend, test it against the CPU's engine, time it, time
 # the peers on the same GPU, and say in a table how they compare (OUT/table.txt).
 # Results go to OUT (build/bench/gpu). Every part says what it did and goes on where another failed; the status is that of the last that did.
-# PART: only the parts whose names begin with one of these words (build, test_, check-, inner-, direct-, outer-, candidates-, profile, peers, table).
+# PART: only the parts whose names begin with one of these words (build, test_, check-, rounded-, inner-, direct-, outer-, candidates-, profile, peers, table).
 # The peers run in PEERS_PYTHON, else in the venv of bench/setup-peers.sh --gpu; PEERS_ARGS has options for bench/peers/gpu.py (--only, --limit).
 set -u
 cd "$(dirname "$0")/.." || exit 70
@@ -39,6 +39,10 @@ part test_teacher_device build/release/tests/unit/test_teacher_device
 for w in W1 W2 W3; do
     part "check-$w" build/bench/slab $w direct 1 1 check
     part "check-$w-T4" build/bench/slab $w direct 1 1 T=4 check
+    for d in cuda-tf32 cuda-bf16; do # rounded factors: how far off, and what for
+        part "check-$w-T4-$d" build/bench/slab $w direct 1 1 T=4 device=$d check
+        part "rounded-$w-$d" build/bench/slab $w direct 8 device=$d
+    done
 done
 part check-candidates build/bench/candidates --check 2 n=16 inits=2 T=8 device=cuda
 for w in W1 W2 W3; do

@@ -1,10 +1,11 @@
 /* slab.c - time slabs of learners on a device, on the workloads of bench/engine.c:
- *   build/bench/slab W1|W2|W3 inner|direct|outer [K 1] [runs 5] [T=n] [lanes=n] [check]
+ *   build/bench/slab W1|W2|W3 inner|direct|outer [K 1] [runs 5] [T=n] [lanes=n] [device=cuda] [check]
  * inner: plain training of K learners; direct: with all meta-gradients; outer: a teacher's whole meta-step but for the draw of its data and
  * the outer optimiser: the generator's images, K learners on them, their votes, the generator's way back, `lanes` batches of it at a time (as
  * many as half of the device's memory holds). One JSON line: seconds (median, min, max; gen_s: the generator alone, there and back), model
- * GFLOP/s, device bytes. The first two runs load code and record, and are not timed. check: instead, the largest difference from the CPU's
- * engine, over the largest number, of what K = 1 gives. The device is DIDACT_CUDA's, or the one beside the program. */
+ * GFLOP/s, device bytes. The first two runs load code and record, and are not timed. check: instead, how far what K = 1
+ * gives is from the CPU's engine in float32 and in double. device: cuda-tf32 and cuda-bf16 round the products' factors; the backend
+ * is DIDACT_CUDA's, or the one beside the program. */
 #include "bench/workload.h"
 #include "worker/engine/lanes.h"
 #include "worker/engine/slab.h"
@@ -156,33 +157,54 @@ static double gflop(const struct job *j)
     return gen + j->K * (n * (3 * macs - first) + (j->back ? n * (6 * macs - 2 * first) + 2e-9 * META * (3 * macs - first) : 0));
 }
 
-static double far(size_t n, const float *a, const float *b)
+/* A copy of [n] floats in the other precision, or in theirs. */
+static void *as(enum eng_dtype t, size_t n, const float *from)
 {
-    double most = 0, off = 0;
+    double *d = need(n, eng_dtype_size(t));
+    if (t == ENG_F32)
+        memcpy(d, from, n * sizeof *from);
+    for (size_t i = 0; t == ENG_F64 && i < n; i++)
+        d[i] = (double)from[i];
+    return d;
+}
+/* The largest difference, over the largest number; in *length that of the whole difference, over that of the whole: one rectifier on the
+ * other side of its kink is all of the first and little of the second. */
+static double far(enum eng_dtype t, size_t n, const float *a, const void *b, double *length)
+{
+    double most = 0, off = 0, all = 0, off2 = 0;
     for (size_t i = 0; i < n; i++) {
-        most = fmax(most, fabs((double)b[i]));
-        off = fmax(off, isfinite(a[i]) ? fabs((double)a[i] - (double)b[i]) : HUGE_VAL);
+        const double want = t == ENG_F64 ? ((const double *)b)[i] : (double)((const float *)b)[i];
+        most = fmax(most, fabs(want));
+        off = fmax(off, isfinite(a[i]) ? fabs((double)a[i] - want) : HUGE_VAL);
+        all += want * want;
+        off2 += ((double)a[i] - want) * ((double)a[i] - want);
     }
+    *length = sqrt(off2 / all);
     return off / most;
 }
 
 /* The first learner against the CPU. */
-static void compare(struct job *j)
+static void compare(const struct job *j, enum eng_dtype dtype)
 {
     struct errbuf e = { 0 };
     struct unroll *u;
-    const size_t P = j->learner.param_count;
-    struct unroll_cfg cfg = { .learner = &j->learner, .T = j->T, .B = j->w->B, .meta_batch = META, .want_dx = true, .inner = inner_default() };
-    struct unroll_meta m = { j->T, 1, j->in.meta[0].x, j->in.meta[0].y };
-    struct unroll_in in = { j->in.w0, j->in.x, j->in.y, j->in.lr, j->in.mu, &m, 1 };
-    struct unroll_out out = { .dx = need(j->n * j->image, sizeof(float)), .dw0 = need(P, sizeof(float)), .inner_loss = need((size_t)j->T, sizeof(double)) };
-    die(eng_init(NULL, &e), &e);
+    const size_t P = j->learner.param_count, n_x = j->n * j->image, size = eng_dtype_size(dtype);
+    struct unroll_cfg cfg = { .learner = &j->learner, .dtype = dtype, .T = j->T, .B = j->w->B, .meta_batch = META, .want_dx = true, .inner = inner_default() };
+    struct unroll_meta m = { j->T, 1, as(dtype, META * j->image, j->in.meta[0].x), as(dtype, META * K, j->in.meta[0].y) };
+    struct unroll_in in = { as(dtype, P, j->in.w0), as(dtype, n_x, j->in.x), as(dtype, j->n * K, j->in.y), j->in.lr, j->in.mu, &m, 1 };
+    struct unroll_out out = { .dx = need(n_x, size), .dw0 = need(P, size), .inner_loss = need((size_t)j->T, sizeof(double)) };
     die(unroll_new(&cfg, &u, &e), &e);
     die(unroll_meta_grad(u, &in, &out, &e), &e);
-    double loss = 0;
+    double loss = 0, dx_length, dw0_length;
+    const double dx = far(dtype, n_x, j->out.dx, out.dx, &dx_length), dw0 = far(dtype, P, j->out.dw0, out.dw0, &dw0_length);
     for (int t = 0; t < j->T; t++)
         loss = fmax(loss, fabs(out.inner_loss[t] - j->out.inner_loss[t]) / fabs(out.inner_loss[t]));
-    printf("{\"w\":\"%s\",\"T\":%d,\"inner_loss\":%.2g,\"dx\":%.2g,\"dw0\":%.2g}\n", j->w->name, j->T, loss, far(j->n * j->image, j->out.dx, out.dx), far(P, j->out.dw0, out.dw0));
+    printf("{\"w\":\"%s\",\"kind\":\"%s\",\"against\":\"%s\",\"T\":%d,\"inner_loss\":%.2g,\"dx\":%.2g,\"dw0\":%.2g,\"dx_length\":%.2g,\"dw0_length\":%.2g}\n",
+           j->w->name, j->d->kind, dtype == ENG_F64 ? "double" : "float32", j->T, loss, dx, dw0, dx_length, dw0_length);
+    unroll_free(u);
+    void *made[] = { (void *)(uintptr_t)m.x, (void *)(uintptr_t)m.y, (void *)(uintptr_t)in.w0, (void *)(uintptr_t)in.x, (void *)(uintptr_t)in.y, out.dx, out.dw0, out.inner_loss };
+    for (size_t i = 0; i < sizeof made / sizeof made[0]; i++)
+        free(made[i]);
 }
 
 int main(int argc, char **argv)
@@ -192,11 +214,12 @@ int main(int argc, char **argv)
     struct errbuf e = { 0 };
     int runs = 5, at = 0;
     bool check = false;
-    const char *what = "";
+    const char *what = "", *device = "cuda";
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "check") == 0) check = true;
         else if (strncmp(argv[i], "T=", 2) == 0) j.T = atoi(argv[i] + 2);
         else if (strncmp(argv[i], "lanes=", 6) == 0) j.n_lanes = atoi(argv[i] + 6);
+        else if (strncmp(argv[i], "device=", 7) == 0) device = argv[i] + 7;
         else if (at == 1) what = argv[i], at++;
         else if (at == 2) j.K = atoi(argv[i]), at++;
         else if (at == 3) runs = atoi(argv[i]), at++;
@@ -209,15 +232,18 @@ int main(int argc, char **argv)
     if (j.w && j.T == 0)
         j.T = j.w->T;
     if (!j.w || (!j.back && strcmp(what, "inner") != 0) || j.K < 1 || j.T < 1 || j.n_lanes < 0 || j.n_lanes > j.T || runs < 1 || runs > CAP || (check && (!j.back || j.outer || j.K != 1))) {
-        fprintf(stderr, "usage: slab W1|W2|W3 inner|direct|outer [K 1] [runs 5] [T=n] [lanes=n] [check: direct, K 1]\n");
+        fprintf(stderr, "usage: slab W1|W2|W3 inner|direct|outer [K 1] [runs 5] [T=n] [lanes=n] [device=cuda] [check: direct, K 1]\n");
         return 64;
     }
-    if (!(j.d = device_find("cuda", 0, &e)))
-        die(-e.code, &e);
+    die(device_open(device, &j.d, &e), &e);
+    if (!j.d)
+        die(err_set(&e, ERR_USAGE, "slabs are a device's"), &e);
     prepare(&j);
     run(&j);
     if (check) {
-        compare(&j);
+        die(eng_init(NULL, &e), &e);
+        compare(&j, ENG_F32);
+        compare(&j, ENG_F64);
         return 0;
     }
     run(&j);
@@ -226,9 +252,9 @@ int main(int argc, char **argv)
         s[i] = run(&j);
     qsort(s, (size_t)runs, sizeof *s, by_value);
     j.gen_s = j.outer ? generator_alone(&j) : 0;
-    printf("{\"impl\":\"didact\",\"device\":\"%s\",\"w\":\"%s\",\"what\":\"%s\",\"T\":%d,\"K\":%d,\"runs\":%d,\"median_s\":%.5f,\"min_s\":%.5f,\"max_s\":%.5f,\"gen_s\":%.5f,"
+    printf("{\"impl\":\"didact\",\"device\":\"%s\",\"kind\":\"%s\",\"w\":\"%s\",\"what\":\"%s\",\"T\":%d,\"K\":%d,\"runs\":%d,\"median_s\":%.5f,\"min_s\":%.5f,\"max_s\":%.5f,\"gen_s\":%.5f,"
            "\"gflops\":%.1f,\"lanes\":%d,\"device_mib\":%.0f}\n",
-           j.d->name(), j.w->name, what, j.T, j.K, runs, s[runs / 2], s[0], s[runs - 1], j.gen_s, gflop(&j) / s[runs / 2], j.n_lanes,
+           j.d->name(), j.d->kind, j.w->name, what, j.T, j.K, runs, s[runs / 2], s[0], s[runs - 1], j.gen_s, gflop(&j) / s[runs / 2], j.n_lanes,
            (double)(slab_bytes(j.s) + (j.outer ? lanes_bytes(j.lanes) + j.images_bytes : 0)) / 1048576);
     return 0;
 }

@@ -12,7 +12,7 @@ static const char *const trial_names[TRIAL_STATE_COUNT] = { "waiting", "running"
 static const char *const reason_names[FAIL_REASON_COUNT] = { "none", "nan", "oom", "timeout", "crash", "input" };
 static const char *const metric_names[METRIC_COUNT] = { "score", "params", "macs", "latency" };
 
-static const char *const device_names[DEVICE_CLASS_COUNT] = { "cpu", "cuda", "any" };
+static const char *const device_names[DEVICE_CLASS_COUNT] = { "cpu", "cuda", "cuda-tf32", "cuda-bf16", "any" };
 static const char *const action_names[AUDIT_ACTION_COUNT] = { "warn", "stop", "none" };
 
 static const char *name_of(unsigned v, const char *const *names, unsigned n)

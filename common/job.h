@@ -33,9 +33,10 @@ enum fail_reason { FAIL_NONE, FAIL_NAN, FAIL_OOM, FAIL_TIMEOUT, FAIL_CRASH, FAIL
 
 /* Where learners are trained. Scores of one class are the same facts on every device of it; ANY takes whatever a worker has, and gives
  * up replay to the bit. */
-enum device_class { DEVICE_CPU, DEVICE_CUDA, DEVICE_ANY, DEVICE_CLASS_COUNT };
+enum device_class { DEVICE_CPU, DEVICE_CUDA, DEVICE_CUDA_TF32, DEVICE_CUDA_BF16, DEVICE_ANY, DEVICE_CLASS_COUNT };
 const char *device_class_name(enum device_class d); /* "cpu" … */
 int device_class_from(const char *s);               /* -1 on no match */
+static inline bool device_class_any_cpu(enum device_class d) { return d == DEVICE_CPU || d == DEVICE_ANY; } /* of a job: a CPU will do */
 void engine_name(enum device_class d, name_str out); /* part of a score's identity: engine_version.h's, with the device where it is not the CPU */
 
 const char *job_kind_name(enum job_kind k);       /* "teach" … ; the _from functions return -1 on no match */

@@ -169,7 +169,7 @@ static const char *const searchers[] = { "random", "evolution", "local", "nsga2"
 static const char *const cheap_scores[] = { "params", "macs" };
 static const char *const teachers[] = { "gtn", "gtn-batches", "gtn-shuffled", "gtn-noise", "distilled", "real" };
 static const char *const actions[AUDIT_ACTION_COUNT] = { "warn", "stop", "none" };
-static const char *const devices[DEVICE_CLASS_COUNT] = { "cpu", "cuda", "any" };
+static const char *const devices[DEVICE_CLASS_COUNT] = { "cpu", "cuda", "cuda-tf32", "cuda-bf16", "any" };
 static const char *const inners[INNER_TYPE_COUNT] = { "sgd", "lars", "nesterov", "rmsprop", "adam" };
 
 const struct job_key *job_key_at(int i)
@@ -216,7 +216,7 @@ const char *job_key_type(const struct job_key *k)
     case F_TEACHER:  snprintf(buf, sizeof buf, "gtn, gtn-batches, gtn-shuffled, gtn-noise, distilled or real"); break;
     case F_INNER:    snprintf(buf, sizeof buf, "sgd, lars, nesterov, rmsprop or adam"); break;
     case F_ACTION:   snprintf(buf, sizeof buf, "warn, stop or none"); break;
-    case F_DEVICE:   snprintf(buf, sizeof buf, "cpu, cuda or any"); break;
+    case F_DEVICE:   snprintf(buf, sizeof buf, "cpu, cuda, cuda-tf32, cuda-bf16 or any"); break;
     case F_INTS:     snprintf(buf, sizeof buf, "list of up to %d integers, %s", k->cap, range); break;
     case F_REALS:    snprintf(buf, sizeof buf, "list of up to %d numbers, %s", k->cap, range); break;
     case F_ZERO_COST: snprintf(buf, sizeof buf, "list of zero-cost scores"); break;

@@ -44,7 +44,7 @@ int fit_demand(const struct job_spec *spec, const struct job_data *data, const c
 
 bool fit_job(const struct job *j, const struct worker *w)
 {
-    return j->spec.device == DEVICE_CPU || j->spec.device == DEVICE_ANY || j->spec.device == w->device;
+    return device_class_any_cpu(j->spec.device) || j->spec.device == w->device;
 }
 
 /* Real training and zero-cost scores are the CPU's, whatever the job's device: every worker has one. */

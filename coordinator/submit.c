@@ -238,7 +238,7 @@ static json_t *sized(const struct job_spec *s, const struct job_data *data, cons
 {
     struct demand d;
     struct errbuf e;
-    bool known = fit_demand(s, data, arch, s->halving.n_steps, GROUP_NONE, &d, &e) == 0, host = known && s->device != DEVICE_CUDA; /* there, the device's worker chooses */
+    bool known = fit_demand(s, data, arch, s->halving.n_steps, GROUP_NONE, &d, &e) == 0, host = known && device_class_any_cpu(s->device); /* there, the device's worker chooses */
     json_t *o = json_pack("{s:s,s:I,s:I,s:o,s:o}", "arch", arch, "params", (json_int_t)params, "macs", (json_int_t)macs, "mem_bytes",
                           host ? json_integer((json_int_t)d.mem_bytes) : json_null(), "flops", known ? json_real(trial_flops(s, data, &d)) : json_null());
     if (host && d.mem_bytes > *largest) {

@@ -84,7 +84,7 @@ static bool all_busy(struct asking *a, char *out, size_t cap)
     list_each(l, &s->hungry)
         if (fit_job(a->j, list_entry(l, struct worker, hungry)))
             return false;
-    const bool any = a->j->spec.device == DEVICE_CPU || a->j->spec.device == DEVICE_ANY;
+    const bool any = device_class_any_cpu(a->j->spec.device);
     size_t at = (size_t)snprintf(out, cap, "no worker%s%s has a free slot (%u online, %u slots)", any ? "" : " with device ",
                                  any ? "" : device_class_name(a->j->spec.device), online, slots);
     list_each(l, &s->jobs) {

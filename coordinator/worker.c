@@ -97,7 +97,8 @@ struct worker *sched_hello(struct sched *s, const struct wire_msg *m, struct lea
     memcpy(w->engine_version, m->hello.engine_version, sizeof w->engine_version);
     memcpy(w->device_class, m->hello.device_class, sizeof w->device_class);
     memcpy(w->device_name, m->hello.device_name, sizeof w->device_name);
-    w->device = device_class_from(w->device_class) == DEVICE_CUDA ? DEVICE_CUDA : DEVICE_CPU; /* of a kind not known here it is the CPU that we use */
+    const int known = device_class_from(w->device_class);
+    w->device = known > DEVICE_CPU && known < DEVICE_ANY ? (enum device_class)known : DEVICE_CPU; /* of a kind not known here it is the CPU that we use */
     w->device_bytes = m->hello.device_bytes;
     memcpy(w->isa, m->hello.isa, sizeof w->isa);
     memcpy(w->host, m->hello.host, sizeof w->host);

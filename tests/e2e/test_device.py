@@ -71,7 +71,20 @@ def test_a_worker_without_the_gpu_goes_on_with_its_cpu(box, load, submit):
     assert w.text().count("no cuda backend") == 1 and workers(d)["w"]["device_class"] == "cpu"
     assert box.worker(d, "wrong", extra=["--device", "abacus"]).wait(20) == 64
     dry = cli(d, "submit", "--dry-run", "--set", "device=abacus", box.dir / "job1.yaml", status=65).err
-    assert "'device' must be one of cpu, cuda, any" in dry
+    assert "'device' must be one of cpu, cuda, cuda-tf32, cuda-bf16, any" in dry
+
+
+@pytest.mark.limit(120)
+def test_rounded_products_are_a_device_of_their_own(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, "rounds", env=GPU, extra=["--device", "cuda-tf32:0"])
+    job = submit(d, **TINY, device="cuda")
+    wait_for("the reason is known", lambda: "device" in {w["code"] for w in d.get(f"jobs/{job}/why")["why"]})
+    rounded = submit(d, **TINY, device="cuda-tf32")
+    assert d.wait_end(rounded, 100)["state"] == "succeeded" and workers(d)["rounds"]["device_class"] == "cuda-tf32"
+    (engine,) = engines(d)
+    assert engine.endswith("/cuda-tf32") and d.get(f"jobs/{job}")["trials"]["scored"] == 0
+    assert cli_json(d, "replay", rounded)["ok"] is True
 
 
 @pytest.mark.limit(120)

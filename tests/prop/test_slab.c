@@ -181,6 +181,12 @@ static void distances(const struct run *t, struct distance d[N_DISTANCES])
     memcpy(d, all, sizeof all);
 }
 
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
 /* float32 against double: now and then a rectifier falls on the other side of its kink, a larger input wins a window. */
 static bool seen[OP_COUNT];
 enum { DREAMERS = 10 };
@@ -250,6 +256,41 @@ static void slabs_of_what_generators_are_made_of_agree(void **state)
 {
     (void)state;
     agrees(NULL, DREAMERS, 0);
+}
+
+/* Factors of 10 or 7 bits: how far the meta-gradient of w_0 is then, in the middle of some networks, narrow and wide. */
+static void rounded_factors_cost_what_they_should(void **state)
+{
+    (void)state;
+    enum { SMALL = 7, ALL = 9 };
+    static const struct { const char *kind; double least, most; } row[] = { { "cuda-tf32", 1e-4, 1e-2 }, { "cuda-bf16", 1e-3, 1e-1 } };
+    const struct device *exact = device;
+    for (size_t i = 0; i < sizeof row / sizeof row[0] && !getenv("KERNEL_SEEDS"); i++) {
+        struct errbuf e = { 0 };
+        double off[ALL];
+        if (!(device = device_find(row[i].kind, 0, &e))) {
+            assert_non_null(strstr(e.text, "needs 8.0")); /* a real GPU before Ampere */
+            break;
+        }
+        assert_string_equal(device->kind, row[i].kind);
+        for (int n = 0; n < ALL; n++) {
+            struct run t;
+            struct slab *s;
+            struct distance d[N_DISTANCES];
+            run_init(&t, (uint64_t)n + 1, n < SMALL ? &randnet_small : &randnet_wide);
+            answers(&t);
+            assert_int_equal(slab_new(&t.cfg, &s, &e), 0);
+            assert_int_equal(slab_run(s, &t.in, &t.out, &e), 0);
+            distances(&t, d);
+            off[n] = d[3].off;
+            slab_free(s);
+            run_fini(&t);
+        }
+        qsort(off, ALL, sizeof off[0], by_value);
+        if (off[ALL / 2] < row[i].least || off[ALL / 2] > row[i].most)
+            fail_msg("%s: dJ/dw_0 off by %.2g", row[i].kind, off[ALL / 2]);
+    }
+    device = exact;
 }
 
 static void every_op_was_among_them(void **state)
@@ -522,6 +563,20 @@ static void a_backend_that_is_not_there_is_named(void **state)
     assert_non_null(strstr(e.text, "no GPU 7"));
     assert_null(device_find("abacus", 0, &e));
     assert_non_null(strstr(e.text, "abacus"));
+    assert_null(device_find("cuda-fp4", 0, &e));
+    assert_non_null(strstr(e.text, "no device of kind cuda-fp4"));
+    static const struct { const char *text, *kind; int rc; } row[] = {
+        { "cpu", NULL, 0 }, { "cuda", "cuda", 0 }, { "cuda:0", "cuda", 0 }, { "cuda-bf16", "cuda-bf16", 0 }, { "cuda-tf32:0", "cuda-tf32", 0 },
+        { "cuda:1x", NULL, -ERR_USAGE }, { "cuda:", NULL, -ERR_USAGE }, { "cuda:-1", NULL, -ERR_USAGE }, { "cuda-fp4", NULL, -ERR_USAGE }, { "", NULL, -ERR_USAGE },
+    };
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        const struct device *d;
+        const int rc = device_open(row[i].text, &d, &e);
+        if (rc == -ERR_UNAVAILABLE && strstr(e.text, "needs 8.0"))
+            continue;
+        assert_int_equal(rc, row[i].rc);
+        assert_string_equal(d ? d->kind : "none", row[i].kind ? row[i].kind : "none");
+    }
 }
 
 int main(void)
@@ -530,6 +585,7 @@ int main(void)
         cmocka_unit_test(slabs_agree_with_the_cpu_in_double),
         cmocka_unit_test(slabs_of_wide_networks_agree),
         cmocka_unit_test(slabs_of_what_generators_are_made_of_agree),
+        cmocka_unit_test(rounded_factors_cost_what_they_should),
         cmocka_unit_test(every_op_was_among_them),
         cmocka_unit_test(the_same_bits_run_after_run),
         cmocka_unit_test(a_learner_that_diverges_leaves_the_others_alone),

@@ -60,6 +60,65 @@ template <class Kernel, class... Args> static inline void emu_start(dim3 grid, d
 }
 #define LAUNCH(kernel, grid, block, queue, ...) emu_start(grid, block, queue, kernel, __VA_ARGS__) // arguments are looked at now
 
+// ---- tensor cores: what a warp does together its first thread does alone ----
+
+struct __nv_bfloat16 { uint16_t bits; };
+static inline uint32_t emu_bits(float v) { uint32_t b; memcpy(&b, &v, sizeof b); return b; }
+static inline float emu_float(uint32_t b) { float v; memcpy(&v, &b, sizeof v); return v; }
+static inline bool emu_finite(uint32_t b) { return (b & 0x7f800000) != 0x7f800000; }
+static inline __nv_bfloat16 __float2bfloat16(float v) // to nearest, ties to even; what is not a number stays one
+{
+    const uint32_t b = emu_bits(v);
+    return { (uint16_t)((emu_finite(b) ? b + 0x7fff + (b >> 16 & 1) : b | (b & 0x7fffff ? 0x400000 : 0)) >> 16) };
+}
+
+namespace nvcuda { namespace wmma {
+namespace precision { struct tf32; }
+struct matrix_a; struct matrix_b; struct accumulator; struct row_major; struct col_major;
+enum layout_t { mem_row_major };
+static inline float __float_to_tf32(float v) // to nearest, ties away from zero
+{
+    const uint32_t b = emu_bits(v);
+    return emu_finite(b) ? emu_float((b + 0x1000) & ~(uint32_t)0x1fff) : v;
+}
+template <class Use, int M, int N, int K, class F, class Layout = void> struct fragment { float v[16 * 16]; }; // [row][column]
+static inline bool first_of_warp() { return threadIdx.x % 32 == 0; }
+static inline float number(float v) { return v; }
+static inline float number(__nv_bfloat16 v) { return emu_float((uint32_t)v.bits << 16); }
+template <class Frag> static inline void fill_fragment(Frag &f, float v)
+{
+    for (float &x : f.v)
+        x = v;
+}
+template <int K, class F, class E> static inline void load_matrix_sync(fragment<matrix_a, 16, 16, K, F, col_major> &f, const E *from, unsigned step)
+{
+    for (int k = 0; first_of_warp() && k < K; k++)
+        for (int m = 0; m < 16; m++)
+            f.v[m * 16 + k] = number(from[(unsigned)k * step + (unsigned)m]);
+}
+template <int K, class F, class E> static inline void load_matrix_sync(fragment<matrix_b, 16, 16, K, F, row_major> &f, const E *from, unsigned step)
+{
+    for (int k = 0; first_of_warp() && k < K; k++)
+        for (int n = 0; n < 16; n++)
+            f.v[k * 16 + n] = number(from[(unsigned)k * step + (unsigned)n]);
+}
+template <int K, class F> static inline void mma_sync(fragment<accumulator, 16, 16, K, float> &d, const fragment<matrix_a, 16, 16, K, F, col_major> &a,
+                                                      const fragment<matrix_b, 16, 16, K, F, row_major> &b, const fragment<accumulator, 16, 16, K, float> &c)
+{
+    for (int i = 0; first_of_warp() && i < 16 * 16; i++) {
+        float sum = c.v[i];
+        for (int k = 0; k < K; k++)
+            sum += a.v[i / 16 * 16 + k] * b.v[k * 16 + i % 16];
+        d.v[i] = sum;
+    }
+}
+template <int K> static inline void store_matrix_sync(float *to, const fragment<accumulator, 16, 16, K, float> &f, unsigned step, layout_t)
+{
+    for (int i = 0; first_of_warp() && i < 16 * 16; i++)
+        to[(unsigned)(i / 16) * step + (unsigned)(i % 16)] = f.v[i];
+}
+} }
+
 // ---- the runtime ----
 
 #define EMU_MEMORY ((size_t)1 << 30)
@@ -103,6 +162,6 @@ static inline cudaError_t cudaStreamBeginCapture(cudaStream_t s, int) { s->captu
 static inline cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *x, cudaGraph_t g, int) { *x = g; return cudaSuccess; }
 static inline cudaError_t cudaGetDeviceCount(int *n) { *n = 1; return cudaSuccess; }
 static inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
-static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) { strcpy(p->name, "emulated"); p->major = 7; p->minor = 5; return cudaSuccess; }
+static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) { strcpy(p->name, "emulated"); p->major = 8; p->minor = 0; return cudaSuccess; }
 
 #endif

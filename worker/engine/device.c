@@ -10,8 +10,9 @@
 /* Where the shared object may lie: named by the user, beside the program, where `make install` puts it. */
 static void *open_backend(const char *kind, char *path, size_t cap)
 {
+    const int family = (int)strcspn(kind, "-");
     char exe[PATH_MAX], env[64], *named;
-    snprintf(env, sizeof env, "DIDACT_%s", kind);
+    snprintf(env, sizeof env, "DIDACT_%.*s", family, kind);
     for (char *c = env + 7; *c; c++)
         if (*c >= 'a' && *c <= 'z')
             *c = (char)(*c - 'a' + 'A');
@@ -26,11 +27,11 @@ static void *open_backend(const char *kind, char *path, size_t cap)
         *slash = '\0';
     static const char *const place[] = { "", "/../lib/didact" };
     for (size_t i = 0; i < sizeof place / sizeof place[0]; i++) {
-        snprintf(path, cap, "%s%s/didact-%s.so", exe, place[i], kind);
+        snprintf(path, cap, "%s%s/didact-%.*s.so", exe, place[i], family, kind);
         if (access(path, R_OK) == 0)
             return dlopen(path, RTLD_NOW | RTLD_LOCAL);
     }
-    snprintf(path, cap, "didact-%s.so", kind);
+    snprintf(path, cap, "didact-%.*s.so", family, kind);
     return NULL;
 }
 
@@ -51,7 +52,7 @@ const struct device *device_find(const char *kind, int number, struct errbuf *e)
         dlclose(so);
         return NULL;
     }
-    const struct device *d = entry(DEVICE_ABI, number, e); /* stays loaded for as long as the process lives */
+    const struct device *d = entry(DEVICE_ABI, number, e, kind); /* stays loaded for as long as the process lives */
     if (!d)
         dlclose(so);
     return d;
@@ -59,15 +60,20 @@ const struct device *device_find(const char *kind, int number, struct errbuf *e)
 
 int device_open(const char *text, const struct device **out, struct errbuf *e)
 {
+    static const char *const kinds[] = { "cuda", "cuda-tf32", "cuda-bf16" };
+    const size_t at = strcspn(text, ":");
     char *end = "";
-    long  number = strncmp(text, "cuda:", 5) == 0 ? strtol(text + 5, &end, 10) : 0;
+    long number = text[at] ? strtol(text + at + 1, &end, 10) : 0;
     *out = NULL;
     if (strcmp(text, "cpu") == 0)
         return 0;
-    if ((strcmp(text, "cuda") != 0 && (strncmp(text, "cuda:", 5) != 0 || end == text + 5 || *end)) || number < 0 || number > 1000)
-        return err_set(e, ERR_USAGE, "device '%s' is not known (cpu, cuda, cuda:N)", text);
-    struct errbuf why = { 0 };
-    if (!(*out = device_find("cuda", (int)number, &why)))
-        return err_set(e, (enum err)why.code, "%s", why.text);
-    return 0;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        struct errbuf why = { 0 };
+        if (strlen(kinds[i]) != at || strncmp(text, kinds[i], at) != 0 || (text[at] && (end == text + at + 1 || *end)) || number < 0 || number > 1000)
+            continue;
+        if (!(*out = device_find(kinds[i], (int)number, &why)))
+            return err_set(e, (enum err)why.code, "%s", why.text);
+        return 0;
+    }
+    return err_set(e, ERR_USAGE, "device '%s' is not known (cpu, cuda, cuda-tf32, cuda-bf16; cuda:N is the N-th GPU)", text);
 }

@@ -4,7 +4,7 @@
  * Everything of one kind lies K times, `step` bytes apart: the arena's buffers, the parameter vectors, the images or, with step 0,
  * images that all learners share. Calls are queued and done in order; only get() waits. Queues run side by side. A device's own code is a shared object
  * (cuda/, didact-cuda.so) that names its `struct device` by device_find; nothing else in the worker knows what it is made of.
- * float32 alone. Sums have an order that the shapes fix: the same bits run after run on one kind of device. */
+ * Buffers are float32. Sums have an order that the shapes fix: the same bits run after run on one kind of device. */
 #ifndef DIDACT_ENGINE_DEVICE_H
 #define DIDACT_ENGINE_DEVICE_H
 
@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 #define DEVICE_SHARE 0.8 /* of the memory that is free, where no budget says more: others may use the device, too */
-#define DEVICE_ABI 3
+#define DEVICE_ABI 4
 
 /* One rule of one op for all learners: c's pointers are the first learner's. */
 struct dev_call {
@@ -61,7 +61,7 @@ struct dev_loss {
 
 struct device {
     int         abi;                                 /* DEVICE_ABI */
-    const char *kind;                                /* "cuda": the device class of jobs and scores */
+    const char *kind;                                /* "cuda", "cuda-tf32": the device class of jobs and scores */
     const char *(*name)(void);                       /* "NVIDIA H100 80GB HBM3" */
     uint64_t    (*free_bytes)(void);
     bool        (*works)(void);                      /* false: it does nothing more in this process, only a new one may find it well again */
@@ -105,14 +105,15 @@ struct device {
     void (*adjoint[INNER_TYPE_COUNT])(const struct dev_optim *o);
 };
 
-/* What the shared object exports. */
-typedef const struct device *(*device_entry)(int abi, int number, struct errbuf *e);
+/* What the shared object exports. The first three are of every version: one of another can refuse. */
+typedef const struct device *(*device_entry)(int abi, int number, struct errbuf *e, const char *kind);
 #define DEVICE_ENTRY "didact_device"
 
-/* The device `kind` ("cuda") of this machine, loaded once; NULL and e where there is none. `number`: which of several.
+/* The device `kind` of this machine, loaded once; NULL and e where there is none. `number`: which of several. What stands before a '-' in the kind
+ * names the backend: "cuda" has float32 products, "cuda-tf32" and "cuda-bf16" round a product's factors (cuda/products.cuh).
  * DIDACT_CUDA names the shared object; else it is looked for beside the program and in its ../lib/didact. */
 const struct device *device_find(const char *kind, int number, struct errbuf *e);
-/* "cpu" (*out NULL), "cuda", "cuda:1" …; -ERR_USAGE for anything else, -ERR_UNAVAILABLE where it is not there. */
+/* "cpu" (*out NULL), "cuda", "cuda:1", "cuda-tf32:1" …; -ERR_USAGE for anything else, -ERR_UNAVAILABLE where it is not there. */
 int device_open(const char *text, const struct device **out, struct errbuf *e);
 
 #ifdef __cplusplus

@@ -92,7 +92,8 @@ template <class T> __device__ static inline T block_sum(T v, T *room, int thread
     return sum;
 }
 
-void rules_conv(device *d);      // conv, upconv
+enum rounding { FLOAT32, TF32, BF16, ROUNDINGS }; // of a product's factors
+void rules_conv(device *d, rounding r); // conv, upconv
 void rules_dwconv(device *d);
 void rules_bn(device *d);
 void rules_pointwise(device *d); // bias, lrelu, tanh, add

@@ -4,7 +4,7 @@
 // dimension runs over (segment, tap, input channel). Two segments make one sum of a tangent's two terms. The gradient with respect
 // to the image is the same product over the taps that reach a pixel; with stride s there are s * s kinds of pixel (phases), a launch
 // each. A weight gradient's inner dimension is the pixels: cut into splits whose number the shape fixes, added up in order.
-#include "common.cuh"
+#include "products.cuh"
 
 struct geom { int N, H, W, Ci, Ho, Wo, Co, k, s, p, d, G; };
 
@@ -15,39 +15,7 @@ static geom geom_of(const op_call *c)
              c->at.dilation > 0 ? c->at.dilation : 1, c->at.groups > 0 ? c->at.groups : 1 };
 }
 
-enum { TM = 64, TK = 16, THREADS = 128 }; // pixels and inner places of a tile; a thread has 4 pixels of TN / 8 channels
-enum { ROWS = THREADS / TK };              // threads lie along the inner dimension, ROWS of them beside each other
-
-// Four numbers on a boundary of 16 bytes: one instruction.
-struct alignas(16) quad { float v[4]; };
-
-template <int N> __device__ static inline void fetch(float *to, const float *from)
-{
-    if (N % 4)
-        for (int i = 0; i < N; i++)
-            to[i] = from[i];
-    else
-        for (int i = 0; i < N / 4; i++) {
-            const quad q = ((const quad *)from)[i];
-            for (int j = 0; j < 4; j++)
-                to[4 * i + j] = q.v[j];
-        }
-}
-
-template <int M, int N> struct alignas(16) tiles { float A[TK][M + 4], B[TK][N + 4]; }; // 4 more: neighbours in k lie in other banks
-
-// acc += A^T B: a thread's PM x PN of the tile, the inner places in order.
-template <int PM, int PN, int M, int N> __device__ static inline void multiply(const tiles<M, N> &s, int tm, int tn, float (*acc)[PN])
-{
-    for (int kk = 0; kk < TK; kk++) {
-        float a[PM], b[PN];
-        fetch<PM>(a, &s.A[kk][tm]);
-        fetch<PN>(b, &s.B[kk][tn]);
-        for (int i = 0; i < PM; i++)
-            for (int j = 0; j < PN; j++)
-                acc[i][j] = fmaf(a[i], b[j], acc[i][j]);
-    }
-}
+enum { TM = 64, ROWS = THREADS / TK }; // pixels of a tile; threads lie along the inner dimension, ROWS of them beside each other
 
 // ---- dst (+)= src * w ----
 
@@ -75,10 +43,11 @@ __device__ static inline int source(const map &m, int i, int k, int n)
     return at >= 0 && at < n ? at : -1;
 }
 
-template <int TN> __global__ static void __launch_bounds__(THREADS) map_tile(const map m)
+template <class P, int TN> __global__ static void __launch_bounds__(THREADS) map_tile(const map m)
 {
-    enum { PN = TN / 8, DEEP = THREADS / TN }; // columns of a thread; inner places of w that are read at once
-    __shared__ tiles<TM, TN> s;
+    enum { DEEP = THREADS / TN }; // inner places of w that are read at once
+    typedef typename P::template sums<TM, TN> sums;
+    __shared__ typename P::template room<TM, TN> room;
     __shared__ int row_n[TM], row_h[TM], row_w[TM];
     const int t = (int)threadIdx.x, learner = (int)blockIdx.z, across = (m.outer + TN - 1) / TN, cog = m.g.Co / m.g.G;
     const int grp = (int)blockIdx.y / across, n0 = (int)blockIdx.y % across * TN;
@@ -89,11 +58,9 @@ template <int TN> __global__ static void __launch_bounds__(THREADS) map_tile(con
         row_h[t] = m.r0 + m.step * (i / m.cols % m.rows);
         row_w[t] = m.c0 + m.step * (i % m.cols);
     }
-    float acc[4][PN];
-    for (int i = 0; i < 4; i++)
-        for (int j = 0; j < PN; j++)
-            acc[i][j] = 0;
-    const int tm = t / 8 * 4, tn = t % 8 * PN, lane = t % TK, row = t / TK;
+    sums sum;
+    sum.clear();
+    const int tm = t / 8 * sums::PM, tn = t % 8 * sums::PN, lane = t % TK, row = t / TK;
     __syncthreads();
     for (int seg = 0; seg < m.n_seg; seg++) {
         const float *src = m.src[seg](learner), *w = m.w[seg](learner);
@@ -108,29 +75,30 @@ template <int TN> __global__ static void __launch_bounds__(THREADS) map_tile(con
                     if (y >= 0 && x >= 0)
                         v = src[(((uint32_t)row_n[r] * (uint32_t)m.src_h + (uint32_t)y) * (uint32_t)m.src_w + (uint32_t)x) * (uint32_t)m.src_c + (uint32_t)(grp * m.inner + c)];
                 }
-                s.A[lane][r] = v;
+                room.s.A[lane][r] = P::rounded(v);
             }
             if (m.transposed) // w[tap][n][inner place]
                 for (int n = row; n < TN; n += ROWS)
-                    s.B[lane][n] = kk < K && n0 + n < m.outer
-                                       ? w[((uint32_t)(kh * m.g.k + kw) * (uint32_t)m.outer + (uint32_t)(n0 + n)) * (uint32_t)m.g.Co + (uint32_t)(grp * cog + c)] : 0;
+                    room.s.B[lane][n] = P::rounded(kk < K && n0 + n < m.outer
+                        ? w[((uint32_t)(kh * m.g.k + kw) * (uint32_t)m.outer + (uint32_t)(n0 + n)) * (uint32_t)m.g.Co + (uint32_t)(grp * cog + c)] : 0);
             else // w[inner place][n]: all taps, in order
                 for (int i = t / TN, n = n0 + t % TN; i < TK; i += DEEP)
-                    s.B[i][t % TN] = k0 + i < K && n < m.outer ? w[(uint32_t)(k0 + i) * (uint32_t)m.g.Co + (uint32_t)(grp * cog + n)] : 0;
+                    room.s.B[i][t % TN] = P::rounded(k0 + i < K && n < m.outer ? w[(uint32_t)(k0 + i) * (uint32_t)m.g.Co + (uint32_t)(grp * cog + n)] : 0);
             __syncthreads();
-            multiply<4, PN>(s, tm, tn, acc);
+            sum.add(room, t);
             __syncthreads();
         }
     }
+    sum.deal(room, t);
     float *dst = m.dst(learner);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < sums::PM; i++) {
         const int r = tm + i;
         if (row_n[r] < 0)
             continue;
         float *d = dst + (((uint32_t)row_n[r] * (uint32_t)m.dst_h + (uint32_t)row_h[r]) * (uint32_t)m.dst_w + (uint32_t)row_w[r]) * (uint32_t)m.dst_c + (uint32_t)(grp * m.outer);
-        for (int j = 0; j < PN; j++)
+        for (int j = 0; j < sums::PN; j++)
             if (n0 + tn + j < m.outer)
-                put(&d[n0 + tn + j], acc[i][j], m.acc);
+                put(&d[n0 + tn + j], sum.acc[i][j], m.acc);
     }
 }
 
@@ -144,7 +112,7 @@ static int reaching(const geom &g, int residue, unsigned char *k_of)
     return n;
 }
 
-static void run_map(const dev_call *d, const op_call *c, bool transposed, int n_seg, const buf *src, const buf *w, buf dst, bool acc)
+template <class P> static void run_map(const dev_call *d, const op_call *c, bool transposed, int n_seg, const buf *src, const buf *w, buf dst, bool acc)
 {
     map m = {};
     const geom g = m.g = geom_of(c);
@@ -176,7 +144,7 @@ static void run_map(const dev_call *d, const op_call *c, bool transposed, int n_
                 for (m.nh = m.nw = 0; m.nh < g.k; m.nh++, m.nw++)
                     m.kh[m.nh] = m.kw[m.nw] = (unsigned char)m.nh;
             const unsigned tiles = (unsigned)((uint64_t)g.N * (uint64_t)m.rows * (uint64_t)m.cols + TM - 1) / TM;
-            auto kernel = m.outer > 32 ? map_tile<64> : m.outer > 16 ? map_tile<32> : map_tile<16>;
+            auto kernel = m.outer > 32 ? map_tile<P, 64> : m.outer > 16 ? map_tile<P, 32> : map_tile<P, 16>;
             const int TN = m.outer > 32 ? 64 : m.outer > 16 ? 32 : 16;
             LAUNCH(kernel, dim3(tiles, (unsigned)(g.G * ((m.outer + TN - 1) / TN)), (unsigned)d->K), dim3(THREADS), d->queue, m);
         }
@@ -199,21 +167,20 @@ static int splits_of(const geom &g)
 }
 
 // CM rows (tap, input channel) by CN output channels; a thread has CM / 16 by CN / 8 of them.
-template <int CM, int CN> __global__ static void __launch_bounds__(THREADS) corr_tile(const corr q)
+template <class P, int CM, int CN> __global__ static void __launch_bounds__(THREADS) corr_tile(const corr q)
 {
-    enum { PM = CM / 16, PN = CN / 8, DEEP_M = THREADS / CM, DEEP_N = THREADS / CN };
-    __shared__ tiles<CM, CN> s;
+    enum { DEEP_M = THREADS / CM, DEEP_N = THREADS / CN };
+    typedef typename P::template sums<CM, CN> sums;
+    __shared__ typename P::template room<CM, CN> room;
     __shared__ int at_n[TK], at_h[TK], at_w[TK];
     const geom &g = q.g;
     const int cig = g.Ci / g.G, cog = g.Co / g.G, R = g.k * g.k * cig, across = (cog + CN - 1) / CN, t = (int)threadIdx.x;
     const int grp = (int)blockIdx.y / across, n0 = (int)blockIdx.y % across * CN, r0 = (int)blockIdx.x * CM;
     const int learner = (int)blockIdx.z / q.splits, split = (int)blockIdx.z % q.splits;
     const int pixels = g.N * g.Ho * g.Wo, from = split * q.chunk, to = from + q.chunk < pixels ? from + q.chunk : pixels;
-    const int tm = t / 8 * PM, tn = t % 8 * PN, r = r0 + t % CM, tap = r / cig, c = r - tap * cig, dh = tap / g.k * g.d - g.p, dw = tap % g.k * g.d - g.p;
-    float acc[PM][PN];
-    for (int i = 0; i < PM; i++)
-        for (int j = 0; j < PN; j++)
-            acc[i][j] = 0;
+    const int tm = t / 8 * sums::PM, tn = t % 8 * sums::PN, r = r0 + t % CM, tap = r / cig, c = r - tap * cig, dh = tap / g.k * g.d - g.p, dw = tap % g.k * g.d - g.p;
+    sums sum;
+    sum.clear();
     for (int seg = 0; seg < q.n_seg; seg++) {
         const float *x = q.x[seg](learner), *gy = q.gy[seg](learner);
         for (int p0 = from; p0 < to; p0 += TK) {
@@ -226,29 +193,25 @@ template <int CM, int CN> __global__ static void __launch_bounds__(THREADS) corr
             __syncthreads();
             for (int i = t / CM; i < TK; i += DEEP_M) { // neighbours read neighbouring channels
                 const int h = at_h[i] + dh, w = at_w[i] + dw;
-                s.A[i][t % CM] = r < R && p0 + i < to && h >= 0 && h < g.H && w >= 0 && w < g.W
-                                     ? x[(((uint32_t)at_n[i] * (uint32_t)g.H + (uint32_t)h) * (uint32_t)g.W + (uint32_t)w) * (uint32_t)g.Ci + (uint32_t)(grp * cig + c)] : 0;
+                room.s.A[i][t % CM] = P::rounded(r < R && p0 + i < to && h >= 0 && h < g.H && w >= 0 && w < g.W
+                    ? x[(((uint32_t)at_n[i] * (uint32_t)g.H + (uint32_t)h) * (uint32_t)g.W + (uint32_t)w) * (uint32_t)g.Ci + (uint32_t)(grp * cig + c)] : 0);
             }
             for (int i = t / CN, n = n0 + t % CN; i < TK; i += DEEP_N)
-                s.B[i][t % CN] = n < cog && p0 + i < to ? gy[(uint32_t)(p0 + i) * (uint32_t)g.Co + (uint32_t)(grp * cog + n)] : 0;
+                room.s.B[i][t % CN] = P::rounded(n < cog && p0 + i < to ? gy[(uint32_t)(p0 + i) * (uint32_t)g.Co + (uint32_t)(grp * cog + n)] : 0);
             __syncthreads();
-            multiply<PM, PN>(s, tm, tn, acc);
+            sum.add(room, t);
             __syncthreads();
         }
     }
+    sum.deal(room, t);
     float *d = q.parts(learner) + (uint64_t)split * (uint64_t)R * (uint64_t)g.Co;
-    for (int i = 0; i < PM; i++)
-        for (int j = 0; j < PN; j++)
+    for (int i = 0; i < sums::PM; i++)
+        for (int j = 0; j < sums::PN; j++)
             if (r0 + tm + i < R && n0 + tn + j < cog)
-                d[(uint32_t)(r0 + tm + i) * (uint32_t)g.Co + (uint32_t)(grp * cog + n0 + tn + j)] = acc[i][j];
+                d[(uint32_t)(r0 + tm + i) * (uint32_t)g.Co + (uint32_t)(grp * cog + n0 + tn + j)] = sum.acc[i][j];
 }
 
-static const struct { int rows, wide; void (*kernel)(const corr); } corr_tiles[] = { // by rows above 32, then by columns above 16 and 32
-    { 32, 16, corr_tile<32, 16> }, { 32, 32, corr_tile<32, 32> }, { 32, 64, corr_tile<32, 64> },
-    { 64, 16, corr_tile<64, 16> }, { 64, 32, corr_tile<64, 32> }, { 64, 64, corr_tile<64, 64> },
-};
-
-static void run_corr(const dev_call *d, const op_call *c, int n_seg, const buf *x, const buf *gy, buf gw)
+template <class P> static void run_corr(const dev_call *d, const op_call *c, int n_seg, const buf *x, const buf *gy, buf gw)
 {
     corr q = {};
     const geom g = q.g = geom_of(c);
@@ -262,7 +225,11 @@ static void run_corr(const dev_call *d, const op_call *c, int n_seg, const buf *
     }
     const int cog = g.Co / g.G, R = g.k * g.k * (g.Ci / g.G);
     const unsigned at = (R > 32 ? 3u : 0u) + (cog > 32 ? 2u : cog > 16 ? 1u : 0u);
-    const auto &tile = corr_tiles[at];
+    static const struct { int rows, wide; void (*kernel)(const corr); } tiles_of[] = { // by rows above 32, then by columns above 16 and 32
+        { 32, 16, corr_tile<P, 32, 16> }, { 32, 32, corr_tile<P, 32, 32> }, { 32, 64, corr_tile<P, 32, 64> },
+        { 64, 16, corr_tile<P, 64, 16> }, { 64, 32, corr_tile<P, 64, 32> }, { 64, 64, corr_tile<P, 64, 64> },
+    };
+    const auto &tile = tiles_of[at];
     LAUNCH(tile.kernel, dim3((unsigned)((R + tile.rows - 1) / tile.rows), (unsigned)(g.G * ((cog + tile.wide - 1) / tile.wide)), (unsigned)(d->K * q.splits)), dim3(THREADS), d->queue, q);
     if (q.splits > 1)
         sum_splits(d->queue, d->K, q.parts, q.splits, weights(g), gw);
@@ -282,45 +249,45 @@ static op_call turned(const op_call *c)
     return t;
 }
 
-static void products(const dev_call *d, bool turn, bool transposed, int n, const buf *src, const buf *w, buf dst, bool acc)
+template <class P> static void products(const dev_call *d, bool turn, bool transposed, int n, const buf *src, const buf *w, buf dst, bool acc)
 {
     const op_call c = turn ? turned(&d->c) : d->c;
     if (dst)
-        run_map(d, &c, transposed != turn, n, src, w, dst, acc);
+        run_map<P>(d, &c, transposed != turn, n, src, w, dst, acc);
 }
-static void weight_gradient(const dev_call *d, bool turn, int n, const buf *x, const buf *gy, buf gw)
+template <class P> static void weight_gradient(const dev_call *d, bool turn, int n, const buf *x, const buf *gy, buf gw)
 {
     const op_call c = turn ? turned(&d->c) : d->c;
     if (gw)
-        run_corr(d, &c, n, turn ? gy : x, turn ? x : gy, gw);
+        run_corr<P>(d, &c, n, turn ? gy : x, turn ? x : gy, gw);
 }
 
-static void forward(const dev_call *d, bool turn)
+template <class P> static void forward(const dev_call *d, bool turn)
 {
     const buf x[] = { in_val(d, 0) }, w[] = { in_val(d, 1) };
-    products(d, turn, false, 1, x, w, out_val(d), false);
+    products<P>(d, turn, false, 1, x, w, out_val(d), false);
 }
-static void backward(const dev_call *d, bool turn)
+template <class P> static void backward(const dev_call *d, bool turn)
 {
     const buf gy[] = { out_adj(d) }, w[] = { in_val(d, 1) }, x[] = { in_val(d, 0) };
-    products(d, turn, true, 1, gy, w, in_adj(d, 0), d->c.in[0].acc);
-    weight_gradient(d, turn, 1, x, gy, in_adj(d, 1));
+    products<P>(d, turn, true, 1, gy, w, in_adj(d, 0), d->c.in[0].acc);
+    weight_gradient<P>(d, turn, 1, x, gy, in_adj(d, 1));
 }
-static void dual_forward(const dev_call *d, bool turn)
+template <class P> static void dual_forward(const dev_call *d, bool turn)
 {
     const int first = in_dot(d, 0) ? 0 : 1; // a tangent known to be zero takes no part
     const buf x[] = { in_dot(d, 0), in_val(d, 0) }, w[] = { in_val(d, 1), in_dot(d, 1) };
-    forward(d, turn);
-    products(d, turn, false, 2 - first, x + first, w + first, out_dot(d), false);
+    forward<P>(d, turn);
+    products<P>(d, turn, false, 2 - first, x + first, w + first, out_dot(d), false);
 }
-static void dual_backward(const dev_call *d, bool turn)
+template <class P> static void dual_backward(const dev_call *d, bool turn)
 {
     const int first = in_dot(d, 0) ? 0 : 1;
     const buf g[] = { out_adj_dot(d), out_adj(d) }, w[] = { in_val(d, 1), in_dot(d, 1) };
     const buf x[] = { in_dot(d, 0), in_val(d, 0) }, gy[] = { out_adj(d), out_adj_dot(d) };
-    backward(d, turn);
-    products(d, turn, true, 2, g, w, in_adj_dot(d, 0), d->c.in[0].acc);
-    weight_gradient(d, turn, 2 - first, x + first, gy + first, in_adj_dot(d, 1));
+    backward<P>(d, turn);
+    products<P>(d, turn, true, 2, g, w, in_adj_dot(d, 0), d->c.in[0].acc);
+    weight_gradient<P>(d, turn, 2 - first, x + first, gy + first, in_adj_dot(d, 1));
 }
 
 static size_t scratch(const op_call *c)
@@ -335,14 +302,20 @@ static size_t turned_scratch(const op_call *c)
     return scratch(&t);
 }
 
-void rules_conv(device *d)
+template <class P> static void rules_of(device *d)
 {
-    const dev_rule conv[DEV_RULES] = { [](const dev_call *c) { forward(c, false); }, [](const dev_call *c) { backward(c, false); },
-                                       [](const dev_call *c) { dual_forward(c, false); }, [](const dev_call *c) { dual_backward(c, false); } };
-    const dev_rule upconv[DEV_RULES] = { [](const dev_call *c) { forward(c, true); }, [](const dev_call *c) { backward(c, true); },
-                                         [](const dev_call *c) { dual_forward(c, true); }, [](const dev_call *c) { dual_backward(c, true); } };
+    const dev_rule conv[DEV_RULES] = { [](const dev_call *c) { forward<P>(c, false); }, [](const dev_call *c) { backward<P>(c, false); },
+                                       [](const dev_call *c) { dual_forward<P>(c, false); }, [](const dev_call *c) { dual_backward<P>(c, false); } };
+    const dev_rule upconv[DEV_RULES] = { [](const dev_call *c) { forward<P>(c, true); }, [](const dev_call *c) { backward<P>(c, true); },
+                                         [](const dev_call *c) { dual_forward<P>(c, true); }, [](const dev_call *c) { dual_backward<P>(c, true); } };
     memcpy(d->rule[OP_CONV], conv, sizeof conv);
     memcpy(d->rule[OP_UPCONV], upconv, sizeof upconv);
     d->scratch[OP_CONV] = scratch;
     d->scratch[OP_UPCONV] = turned_scratch;
+}
+
+void rules_conv(device *d, rounding r)
+{
+    static void (*const of[ROUNDINGS])(device *) = { rules_of<in_float32>, rules_of<in_tf32>, rules_of<in_bf16> };
+    of[r](d);
 }

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static char name[256];
 static int  chosen;
@@ -99,14 +100,24 @@ static void *end(void *q)
 static void play(void *q, void *recorded) { cudaGraphLaunch((cudaGraphExec_t)recorded, (cudaStream_t)q); }
 static void forget(void *recorded) { cudaGraphExecDestroy((cudaGraphExec_t)recorded); }
 
-extern "C" const struct device *didact_device(int abi, int number, struct errbuf *e)
+// A kind of device each: what is computed with other factors is another score.
+static const struct { const char *kind; int least; } kinds[ROUNDINGS] = { { "cuda", 75 }, { "cuda-tf32", 80 }, { "cuda-bf16", 80 } };
+
+extern "C" const struct device *didact_device(int abi, int number, struct errbuf *e, const char *kind)
 {
-    static device d;
+    static device made[ROUNDINGS];
     cudaDeviceProp p;
-    int n = 0;
+    int n = 0, k = 0;
     if (abi != DEVICE_ABI) {
         e->code = ERR_VERSION;
         snprintf(e->text, sizeof e->text, "the GPU backend speaks version %d, this program %d: build both from one source", DEVICE_ABI, abi);
+        return NULL;
+    }
+    while (k < ROUNDINGS && strcmp(kinds[k].kind, kind) != 0)
+        k++;
+    if (k == ROUNDINGS) {
+        e->code = ERR_UNAVAILABLE;
+        snprintf(e->text, sizeof e->text, "the GPU backend has no device of kind %s", kind);
         return NULL;
     }
     if (cudaGetDeviceCount(&n) != cudaSuccess || n == 0 || number < 0 || number >= n || cudaSetDevice(number) != cudaSuccess || cudaGetDeviceProperties(&p, number) != cudaSuccess) {
@@ -114,15 +125,16 @@ extern "C" const struct device *didact_device(int abi, int number, struct errbuf
         snprintf(e->text, sizeof e->text, n > 0 ? "there is no GPU %d: this machine has %d" : "this machine has no usable NVIDIA GPU", number, n);
         return NULL;
     }
-    if (p.major * 10 + p.minor < 75) {
+    if (p.major * 10 + p.minor < kinds[k].least) {
         e->code = ERR_UNAVAILABLE;
-        snprintf(e->text, sizeof e->text, "%s has compute capability %d.%d: 7.5 is needed", p.name, p.major, p.minor);
+        snprintf(e->text, sizeof e->text, "%s has compute capability %d.%d: %s needs %d.%d", p.name, p.major, p.minor, kind, kinds[k].least / 10, kinds[k].least % 10);
         return NULL;
     }
     snprintf(name, sizeof name, "%s", p.name);
     chosen = number;
+    device &d = made[k];
     d.abi = DEVICE_ABI;
-    d.kind = "cuda";
+    d.kind = kinds[k].kind;
     d.name = device_name;
     d.free_bytes = free_bytes;
     d.works = works;
@@ -137,7 +149,7 @@ extern "C" const struct device *didact_device(int abi, int number, struct errbuf
     d.end = end;
     d.play = play;
     d.forget = forget;
-    rules_conv(&d);
+    rules_conv(&d, (rounding)k);
     rules_dwconv(&d);
     rules_bn(&d);
     rules_pointwise(&d);
