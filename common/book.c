@@ -218,7 +218,7 @@ static bool read_steps(const char *s, struct trial_result *r)
     return n >= 0;
 }
 
-static bool read_fixed(struct book_row *b, int i, const char *s, int *n_scores)
+static bool read_fixed(struct book_row *b, int i, const char *s, int *n_scores, bool *empty)
 {
     void *at = (char *)b + fixed[i].at;
     int word;
@@ -229,7 +229,7 @@ static bool read_fixed(struct book_row *b, int i, const char *s, int *n_scores)
         memcpy(at, s, strlen(s) + 1);
         return true;
     case U64: return read_u64(s, at);
-    case REAL: return !*s || read_real(s, at);
+    case REAL: *empty |= !*s; return !*s || read_real(s, at);
     case STATE:
         word = trial_state_from(s);
         b->r.state = (enum trial_state)word;
@@ -256,12 +256,13 @@ int book_read_row(const struct book_columns *c, char *line, struct book_row *out
 {
     char *field[BOOK_MAX_COLUMNS];
     int n = csv_split(line, field, BOOK_MAX_COLUMNS), n_scores = 0;
+    bool empty = false;
     memset(out, 0, sizeof *out);
     if (n != c->n)
         return err_set(e, ERR_INPUT, n < 0 ? "a quote does not close" : "%d columns, the first line has %d", n, c->n);
     for (int k = 0; k < n; k++) {
         const int i = c->of[k];
-        bool ok = i < N_FIXED ? read_fixed(out, i, field[k], &n_scores)
+        bool ok = i < N_FIXED ? read_fixed(out, i, field[k], &n_scores, &empty)
                 : i < SECONDS ? read_zero_cost(&out->r.zero_cost, i - N_FIXED, field[k])
                 : i == SECONDS ? read_real(field[k], &out->r.seconds)
                 : !*field[k] || (read_real(field[k], &out->r.latency_ms) && out->r.latency_ms >= 0);
@@ -270,6 +271,8 @@ int book_read_row(const struct book_columns *c, char *line, struct book_row *out
     }
     if (n_scores != out->r.n_checkpoints)
         return err_set(e, ERR_INPUT, "%d checkpoints but %d scores of them", out->r.n_checkpoints, n_scores);
+    if (empty && out->r.state == TRIAL_SCORED && out->curriculum[0])
+        return err_set(e, ERR_INPUT, "a row that is scored lacks score, score_se, loss_sum or lr_scale");
     if ((out->r.state == TRIAL_FAILED) != (out->r.reason != FAIL_NONE))
         return err_set(e, ERR_INPUT, "reason \"%s\" does not go with state %s", fail_reason_name(out->r.reason), trial_state_name(out->r.state));
     return 0;

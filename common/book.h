@@ -31,6 +31,7 @@ struct book_row {
 /* "steps=32 inits=2 valid_images=2000 checkpoints=8,16 lr_scales=1 channels=16 zero_cost=synflow": all that a score depends on beside the names; the
  * sizes of the network, and the first initialisation, only where they are not the space's own, and not the very first. */
 void book_fidelity(const struct fidelity *f, uint32_t zero_cost, char out[BOOK_FIDELITY_MAX]);
+bool book_fidelity_read(const char *text, struct fidelity *f, uint32_t *zero_cost); /* back; false for anything else */
 void book_key(const struct book_row *b, char hex[BOOK_KEY_LEN + 1]);
 bool book_keeps(const struct trial_result *r);                        /* scored or diverged: not what the environment decided */
 bool book_same(const struct trial_result *a, const struct trial_result *b); /* bit for bit, in all but the measured part */
@@ -39,6 +40,9 @@ bool book_same(const struct trial_result *a, const struct trial_result *b); /* b
 enum { BOOK_SECONDS = 1, BOOK_LATENCY = 2 };
 void book_write_header(FILE *f, unsigned measured);
 void book_write_row(FILE *f, const struct book_row *b, unsigned measured);
+
+/* Whether a row is one that a worker can have written, as far as its own numbers tell; f: its fidelity, read. -ERR_INPUT names the column. */
+int  book_check(const struct book_row *b, struct fidelity *f, struct errbuf *e);
 
 /* Which field is which column; from the first line, which is changed. -ERR_INPUT names the column that is missing or unknown. */
 struct book_columns { int n, of[BOOK_MAX_COLUMNS]; };

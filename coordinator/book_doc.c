@@ -58,9 +58,33 @@ int doc_book(struct coord *c, const struct query *q, json_t **out, struct errbuf
 
 /* ---- in ---- */
 
-/* Beside what reading checks: a row must be one that this coordinator could have written. */
-static int check_row(struct coord *c, const struct book_row *b, struct errbuf *e)
+/* The image shape of the dataset that the last row named: a book has few. */
+struct known_shape { hash_str dataset; bool here; struct image_shape img; };
+
+/* A row of a dataset that is here says how large its network is, and so do we. */
+static int check_size(struct coord *c, const struct space *space, const struct book_row *b, const struct proxy *proxy, struct known_shape *k, struct errbuf *e)
 {
+    static const struct constraints none;
+    uint64_t params, macs;
+    if (strcmp(k->dataset, b->dataset) != 0) {
+        memcpy(k->dataset, b->dataset, sizeof k->dataset);
+        k->here = coord_image_shape(c, k->dataset, &k->img, NULL) == 0;
+    }
+    if (!k->here)
+        return 0;
+    int rc = search_fits(space, b->arch, &k->img, proxy, &none, &params, &macs, e);
+    if (rc < 0)
+        return err_wrap(e, rc, "arch");
+    if (params != b->r.params || macs != b->r.macs)
+        return err_set(e, ERR_INPUT, "%s: %llu, but this network has %llu", params == b->r.params ? "macs" : "params",
+                       (unsigned long long)(params == b->r.params ? b->r.macs : b->r.params), (unsigned long long)(params == b->r.params ? macs : params));
+    return 0;
+}
+
+/* Beside what reading checks: a row must be one that this coordinator could have written. */
+static int check_row(struct coord *c, const struct book_row *b, struct known_shape *k, struct errbuf *e)
+{
+    struct fidelity f;
     const struct space *space = spaces_find(c, b->space);
     char text[ARCH_TEXT_MAX], hash[ARCH_HASH_LEN + 1];
     if (!space)
@@ -75,18 +99,14 @@ static int check_row(struct coord *c, const struct book_row *b, struct errbuf *e
     if (!blob_valid_hash(b->dataset) || !blob_valid_hash(b->curriculum))
         return err_set(e, ERR_INPUT, "%s: \"%.64s\" is no hash", blob_valid_hash(b->dataset) ? "curriculum" : "dataset",
                        blob_valid_hash(b->dataset) ? b->curriculum : b->dataset);
-    if (!b->fidelity[0] || !b->engine[0])
-        return err_set(e, ERR_INPUT, "%s is empty", b->fidelity[0] ? "engine" : "fidelity");
-    if (!book_keeps(&b->r))
-        return err_set(e, ERR_INPUT, "reason: what failed with %s is no fact about the architecture", fail_reason_name(b->r.reason));
-    if (b->r.state == TRIAL_SCORED && b->r.n_inits < 1)
-        return err_set(e, ERR_INPUT, "init_scores: a scored row has one at least");
-    return 0;
+    rc = book_check(b, &f, e);
+    return rc < 0 ? rc : check_size(c, space, b, &f.proxy, k, e);
 }
 
 int book_parse(struct coord *coord, char *csv, uint64_t first, struct book_row **out, size_t *n, struct errbuf *e)
 {
     struct book_columns c;
+    struct known_shape shape = { 0 };
     char *next = strchr(csv, '\n');
     size_t rows = 0;
     int rc;
@@ -108,7 +128,7 @@ int book_parse(struct coord *coord, char *csv, uint64_t first, struct book_row *
         if (len && p[len - 1] == '\r')
             p[len - 1] = 0;
         if ((rc = book_read_row(&c, p, &b[*n], e)) == 0)
-            rc = check_row(coord, &b[*n], e);
+            rc = check_row(coord, &b[*n], &shape, e);
         if (rc < 0)
             err_wrap(e, rc, "row %llu", (unsigned long long)(first + *n));
         ++*n;

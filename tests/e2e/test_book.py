@@ -119,13 +119,18 @@ def test_a_book_that_contradicts_is_refused_by_its_row(computed, tmp_path):
             csv.writer(out, lineterminator="\n").writerow(parts)
             return out.getvalue()
         return change
-    for change, words, status in ((field("score", "0.123"), ("row 5", "other numbers"), 1), (field("score", "much"), ("row 5", "score"), 65),
+    def other_score(line):
+        return field("score", "0.125")(field("init_scores", "0.125")(line))
+    for change, words, status in ((other_score, ("row 5", "other numbers"), 1), (field("score", "much"), ("row 5", "score"), 65),
                                   (field("arch_hash", "0" * 32), ("row 5", "arch_hash"), 65), (field("space", "moon"), ("row 5", "moon"), 65),
-                                  (field("dataset", "xyz"), ("row 5", "dataset"), 65), (lambda s: "a,b\n", ("row 5", "columns"), 65)):
+                                  (field("dataset", "xyz"), ("row 5", "dataset"), 65), (field("score", "0.123"), ("row 5", "mean of init_scores"), 65),
+                                  (field("score", ""), ("row 5", "lacks score"), 65), (field("params", "3"), ("row 5", "params: 3, but this network has"), 65),
+                                  (field("macs", "3"), ("row 5", "macs: 3"), 65), (field("fidelity", "banana"), ("row 5", "fidelity"), 65),
+                                  (field("engine", "abc"), ("row 5", "engine"), 65), (lambda s: "a,b\n", ("row 5", "columns"), 65)):
         r = imported(change, status=status)
         assert all(w in r.err for w in words), r.err
-    new = field("engine", "another")  # a new row before a bad one: neither enters
-    twice = "".join([lines[0], new(lines[1]), field("score", "0.123")(lines[2])])
+    new = field("engine", "99")  # a new row before a bad one: neither enters
+    twice = "".join([lines[0], new(lines[1]), other_score(lines[2])])
     (tmp_path / "twice.csv").write_text(twice)
     assert "row 2" in cli(d, "book", "import", tmp_path / "twice.csv", status=1).err
     assert len(export(d, tmp_path / "b.csv")) == 24

@@ -168,7 +168,7 @@ static void bad_books_are_refused_with_the_column(void **state)
         { ",scored,", ",running,", "state: \"running\"" },        { ",scored,,", ",scored,nan,", "does not go with" },
         { "8 16", "8", "1 checkpoints but 2 scores" },             { "8 16", "8 -1", "checkpoints: " },
         { "18446744073709551612", "-4", "seed: \"-4\"" },          { ",7,", ",7,7,", "columns" },
-        { "\"bn relu", "\"\"bn relu", "a quote does not close" },
+        { "\"bn relu", "\"\"bn relu", "a quote does not close" },  { "0.30000000000000004", "", "lacks score" },
     };
     struct book_row a = sample(), b;
     char *h, *r;
@@ -189,6 +189,78 @@ static void bad_books_are_refused_with_the_column(void **state)
     assert_non_null(strstr(e.text, "colour"));
     free(h);
     free(r);
+}
+
+static void a_fidelity_is_read_back(void **state)
+{
+    (void)state;
+    struct fidelity f = { .steps = 32, .inits = 2, .valid_images = 2000, .n_checkpoints = 2, .checkpoint = { 8, 16 }, .n_lr_scales = 2, .lr_scale = { 1, 0.1 },
+                          .proxy = { .channels = 8, .cells = 1, .downsample = 2 }, .first_init = 3 }, got;
+    char text[BOOK_FIDELITY_MAX];
+    uint32_t zero_cost;
+    book_fidelity(&f, 1u << ZC_NASWOT | 1u << ZC_SYNFLOW, text);
+    assert_true(book_fidelity_read(text, &got, &zero_cost));
+    assert_memory_equal(&f, &got, sizeof f);
+    assert_int_equal(zero_cost, 1u << ZC_NASWOT | 1u << ZC_SYNFLOW);
+    static const char *const none[] = { "", "banana", "steps", "steps=", "steps=8", "steps=x inits=1 valid_images=1", "steps=8 inits=1 valid_images=1 ", "steps=8  inits=1 valid_images=1",
+                                        "inits=1 steps=8 valid_images=1", "steps=8 inits=1 valid_images=1 colour=3", "steps=8 inits=1 valid_images=1 zero_cost=luck",
+                                        "steps=8 inits=1 valid_images=1 checkpoints=1,,2", "steps=8 inits=1 valid_images=1 checkpoints=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17",
+                                        "steps=8 inits=1 valid_images=1 lr_scales=0.10" };
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
+        if (book_fidelity_read(none[i], &got, &zero_cost))
+            fail_msg("\"%s\" was taken for a fidelity", none[i]);
+}
+
+static struct book_row good(void)
+{
+    struct book_row b = sample();
+    b.r.score = 0.25;
+    b.r.init_score[0] = 0.2;
+    b.r.init_score[1] = 0.3;
+    b.r.score_se = 0.05;
+    b.r.checkpoint_score[1] = 0.5;
+    return b;
+}
+
+static void numbers_that_no_worker_can_have_written_are_refused(void **state)
+{
+    (void)state;
+    struct fidelity f;
+    struct errbuf e = { 0 };
+    struct book_row b = good();
+    if (book_check(&b, &f, &e) < 0)
+        fail_msg("%s", e.text);
+    assert_int_equal(f.steps, 32);
+#define BAD(change, says)                                                   \
+    do {                                                                    \
+        b = good();                                                         \
+        change;                                                             \
+        assert_int_equal(book_check(&b, &f, &e), -ERR_INPUT);               \
+        if (strncmp(e.text, says, strlen(says)) != 0)                       \
+            fail_msg("\"%s\" does not begin with \"%s\"", e.text, says);    \
+    } while (0)
+    BAD(b.r.score = 0.2501, "score: ");
+    BAD(b.r.score = b.r.init_score[0] = b.r.init_score[1] = 1.5, "init_scores: 1.5 is no accuracy");
+    BAD(b.r.init_score[0] = -0.1, "init_scores: ");
+    BAD(b.r.n_inits = 1, "init_scores: 1, but the fidelity has 2");
+    BAD(b.r.score_se = 7, "score_se: ");
+    BAD(b.r.score_se = 0, "score_se: ");
+    BAD(b.r.checkpoint_score[1] = 1.1, "checkpoint_scores: ");
+    BAD(b.r.checkpoint[1] = 17, "checkpoints: ");
+    BAD(b.r.n_checkpoints = 1, "checkpoints: ");
+    BAD(b.r.loss_sum = -1, "loss_sum: ");
+    BAD(b.r.lr_scale = 33, "lr_scale: ");
+    BAD(b.r.params = 0, "params: ");
+    BAD(b.r.macs = 0, "macs: ");
+    BAD(b.r.zero_cost.known |= 1u << ZC_SNIP, "zero-cost scores");
+    BAD(strcpy(b.fidelity, "banana"), "fidelity: ");
+    BAD(strcpy(b.engine, "abc"), "engine: ");
+    BAD(strcpy(b.engine, "2/"), "engine: ");
+    BAD((b.r.state = TRIAL_FAILED, b.r.reason = FAIL_OOM), "reason: ");
+#undef BAD
+    b = good();
+    strcpy(b.engine, "2/cuda-tf32");
+    assert_int_equal(book_check(&b, &f, &e), 0);
 }
 
 static void fields_are_taken_apart(void **state)
@@ -216,6 +288,8 @@ int main(void)
         cmocka_unit_test(every_field_of_the_key_counts),
         cmocka_unit_test(every_number_counts_in_a_comparison),
         cmocka_unit_test(bad_books_are_refused_with_the_column),
+        cmocka_unit_test(a_fidelity_is_read_back),
+        cmocka_unit_test(numbers_that_no_worker_can_have_written_are_refused),
         cmocka_unit_test(fields_are_taken_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
