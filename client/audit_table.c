@@ -1,6 +1,7 @@
-/* audit_table.c - the audit of tables: what score books say of networks against a table of what these are worth. No coordinator is
- * asked; the document has the form of a job's, so that it is shown and drawn by the same code. */
+/* audit_table.c - the audit of tables: what score books say of networks against a table of what these are worth. A coordinator is
+ * asked for spaces that were imported there, and for nothing else; the document has the form of a job's, so that it is shown and drawn by the same code. */
 #include "client/audit.h"
+#include "client/spaces.h"
 #include "client/verbs.h"
 
 #include "common/book.h"
@@ -42,13 +43,14 @@ static int out_of_memory(struct tables *t) { return err_set(t->c->e, ERR_NOMEM, 
 
 static int load_truth(struct tables *t, const char *space)
 {
-    const struct space *s = space_find(space);
+    const struct space *s;
     const struct record_columns cols = { .arch = cli_str(t->c, "truth-arch", NULL), .score = t->truth_col };
-    if (!s)
-        return err_set(t->c->e, ERR_NOTFOUND, "%s: there is no space '%s' here", t->book[0].path, space);
+    int rc = space_named(t->c, cli_str(t->c, "space", space), &s);
+    if (rc < 0)
+        return err_wrap(t->c->e, rc, "%s: space %s", t->book[0].path, space);
     records_init(&t->truth, s);
     t->have_truth = true;
-    int rc = records_read(&t->truth, t->truth_path, &cols, t->c->e);
+    rc = records_read(&t->truth, t->truth_path, &cols, t->c->e);
     if (rc == 0)
         rc = records_finish(&t->truth, t->c->e);
     if (rc < 0)
@@ -119,7 +121,7 @@ static int take_row(struct tables *t, struct book_file *b, const struct book_row
     if (rc == 0 && !t->have_truth)
         rc = load_truth(t, row->space);
     if (rc == 0 && strcmp(row->space, t->truth.space->name) != 0)
-        rc = err_set(t->c->e, ERR_INPUT, "%s:%ld: its space is %s, that of %s is %s", b->path, line, row->space, t->book[0].path, t->truth.space->name);
+        rc = err_set(t->c->e, ERR_INPUT, "%s:%ld: its space is %s, that of %s is %s", b->path, line, row->space, t->n_books > 1 && b != t->book ? t->book[0].path : "--space", t->truth.space->name);
     if (rc == 0 && row->r.state != TRIAL_SCORED) {
         b->failed++;
         return 0;

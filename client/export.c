@@ -143,7 +143,9 @@ static int fetch_weights(struct taken *t, struct errbuf *e)
 
 static const char *const csv_fields[] = { "trial", "state", "reason", "score", "score_se", "loss_sum", "lr_scale", "valid_score", "params",
     "macs", "latency_ms", "seconds", "mem_bytes", "attempt", "worker", "parent", "seed", "space", "arch_hash", "arch" };
+static const char *const csv_more[] = { "rung", "init_scores", "from_book" };
 #define N_CSV_FIELDS (sizeof csv_fields / sizeof csv_fields[0])
+#define N_CSV_MORE   (sizeof csv_more / sizeof csv_more[0])
 
 static void csv_value(FILE *f, const json_t *v)
 {
@@ -152,6 +154,11 @@ static void csv_value(FILE *f, const json_t *v)
         fprintf(f, "%lld", (long long)json_integer_value(v));
     else if (json_is_real(v))
         fprintf(f, "%.17g", json_real_value(v));
+    else if (json_is_boolean(v))
+        fputs(json_is_true(v) ? "true" : "false", f);
+    else if (json_is_array(v)) /* numbers, as the score book writes them */
+        for (size_t i = 0; i < json_array_size(v); i++)
+            fprintf(f, "%s%.17g", i ? " " : "", json_number_value(json_array_get(v, i)));
     else if (s && strpbrk(s, ",\"\n")) {
         fputc('"', f);
         for (; *s; s++)
@@ -174,6 +181,10 @@ static int on_csv_trial(void *arg, const json_t *trial)
         fputc(',', f);
         csv_value(f, json_object_get(json_object_get(trial, "zero_cost"), zero_cost_table[k].name));
     }
+    for (size_t k = 0; k < N_CSV_MORE; k++) {
+        fputc(',', f);
+        csv_value(f, json_object_get(trial, csv_more[k]));
+    }
     fputc('\n', f);
     return 0;
 }
@@ -184,6 +195,8 @@ static int write_csv(struct conn *conn, const char *job, FILE *f, struct errbuf 
         fprintf(f, "%s%s", k ? "," : "", csv_fields[k]);
     for (int k = 0; k < ZC_COUNT; k++) /* the newest columns last: scripts count */
         fprintf(f, ",%s", zero_cost_table[k].name);
+    for (size_t k = 0; k < N_CSV_MORE; k++)
+        fprintf(f, ",%s", csv_more[k]);
     fputc('\n', f);
     return each_trial(conn, job, "index", on_csv_trial, f, e);
 }

@@ -138,6 +138,8 @@ static int read_flags(struct sim *m)
     for (int i = 0; i < c->n_given; i++)
         if (strcmp(c->given[i].flag->name, "set") == 0)
             set[n++] = (char *)(uintptr_t)c->given[i].value;
+    if (cli_str(c, "searcher", NULL)) /* what follows is to go with that one, not with the job's */
+        snprintf(m->spec->searcher.name, sizeof m->spec->searcher.name, "%s", cli_str(c, "searcher", NULL));
     rc = jobfile_set_all(m->spec, set, n, c->e);
     if (rc == 0 && job_latency_batch(m->spec))
         rc = err_set(c->e, ERR_INPUT, "latency is measured, and cannot be simulated: --set 'objectives=[{metric: score}, {metric: params}]' --set latency.measure=false");

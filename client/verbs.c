@@ -147,6 +147,7 @@ const struct verb cli_verbs[] = {
       F({ "truth", 0, "FILE", "no job, but score books against this table (CSV, also .gz) with a column arch", false },
         { "truth-column", 0, "COLUMN", "what its networks are worth (default accuracy)", false },
         { "truth-arch", 0, "COLUMN", "its architectures (default arch)", false },
+        { "space", 0, "NAME", "the books' space, where it is a file of yours (default: as the books name it, asked of the coordinator)", false },
         { "fuse", 0, "LIST", "one more column: the sum of log ranks in these of the books'", false },
         { "seed", 0, "N", "of the resamples (default 1)", false }, { "output", 'o', "FILE", "draw it: FILE.svg or FILE.png", false },
         { "by", 0, "COLUMN", "the column that the drawing's scatter shows (default score)", false }), verb_audit },

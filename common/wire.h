@@ -47,7 +47,7 @@ struct wire_msg {
         struct task *lease;
         struct { struct lease_ref ref; struct trial_result *r; } result;
         struct { struct lease_ref ref; enum ack_outcome outcome; } result_ack;
-        struct { struct lease_ref ref; } hand_back;
+        struct { struct lease_ref ref; bool broke; } hand_back; /* broke: it may have broken the device: a death */
         struct { hash_str hash; uint64_t offset; } blob_get;
         struct { hash_str hash; uint64_t offset, total; uint8_t *data; size_t len; name_str name, kind; } blob; /* chunk and put */
         struct { hash_str hash; uint64_t have; bool complete; } blob_put_ack;

@@ -355,6 +355,7 @@ static void pack_small(struct wire_pack *p, const struct wire_msg *m, Didact__En
     } else if (m->kind == WIRE_HAND_BACK) {
         MAKE_OR_FAIL(p, o, Didact__HandBack, didact__hand_back);
         o->ref = pack_ref(p, m->hand_back.ref);
+        o->has_broke = o->broke = m->hand_back.broke;
         env->hand_back = o;
     } else if (m->kind == WIRE_GOODBYE) {
         env->goodbye = MAKE(p, Didact__Goodbye, didact__goodbye);

@@ -385,6 +385,7 @@ int wire_unpack_body(const Didact__Envelope *env, struct wire_msg *m, struct err
     case DIDACT__ENVELOPE__BODY_HAND_BACK:
         m->kind = WIRE_HAND_BACK;
         m->hand_back.ref = ref_of(env->hand_back->ref);
+        m->hand_back.broke = env->hand_back->broke;
         return 0;
     case DIDACT__ENVELOPE__BODY_GOODBYE: m->kind = WIRE_GOODBYE; return 0;
     default: return unpack_blob(env, m, e);

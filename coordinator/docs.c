@@ -58,8 +58,9 @@ static bool ended(const struct trial_row *t)
 /* The deterministic fields: what replay and the kill tests compare byte for byte. */
 json_t *doc_history(const struct trial_row *t)
 {
-    bool scored = t->state == TRIAL_SCORED, done = ended(t);
     const struct trial_result *r = &t->r;
+    const bool done = ended(t), scored = t->state == TRIAL_SCORED && t->group != GROUP_WARMUP; /* that one has zero-cost scores alone */
+    const bool taught = scored && r->loss_sum > 0; /* on a curriculum, whose losses are summed; else trained for real */
     json_t *d = json_object();
     json_object_set_new(d, "trial", doc_int(t->idx));
     json_object_set_new(d, "arch", doc_text(t->arch));
@@ -71,12 +72,12 @@ json_t *doc_history(const struct trial_row *t)
     json_object_set_new(d, "reason", done && r->reason != FAIL_NONE ? json_string(fail_reason_name(r->reason)) : json_null());
     json_object_set_new(d, "told_failed", json_boolean(t->told_failed));
     json_object_set_new(d, "score", scored ? doc_real(r->score) : json_null());
-    json_object_set_new(d, "score_se", scored ? doc_real(r->score_se) : json_null());
+    json_object_set_new(d, "score_se", taught && r->n_inits > 1 ? doc_real(r->score_se) : json_null());
     json_object_set_new(d, "init_scores", reals(r->init_score, r->n_inits));
     json_object_set_new(d, "checkpoints", checkpoints(r));
-    json_object_set_new(d, "loss_sum", scored ? doc_real(r->loss_sum) : json_null());
-    json_object_set_new(d, "lr_scale", scored ? doc_real(r->lr_scale) : json_null());
-    json_object_set_new(d, "valid_score", scored ? doc_real(r->valid_score) : json_null());
+    json_object_set_new(d, "loss_sum", taught ? doc_real(r->loss_sum) : json_null());
+    json_object_set_new(d, "lr_scale", taught ? doc_real(r->lr_scale) : json_null());
+    json_object_set_new(d, "valid_score", scored && !taught ? doc_real(r->valid_score) : json_null());
     json_object_set_new(d, "params", done ? doc_int(r->params) : json_null());
     json_object_set_new(d, "macs", done ? doc_int(r->macs) : json_null());
     json_object_set_new(d, "artifact", doc_text(r->artifact));
@@ -383,20 +384,17 @@ static int history(struct coord *c, const struct job_row *row, const struct quer
     return 0;
 }
 
-/* Best first; of an architecture that climbed rungs the highest one stands for it. */
-struct best { struct listing l; int top, highest; };
+/* Best first. Of a search an architecture stands once, by the highest rung that it climbed; a verify job trains one several times. */
+struct best { struct listing l; int top; bool once; };
 
 static bool on_best(void *arg, const struct trial_row *row)
 {
     struct best *b = arg;
     size_t i;
     json_t *t;
-    if (json_array_size(b->l.list) == 0)
-        b->highest = row->rung;
-    if (row->rung < b->highest)
+    if (b->once)
         json_array_foreach(b->l.list, i, t)
-            if (json_integer_value(json_object_get(t, "rung")) > row->rung &&
-                strcmp(json_string_value(json_object_get(t, "arch_hash")), row->arch_hash) == 0)
+            if (strcmp(json_string_value(json_object_get(t, "arch_hash")), row->arch_hash) == 0)
                 return true;
     return on_trial(&b->l, row) && json_array_size(b->l.list) < (size_t)b->top;
 }
@@ -405,7 +403,7 @@ static int results_doc(struct coord *c, const struct job_row *row, const struct 
 {
     name_str space;
     space_of(row, space);
-    struct best b = { { c, json_array(), space }, q->top, 0 };
+    struct best b = { { c, json_array(), space }, q->top, row->kind == JOB_SEARCH };
     int rc = reader_trials(c->reader, row->id, -1, SORT_SCORE, 0, (int64_t)q->top * (2 * MAX_RUNGS + 1), on_best, &b);
     json_t *d = json_pack("{s:o,s:o}", "job", doc_job(c, row, true), "best", b.l.list);
     if (rc < 0)

@@ -9,7 +9,7 @@
 
 #define FRONT_SCAN 5000
 
-struct point { double v[MAX_OBJECTIVES]; json_t *doc; /* owned */ };
+struct point { double v[MAX_OBJECTIVES]; char hash[ARCH_HASH_LEN + 1]; json_t *doc; /* owned */ };
 struct front {
     struct job_spec *spec; /* owned */
     char             (*raced)[ARCH_HASH_LEN + 1]; /* owned; networks of racing rounds: their trials below do not count */
@@ -32,7 +32,7 @@ static bool on_trial(void *arg, const struct trial_row *t) /* best score first: 
         memcpy(f->raced[f->n_raced++], t->arch_hash, sizeof *f->raced);
     pareto_values(f->spec, t->r.score, t->r.params, t->r.macs, t->r.latency_ms, p.v);
     for (int i = 0; i < f->n; i++)
-        if (pareto_dominates(f->at[i].v, p.v, m))
+        if (pareto_dominates(f->at[i].v, p.v, m) || strcmp(f->at[i].hash, t->arch_hash) == 0) /* a repeat is the same point */
             return true;
     for (int i = 0; i < f->n; i++) {
         if (pareto_dominates(p.v, f->at[i].v, m))
@@ -43,7 +43,8 @@ static bool on_trial(void *arg, const struct trial_row *t) /* best score first: 
     f->n = kept;
     if (f->n == DOC_MAX_LIMIT)
         return false;
-    p.doc = json_pack("{s:I,s:f,s:o,s:I,s:I,s:o,s:s}", "trial", (json_int_t)t->idx, "score", t->r.score, "score_se", doc_real(t->r.score_se),
+    memcpy(p.hash, t->arch_hash, sizeof p.hash);
+    p.doc = json_pack("{s:I,s:f,s:o,s:I,s:I,s:o,s:s}", "trial", (json_int_t)t->idx, "score", t->r.score, "score_se", t->r.n_inits > 1 ? doc_real(t->r.score_se) : json_null(),
                       "params", (json_int_t)t->r.params, "macs", (json_int_t)t->r.macs, "latency_ms",
                       t->r.latency_ms > 0 ? json_real(t->r.latency_ms) : json_null(), "arch", t->arch);
     f->at[f->n++] = p;

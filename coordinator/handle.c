@@ -131,7 +131,7 @@ static void on_hand_back(struct request *r)
 {
     struct worker *w = known(r);
     if (w)
-        sched_hand_back(r->c->sched, w, r->m.hand_back.ref);
+        sched_hand_back(r->c->sched, w, r->m.hand_back.ref, r->m.hand_back.broke);
 }
 
 static void on_goodbye(struct request *r)

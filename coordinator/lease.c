@@ -432,7 +432,7 @@ void lease_lose(struct sched *s, struct trial *t, bool death)
             r->params = t->row.r.params;
             r->macs = t->row.r.macs;
             t->row.deaths += death;
-            snprintf(r->detail, sizeof r->detail, "%u workers were lost while they held this trial", t->row.deaths);
+            snprintf(r->detail, sizeof r->detail, "%u workers, or their devices, were lost while they held this trial", t->row.deaths);
             sched_result(s, NULL, (struct lease_ref){ t->row.job, t->row.idx, t->row.attempt }, r, on_crash_acked, NULL);
             free(r);
         } else {

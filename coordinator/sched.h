@@ -166,7 +166,7 @@ void sched_stop(struct sched *s);  /* nothing more is given out */
 struct worker *sched_hello(struct sched *s, const struct wire_msg *m, struct lease_ref *drop, int *n_drop);
 void sched_heartbeat(struct sched *s, struct worker *w, const struct wire_msg *m, struct lease_ref *drop, int *n_drop);
 void sched_want(struct sched *s, struct worker *w, uint32_t n);
-void sched_hand_back(struct sched *s, struct worker *w, struct lease_ref ref);
+void sched_hand_back(struct sched *s, struct worker *w, struct lease_ref ref, bool broke); /* broke: counts as a death */
 void sched_offline(struct sched *s, struct worker *w, const char *why); /* its leases live on until their deadline */
 
 typedef void (*sched_acked)(void *arg, struct lease_ref ref, int rc, enum ack_outcome outcome, const struct errbuf *e);

@@ -18,7 +18,7 @@
 
 typedef unsigned long long ull;
 
-struct curriculum_shape { int T, B, c, h, w, K; struct inner_cfg inner; };
+struct curriculum_shape { int T, B, c, h, w, K; struct inner_cfg inner; char kind[16]; }; /* kind: of its teacher, "" where it does not say */
 
 /* ---- what the files say ---- */
 int coord_image_shape(void *arg, const char *hash, struct image_shape *out, struct errbuf *e)
@@ -78,11 +78,16 @@ static int curriculum_shape(struct coord *c, const char *name, const char *hash,
     if (rc == 0)
         rc = st_need(&f, "labels", ST_F32, 3, any, &y, e);
     if (rc == 0)
-        *out = (struct curriculum_shape){ (int)t->dim[0], (int)t->dim[1], (int)t->dim[2], (int)t->dim[3], (int)t->dim[4], (int)y->dim[2], inner_default() };
+        *out = (struct curriculum_shape){ (int)t->dim[0], (int)t->dim[1], (int)t->dim[2], (int)t->dim[3], (int)t->dim[4], (int)y->dim[2], inner_default(), "" };
     json_t *inner = rc == 0 && st_meta(&f, "inner") ? json_loads(st_meta(&f, "inner"), 0, NULL) : NULL;
     if (inner)
         rc = inner_from_json(&out->inner, inner, "inner", e);
     json_decref(inner);
+    json_t *prov = rc == 0 && st_meta(&f, "provenance") ? json_loads(st_meta(&f, "provenance"), 0, NULL) : NULL;
+    const char *kind = json_string_value(json_object_get(json_object_get(prov, "config"), "kind"));
+    if (kind)
+        snprintf(out->kind, sizeof out->kind, "%s", kind);
+    json_decref(prov);
     st_close(&f);
     return rc;
 }
@@ -343,6 +348,8 @@ static int prepare_audit(struct coord *c, struct job_spec *s, const struct job_d
     int rc = a->control ? find_curriculum(c, a->control_curriculum, a->control_curriculum_hash, s->dataset, &data->img, &real, e) : 0;
     if (rc < 0)
         return err_wrap(e, rc, "audit.control_curriculum");
+    if (a->control && real.kind[0] && strcmp(real.kind, "real") != 0)
+        return err_set(e, ERR_INPUT, "audit.control_curriculum: %s is of kind %s; the control is a curriculum of real batches (teach.kind: real)", a->control_curriculum, real.kind);
     if (a->control && real.T < lowest.steps)
         return err_set(e, ERR_INPUT, "audit.control_curriculum: %s has %d steps, %s is %d", a->control_curriculum, real.T,
                        s->halving.n_steps ? "halving.steps[0]" : "fidelity.steps", lowest.steps);

@@ -69,6 +69,14 @@ static bool no_device(struct asking *a, char *out, size_t cap)
     count_workers(a->c->sched, NULL, &online, &slots, &mem);
     snprintf(out, cap, "it asks for device %s, and of %u workers online none has one: start didact-worker where a GPU is, or didact clone %llu --set device=any",
              device_class_name(a->j->spec.device), online, (ull)a->row->id);
+    list_each(l, &a->c->sched->workers) {
+        struct worker *w = list_entry(l, struct worker, all);
+        const size_t at = strlen(out);
+        if (!w->online && fit_job(a->j, w)) {
+            snprintf(out + at, cap - at, "; %s had one and is gone: its log says why, and a new process may find it well", w->name);
+            break;
+        }
+    }
     return online > 0 && !served(a, a->j);
 }
 
@@ -79,7 +87,12 @@ static bool all_busy(struct asking *a, char *out, size_t cap)
     uint64_t mem;
     struct sched *s = a->c->sched;
     count_workers(s, a->j, &online, &slots, &mem);
-    if (online == 0 || a->j->n_running >= slots)
+    uint32_t mine = 0; /* of these slots; audits and warm-ups of a device's job run on other workers' CPUs, too */
+    list_each(l, &s->running) {
+        struct trial *t = list_entry(l, struct trial, running);
+        mine += t->job == a->j && t->worker && fit_job(a->j, t->worker);
+    }
+    if (online == 0 || mine >= slots)
         return false;
     list_each(l, &s->hungry)
         if (fit_job(a->j, list_entry(l, struct worker, hungry)))
@@ -329,6 +342,11 @@ static json_t *lineage(struct coord *c, const struct trial_row *first)
 static void trial_reasons(struct asking *a, const struct trial_row *t, json_t *list)
 {
     char text[600];
+    if (t->state == TRIAL_SCORED && t->group == GROUP_WARMUP) {
+        snprintf(text, sizeof text, "its zero-cost scores were computed in attempt %u on %s", t->attempt, t->worker);
+        add(list, "scored", text);
+        return;
+    }
     if (t->state == TRIAL_FAILED) {
         snprintf(text, sizeof text, "failed with %s in attempt %u%s%s: %s", fail_reason_name(t->r.reason), t->attempt,
                  t->worker[0] ? " on " : "", t->worker, t->r.detail[0] ? t->r.detail : "nothing more is known");

@@ -142,13 +142,13 @@ void sched_want(struct sched *s, struct worker *w, uint32_t n)
     sched_dispatch(s);
 }
 
-void sched_hand_back(struct sched *s, struct worker *w, struct lease_ref ref)
+void sched_hand_back(struct sched *s, struct worker *w, struct lease_ref ref, bool broke)
 {
     struct job *j = sched_job(s, ref.job);
     struct trial *t = j ? job_trial(j, ref.trial) : NULL;
     w->last_seen_ms = sched_now(s);
     if (t && t->worker == w && t->row.attempt == ref.attempt && t->phase == PHASE_RUNNING)
-        lease_lose(s, t, false);
+        lease_lose(s, t, broke);
 }
 
 void sched_offline(struct sched *s, struct worker *w, const char *why)

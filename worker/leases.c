@@ -120,7 +120,7 @@ int leases_progress(struct leases *l, struct task_progress **out)
 static void send_credit(struct leases *l)
 {
     int free_slots = l->slots - l->n;
-    if (l->stopping || l->now_ms < l->pause_until_ms || l->outbox->n >= OUTBOX_MAX || free_slots < 0)
+    if (l->stopping || l->draining || l->now_ms < l->pause_until_ms || l->outbox->n >= OUTBOX_MAX || free_slots < 0)
         free_slots = 0;
     if (!session_is_up(l->session) || (l->credit_known && l->credit == (uint32_t)free_slots))
         return;
@@ -131,12 +131,13 @@ static void send_credit(struct leases *l)
     }
 }
 
-static void hand_back(struct leases *l, struct lease_ref ref, const char *why)
+static void give_back(struct leases *l, struct lease_ref ref, bool broke, const char *why)
 {
-    struct wire_msg m = { .kind = WIRE_HAND_BACK, .hand_back = { ref } };
-    log_info("hand_back", REF_FMT " why=\"%s\"", REF_ARGS(ref), why);
+    struct wire_msg m = { .kind = WIRE_HAND_BACK, .hand_back = { ref, broke } };
+    log_info("hand_back", REF_FMT " broke=%d why=\"%s\"", REF_ARGS(ref), broke, why);
     session_post(l->session, &m); /* without a session: it is not in the next hello's list, which says the same */
 }
+static void hand_back(struct leases *l, struct lease_ref ref, const char *why) { give_back(l, ref, false, why); }
 
 /* This machine cannot do the work now: give it back and wait before asking for more. */
 static void trouble(struct leases *l, struct lease_ref ref, const struct errbuf *e)
@@ -299,9 +300,10 @@ static void on_lease(struct leases *l, const struct task *t)
         log_info("lease_again", REF_FMT, REF_ARGS(ref));
         return;
     }
-    struct held *h = l->stopping ? NULL : add(l, t);
+    const bool leaving = l->stopping || l->draining;
+    struct held *h = leaving ? NULL : add(l, t);
     if (!h) {
-        hand_back(l, ref, l->stopping ? "stopping" : "no room");
+        hand_back(l, ref, leaving ? "stopping" : "no room");
         return;
     }
     log_info("lease", REF_FMT " kind=%s", REF_ARGS(ref), kinds[t->kind]);
@@ -322,7 +324,9 @@ void leases_ended(struct leases *l, struct lease_ref ref, enum run_end end, cons
     if (end == RUN_RESULT) { /* even where it was dropped: the answer `stale` clears it away */
         l->troubles = 0;
         finished(l, ref, r, stored);
-    } else if ((end == RUN_TROUBLE || end == RUN_LOST) && !dropped) {
+    } else if (end == RUN_LOST && !dropped) { /* the first may be what broke the device, others only found it so */
+        give_back(l, ref, !l->draining, "the device does not work any more");
+    } else if (end == RUN_TROUBLE && !dropped) {
         trouble(l, ref, e);
     } else if (!dropped) {
         hand_back(l, ref, "stopped");
@@ -424,6 +428,23 @@ void leases_stop(struct leases *l, bool all)
         struct lease_ref ref = h->ref;
         forget(l, h);
         hand_back(l, ref, "stopped");
+    }
+    send_credit(l);
+}
+
+void leases_drain(struct leases *l)
+{
+    l->draining = true;
+    for (int i = l->n - 1; i >= 0; i--) {
+        struct held *h = l->held[i];
+        struct lease_ref ref = h->ref;
+        if (h->state == HELD_COMPUTING) { /* a teacher goes on elsewhere from its checkpoint */
+            if (h->task.kind == TASK_TEACH || !runner_started(l->runner, ref))
+                runner_cancel(l->runner, ref);
+        } else if (h->state != HELD_DROPPED) {
+            forget(l, h);
+            hand_back(l, ref, "stopping");
+        }
     }
     send_credit(l);
 }

@@ -35,7 +35,7 @@ struct leases {
     int               n, cap;
     struct held     **held;          /* owned */
     uint32_t          credit;        /* what the coordinator believes we want */
-    bool              credit_known, stopping;
+    bool              credit_known, stopping, draining;
     int               troubles;      /* in a row, on this machine */
     int64_t           pause_until_ms, now_ms;
     uint64_t          n_done;        /* results acknowledged, for the log */
@@ -64,6 +64,8 @@ void leases_file_sent(struct leases *l, const char *hash, int rc, const struct e
 
 /* Take no more work; hand back what has not begun. `all`: what computes too, scores included. */
 void leases_stop(struct leases *l, bool all);
+/* Take no more work; what computes on the CPU and cannot go on elsewhere does so here, all else is handed back. */
+void leases_drain(struct leases *l);
 /* Last resort: a compute thread does not come back. Hands back whatever is left. */
 void leases_abandon(struct leases *l);
 

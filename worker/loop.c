@@ -92,8 +92,6 @@ static void on_message(void *arg, struct wire_msg *m)
 }
 
 /* ---- the other parts' events ---- */
-static void stop_once(struct worker *w);
-
 static void on_ended(void *arg, struct lease_ref ref, enum run_end end, const struct trial_result *r, bool stored,
                      const struct errbuf *e)
 {
@@ -102,10 +100,10 @@ static void on_ended(void *arg, struct lease_ref ref, enum run_end end, const st
         return;
     leases_ended(&w->leases, ref, end, r, stored, e);
     if (end == RUN_LOST && w->status == 0) { /* whoever started this process starts another one, which may find the device well */
-        log_error("device_lost", "why=\"%s\" next=\"this worker stops with status %d\"", err_message(e, e ? -e->code : -ERR_UNAVAILABLE), EXIT_DEVICE_LOST);
+        log_error("device_lost", "why=\"%s\" next=\"this worker takes no more work and stops with status %d\"", err_message(e, e ? -e->code : -ERR_UNAVAILABLE),
+                  EXIT_DEVICE_LOST);
         w->status = EXIT_DEVICE_LOST;
-        if (w->stops == 0)
-            stop_once(w);
+        leases_drain(&w->leases);
     }
 }
 
@@ -183,16 +181,6 @@ static void advance_stop(struct worker *w, int64_t now)
     finish(w);
 }
 
-static void on_tick(void *arg, int64_t now_ms)
-{
-    struct worker *w = arg;
-    if (w->finishing)
-        return;
-    leases_tick(&w->leases, now_ms);
-    if (w->stops > 0)
-        advance_stop(w, now_ms);
-}
-
 static void stop_once(struct worker *w)
 {
     if (w->finishing)
@@ -204,6 +192,18 @@ static void stop_once(struct worker *w)
     w->stop_ms = w->idle_ms = (int64_t)uv_now(&w->loop);
     log_info("stopping", "leases=%d results=%d grace_ms=%d", w->leases.n, w->outbox.n, w->conf.grace_ms);
     leases_stop(&w->leases, false);
+}
+
+static void on_tick(void *arg, int64_t now_ms)
+{
+    struct worker *w = arg;
+    if (w->finishing)
+        return;
+    leases_tick(&w->leases, now_ms);
+    if (w->leases.draining && w->leases.n == 0 && w->stops == 0)
+        stop_once(w);
+    if (w->stops > 0)
+        advance_stop(w, now_ms);
 }
 
 static void on_told(uv_async_t *h)

@@ -207,14 +207,18 @@ static void translate(struct run *run, int rc)
         failed(run, FAIL_TIMEOUT, detail);
         return;
     }
+    const struct device *d = run->task.device == DEVICE_CPU ? NULL : run->runner->cfg.device;
+    if (d && !d->works()) { /* asked first: what has no memory or no queue any more is no fact about the candidate */
+        run->end = RUN_LOST;
+        return;
+    }
     if (fail_reason_of(rc) != FAIL_NONE) {
         snprintf(detail, sizeof detail, "%.255s", err_message(&run->why, rc));
         failed(run, fail_reason_of(rc), detail);
         return;
     }
     if (is_trouble(run, rc)) {
-        const struct device *d = run->task.device == DEVICE_CPU ? NULL : run->runner->cfg.device;
-        run->end = d && !d->works() ? RUN_LOST : RUN_TROUBLE;
+        run->end = RUN_TROUBLE;
         return;
     }
     snprintf(detail, sizeof detail, "%s: %.200s", err_name(rc), err_message(&run->why, rc));

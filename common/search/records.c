@@ -165,12 +165,19 @@ static int split(char *line, char **field)
 }
 
 enum { COL_ARCH, COL_SCORE, COL_TRUTH, COL_PARAMS, COL_MACS, COL_CHEAP, COL_INITS, N_NAMED, N_COLS = N_NAMED + ZC_COUNT };
+
+/* What a score is a fact about beside the network: scores that differ in one of these do not compare, and their mean means nothing. */
+static const char *const kinds[] = { "fidelity", "rung", "dataset", "curriculum", "engine" };
+enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
+
 struct csv {
     const char *path;
     char       *line;       /* owned, RECORDS_MAX_LINE */
     unsigned long n_lines;
     int         at[N_COLS]; /* which field; -1: none */
     const char *name[N_COLS];
+    int         kind_at[N_KINDS]; /* likewise */
+    char       *kind[N_KINDS];    /* owned: what the first row with a score has there */
 };
 
 static int read_header(struct csv *c, char **field, int n, const struct record_columns *cols, struct errbuf *e)
@@ -187,6 +194,25 @@ static int read_header(struct csv *c, char **field, int n, const struct record_c
                 c->at[k] = i;
         if (c->at[k] < 0 && (k < COL_PARAMS || mine))
             return err_set(e, ERR_INPUT, "%.200s: line 1: there is no column '%.60s'", c->path, c->name[k]);
+    }
+    for (int k = 0; k < N_KINDS; k++) {
+        c->kind_at[k] = -1;
+        for (int i = 0; i < n; i++)
+            if (strcmp(field[i], kinds[k]) == 0)
+                c->kind_at[k] = i;
+    }
+    return 0;
+}
+
+static int check_kinds(struct csv *c, char **field, int n, struct errbuf *e)
+{
+    for (int k = 0; k < N_KINDS; k++) {
+        const char *mine = c->kind_at[k] >= 0 && c->kind_at[k] < n ? field[c->kind_at[k]] : "";
+        if (!c->kind[k] && !(c->kind[k] = strdup(mine)))
+            return err_set(e, ERR_NOMEM, "recorded scores");
+        if (strcmp(c->kind[k], mine) != 0)
+            return err_set(e, ERR_INPUT, "%.200s: line %lu: its %s is \"%.60s\", that of the rows before it \"%.60s\": scores of different kinds do not compare; keep those of one kind",
+                           c->path, c->n_lines, kinds[k], mine, c->kind[k]);
     }
     return 0;
 }
@@ -224,7 +250,12 @@ static uint64_t count_of(double v) { return v > 0 && v < 1e18 ? (uint64_t)v : 0;
 static int read_row(struct csv *c, struct records *r, char **field, int n, struct errbuf *e)
 {
     double v[N_COLS];
-    for (int k = 0; k < N_COLS; k++) {
+    for (int k = N_NAMED; k < N_COLS; k++) { /* whoever wrote the table need not have meant ours: what is no number is not known */
+        char *end = "", *text = c->at[k] >= 0 && c->at[k] < n ? field[c->at[k]] : "";
+        v[k] = *text ? strtod(text, &end) : NAN;
+        v[k] = *end ? NAN : v[k];
+    }
+    for (int k = 0; k < N_NAMED; k++) {
         if (c->at[k] >= n)
             return err_set(e, ERR_INPUT, "%.200s: line %lu has %d fields; '%.60s' is the %dth", c->path, c->n_lines, n, c->name[k],
                            c->at[k] + 1);
@@ -234,6 +265,8 @@ static int read_row(struct csv *c, struct records *r, char **field, int n, struc
     }
     double init[MAX_INITS];
     int n_inits, rc = read_inits(c, field, init, &n_inits, e);
+    if (rc == 0 && isfinite(v[COL_SCORE]))
+        rc = check_kinds(c, field, n, e);
     if (rc < 0)
         return rc;
     struct record row = { .score = v[COL_SCORE], .truth = v[COL_TRUTH], .cheap = v[COL_CHEAP], .params = count_of(v[COL_PARAMS]),
@@ -279,6 +312,8 @@ int records_read(struct records *r, const char *path, const struct record_column
     int rc = c.line ? read_lines(&c, z, r, cols, e) : err_set(e, ERR_NOMEM, "recorded scores");
     if (rc == 0 && c.n_lines == 0)
         rc = err_set(e, ERR_INPUT, "%.200s is empty", path);
+    for (int k = 0; k < N_KINDS; k++)
+        free(c.kind[k]);
     free(c.line);
     gzclose(z);
     return rc;

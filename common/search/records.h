@@ -45,7 +45,8 @@ void records_fini(struct records *r);
 /* Add one row (its n_rows is not read, its init copied); arch is put into canonical form. A score or truth that is not finite: the row is counted as skipped.
  * -ERR_INPUT: no architecture of the space. */
 int  records_add(struct records *r, const char *arch, const struct record *row, struct errbuf *e);
-/* Read a file into an empty table. Errors name file, line and column. Absent params, macs or init_scores columns, unless
+/* Read a file into an empty table. Errors name file, line and column. Rows that differ in
+ * a column fidelity, rung, dataset, curriculum or engine are scores of different kinds: -ERR_INPUT. Absent params, macs or init_scores columns, unless
  * named, leave 0. */
 int  records_read(struct records *r, const char *path, const struct record_columns *cols, struct errbuf *e);
 /* After the last row: means, the best. -ERR_INPUT when there is no row. */

@@ -89,20 +89,22 @@ static int warm_up(struct search *s, const struct sim_cfg *cfg, struct errbuf *e
 {
     int n = search_warmup(s, e), rc = n < 0 ? n : 0;
     for (int i = 0; i < n && rc == 0; i++) {
-        const struct zero_cost_scores *z = &records_find(cfg->records, search_warmup_at(s, i).arch)->zero_cost;
-        rc = search_warmup_tell(s, i, z->known ? z : NULL, e);
+        rc = search_warmup_tell(s, i, &records_find(cfg->records, search_warmup_at(s, i).arch)->zero_cost, e);
     }
     return rc;
 }
 
 static int check_vote(const struct sim_cfg *cfg, struct errbuf *e)
 {
-    uint32_t missing = cfg->cheap ? 0 : job_warmup_zero_cost(cfg->spec);
-    for (size_t i = 0; i < cfg->records->n; i++)
-        missing &= ~cfg->records->v[i].zero_cost.known;
-    for (int k = 0; k < ZC_COUNT; k++)
-        if (missing >> k & 1)
-            return err_set(e, ERR_INPUT, "warmup.vote: no recorded network has %s (column %s)", zero_cost_table[k].name, zero_cost_table[k].name);
+    const uint32_t voted = cfg->cheap ? 0 : job_warmup_zero_cost(cfg->spec);
+    for (int k = 0; k < ZC_COUNT; k++) {
+        size_t n = 0;
+        for (size_t i = 0; i < cfg->records->n; i++)
+            n += cfg->records->v[i].zero_cost.known >> k & 1;
+        if (voted >> k & 1 && 2 * n < cfg->records->n) /* the others rank last: then the vote says who is listed with it */
+            return err_set(e, ERR_INPUT, "warmup.vote: of %zu recorded networks %zu have %s (column %s); half of them should", cfg->records->n, n, zero_cost_table[k].name,
+                           zero_cost_table[k].name);
+    }
     return 0;
 }
 

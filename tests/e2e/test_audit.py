@@ -266,6 +266,22 @@ def test_replay_finds_an_audit_of_a_candidate_of_ones_choice(box, load, submit):
     assert doc["ok"] is False and doc["first_difference"]["trial"] == first + 1
 
 
+def test_the_control_is_a_curriculum_of_real_batches(box, load, material):
+    from harness import job_yaml
+    d = load(box.coordinator())
+    raw = material.curriculum.read_bytes()
+    n = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8:8 + n])
+    header["__metadata__"]["provenance"] = json.dumps({"config": {"kind": "distilled"}})
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    (box.dir / "made.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + raw[8 + n:])
+    cli(d, "curriculum", "import", box.dir / "made.safetensors")
+    file = box.dir / "j.yaml"
+    file.write_text(job_yaml(audit={"share": 0.1, "control": True, "control_curriculum": "made"}))
+    assert "made is of kind distilled; the control is" in cli(d, "submit", file, status=65).err
+
+
 def test_what_an_audit_asks_for_is_checked(box, load, submit):
     from harness import job_yaml
     d = load(box.coordinator())

@@ -119,3 +119,16 @@ def test_what_does_not_compare_is_refused(nets, tmp_path):
     short = [dict(r, space="chain") for r in rows]
     write(tmp_path / "e.csv", short)
     assert "e.csv" in didact("audit", tmp_path / "a.csv", tmp_path / "e.csv", *truth, status=65).stderr
+
+
+def test_a_space_of_ones_own_is_named_by_its_file(tmp_path):
+    (tmp_path / "mine.yaml").write_text("name: mine\nslots:\n  - name: stem\n    op: conv\n    width: [4, 8, 12, 16]\n    kernel: [3, 5]\nhead: gap\n")
+    shown = json.loads(didact("space", "show", tmp_path / "mine.yaml", "--samples", 40, "--seed", 5, "--json").stdout)
+    nets = sorted({s["arch"] for s in shown["samples"]})
+    truth = {a: float(i) for i, a in enumerate(nets)}
+    table(tmp_path / "truth.csv.gz", truth)
+    rows = book(tmp_path / "a.csv", nets, np.random.default_rng(7), space=shown["name"])
+    doc = json.loads(didact("audit", tmp_path / "a.csv", "--truth", tmp_path / "truth.csv.gz", "--truth-column", "acc", "--space", tmp_path / "mine.yaml", "--json").stdout)
+    score = next(p for p in doc["samples"][0]["predictors"] if p["name"] == "score")
+    assert score["all"]["spearman"]["value"] == pytest.approx(spearman([rows[a]["score"] for a in nets], [truth[a] for a in nets]))
+    assert "mine@" in didact("audit", tmp_path / "a.csv", "--truth", tmp_path / "truth.csv.gz", "--truth-column", "acc", "--connect", "ipc:///nowhere", "--timeout", 2, status=66).stderr

@@ -125,12 +125,27 @@ def test_a_worker_whose_gpu_is_lost_ends_and_another_goes_on(box, load, submit):
     broken = box.worker(d, "gpu", env={**GPU, "EMU_BREAKS": "8"})
     job = submit(d, **TINY, device="cuda")
     assert broken.wait(60) == 75
-    assert broken.text().count("ev=device_lost") == 1 and "handed back" in broken.text()
+    assert broken.text().count("ev=device_lost") == 1 and "broke=1" in broken.text()
+    box.worker(d, "plain")
+    wait_for("the reason is known", lambda: "gpu had one and is gone" in str(d.get(f"jobs/{job}/why")))
     doc = d.get(f"jobs/{job}")
     assert doc["state"] == "running" and doc["trials"]["failed"] == 0, "it says nothing of the candidates"
     box.worker(d, "again", env=GPU)
     doc = d.wait_end(job, 100)
     assert doc["state"] == "succeeded" and doc["trials"]["scored"] == TINY["budget"]["trials"]
+
+
+@pytest.mark.limit(120)
+def test_a_lost_gpu_lets_the_cpus_training_end(box, load, submit):
+    d = load(box.coordinator())
+    broken = box.worker(d, "gpu", slots=2, env={**GPU, "EMU_BREAKS": "8"})
+    real = submit(d, kind="verify", name="real", curriculum=None, searcher=None, fidelity=None, window=None, budget=None, verify={"arch": ["bn relu | c24k5 | c24k5 | flat"], "epochs": 40})
+    wait_for("it trains", lambda: d.get(f"jobs/{real}")["trials"]["running"] == 1)
+    job = submit(d, **TINY, device="cuda")
+    assert broken.wait(100) == 75 and "ev=device_lost" in broken.text()
+    (t,) = d.trials(real)
+    assert t["state"] == "scored" and t["attempt"] == 1
+    assert sum(t["deaths"] for t in d.trials(job)) == 1, "the first that met it"
 
 
 @pytest.mark.limit(180)

@@ -71,8 +71,11 @@ def test_rows_are_those_of_a_search(files, box, load, submit, tmp_path):
         assert [float(x) for x in r["checkpoint_scores"].split()] == [c["score"] for c in t["checkpoints"]]
         assert {z: float(r[z]) for z in ZERO_COST if r[z]} == t["zero_cost"]
     exported = harness.cli(d, "export", job, "--format", "csv", "-o", "-").out.splitlines()
-    assert exported[0].endswith("," + ",".join(ZERO_COST))
-    assert float(exported[1].split(",")[-6]) == trials[got[0]["arch"]]["zero_cost"]["synflow"]
+    assert exported[0].endswith("," + ",".join(ZERO_COST) + ",rung,init_scores,from_book")
+    for r in csv.DictReader(exported):
+        t = trials[r["arch"]]
+        assert float(r["synflow"]) == t["zero_cost"]["synflow"] and [float(x) for x in r["init_scores"].split()] == t["init_scores"]
+        assert int(r["rung"]) == t["rung"] and r["from_book"] == "false" and r["valid_score"] == ""
 
 
 def test_a_device_scores_as_the_cpu_does(files, tmp_path):

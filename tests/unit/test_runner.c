@@ -259,15 +259,17 @@ static void a_device_that_fails_or_is_not_there_gives_the_lease_back(void **stat
 {
     (void)state;
     static const struct device device = { .works = works };
-    static const struct { int wanted; const struct device *have; bool works; enum run_end end; } row[] = {
-        { DEVICE_CPU, &device, false, RUN_RESULT }, { DEVICE_CUDA, &device, true, RUN_TROUBLE },
-        { DEVICE_CUDA, &device, false, RUN_LOST },  { DEVICE_CUDA, NULL, false, RUN_TROUBLE },
+    static const struct { int wanted; const struct device *have; bool works; enum err rc; enum run_end end; } row[] = {
+        { DEVICE_CPU, &device, false, ERR_UNAVAILABLE, RUN_RESULT }, { DEVICE_CUDA, &device, true, ERR_UNAVAILABLE, RUN_TROUBLE },
+        { DEVICE_CUDA, &device, false, ERR_UNAVAILABLE, RUN_LOST },  { DEVICE_CUDA, NULL, false, ERR_UNAVAILABLE, RUN_TROUBLE },
+        { DEVICE_CUDA, &device, true, ERR_NOMEM, RUN_RESULT },       { DEVICE_CUDA, &device, false, ERR_NOMEM, RUN_LOST },
+        { DEVICE_CPU, &device, false, ERR_NOMEM, RUN_RESULT },
     };
-    fake_rc = ERR_UNAVAILABLE;
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
         wanted = row[i].wanted;
         have = row[i].have;
         it_works = row[i].works;
+        fake_rc = row[i].rc;
         struct bench *b = start(1);
         submit(b, 0, ACT_RC, 0);
         struct end *end = wait_ends(b, 1);

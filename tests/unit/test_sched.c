@@ -118,6 +118,24 @@ static void a_trial_that_kills_three_workers_is_recorded_as_failed(void **state)
     assert_int_equal(sim_last(s).trial, 1);
 }
 
+static void a_lease_that_broke_devices_ends_as_failed(void **state)
+{
+    struct sim *s = *state;
+    struct job_spec spec = sim_search_spec(2, 1);
+    uint64_t job = sim_submit(s, &spec);
+    struct worker *w = sim_hello(s, "a", 1, NULL, 0, NULL);
+    for (uint32_t i = 1; i <= LEASE_MAX_DEATHS; i++) {
+        sim_want(s, w, 1);
+        assert_int_equal(sim_last(s).trial, 0);
+        assert_int_equal(sim_last(s).attempt, i);
+        sched_hand_back(s->sched, w, sim_last(s), true);
+        store_flush(s->store);
+        assert_int_equal(sim_trial(s, job, 0)->deaths, i);
+    }
+    assert_int_equal(sim_trial(s, job, 0)->state, TRIAL_FAILED);
+    assert_int_equal(sim_trial(s, job, 0)->r.reason, FAIL_CRASH);
+}
+
 static void a_lease_handed_back_is_no_death(void **state)
 {
     struct sim *s = *state;
@@ -127,7 +145,7 @@ static void a_lease_handed_back_is_no_death(void **state)
     for (uint32_t i = 1; i < 6; i++) {
         sim_want(s, w, 1);
         assert_int_equal(sim_last(s).attempt, i);
-        sched_hand_back(s->sched, w, sim_last(s));
+        sched_hand_back(s->sched, w, sim_last(s), false);
         store_flush(s->store);
     }
     assert_int_equal(sim_trial(s, job, 0)->state, TRIAL_WAITING);
@@ -488,7 +506,7 @@ static char *history(struct sim *s, int n_workers, uint64_t chaos)
         if (!busy[k]) {
             sim_want(s, w[k], 1);
         } else if (chaos && rng_below(&r, 20) == 0) {
-            sched_hand_back(s->sched, w[k], held[k]);
+            sched_hand_back(s->sched, w[k], held[k], false);
             store_flush(s->store);
             busy[k] = false;
         } else {
@@ -551,6 +569,7 @@ int main(void)
         T(an_expired_lease_is_given_again_with_a_higher_attempt), T(heartbeats_keep_a_lease),
         T(time_in_which_the_coordinator_slept_counts_against_nobody), T(silence_ends_a_session_but_not_its_leases),
         T(a_trial_that_kills_three_workers_is_recorded_as_failed), T(a_lease_handed_back_is_no_death),
+        T(a_lease_that_broke_devices_ends_as_failed),
         T(a_restart_loses_no_lease_that_is_still_worked_on), T(a_worker_restarted_without_its_lease_died_with_it),
         T(a_lease_lost_on_its_way_is_sent_again_as_the_same_attempt), T(no_more_leases_than_wanted_nor_than_parallel),
         T(higher_priority_goes_first_and_equals_take_turns), T(what_cannot_be_saved_is_not_acknowledged),

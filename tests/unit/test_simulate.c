@@ -86,6 +86,8 @@ static void what_is_wrong_in_a_table_names_its_line(void **state)
         { "score,arch\n1\n", "line 2 has 1 fields" },
         { "arch,score\n\"" CELL("none") ",1\n", "line 2: a quote does not end" },
         { "arch,score\n" CELL("none") ",\n", "there is no architecture with a score" },
+        { "arch,score,fidelity\n" CELL("none") ",1,steps=8\n" CELL("none") ",,steps=9\n" CELL("none") ",1,steps=16\n", "line 4: its fidelity is \"steps=16\"" },
+        { "rung,arch,score\n0," CELL("none") ",1\n1," CELL("none") ",1\n", "line 3: its rung is \"1\"" },
         { "", "is empty" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -269,7 +271,7 @@ static void a_warm_up_is_voted_on_by_recorded_zero_cost_scores(void **state)
     spec->warmup.n_vote = 1;
     spec->warmup.vote[0] = COLUMN_ZERO_COST + ZC_ZICO;
     assert_int_equal(sim_run(&cfg, &ranked, &e), -ERR_INPUT);
-    assert_non_null(strstr(e.text, "no recorded network has zico"));
+    assert_non_null(strstr(e.text, "of 60 recorded networks 0 have zico"));
     free(spec);
     records_fini(&r);
 }

@@ -31,7 +31,7 @@ static char                yaml[] = "kind: search\nname: \xc3\xa9t\xc3\xa9\n", t
 static char                set1[] = "budget.trials=3", set2[] = "seed=4";
 static char               *set[2] = { set1, set2 };
 
-#define N_SAMPLES 28
+#define N_SAMPLES 29
 static struct wire_msg sample[N_SAMPLES];
 
 static void fill_tasks(void)
@@ -88,7 +88,7 @@ static int setup(void **state)
         { .kind = WIRE_RESULT, .seq = 9, .result = { { 4, 9, 1 }, &scored } },
         { .kind = WIRE_RESULT, .seq = 10, .result = { { 4, 9, 1 }, &failed } },
         { .kind = WIRE_RESULT_ACK, .seq = 10, .result_ack = { { 4, 9, 1 }, ACK_STALE } },
-        { .kind = WIRE_HAND_BACK, .hand_back = { { 4, 9, 1 } } },
+        { .kind = WIRE_HAND_BACK, .hand_back = { { 4, 9, 1 }, false } },
         { .kind = WIRE_GOODBYE, .seq = 1ull << 63 },
         { .kind = WIRE_BLOB_GET, .seq = 5, .blob_get = { H1, 262144 } },
         { .kind = WIRE_BLOB_CHUNK, .seq = 5, .blob = { H1, 10, 1010, bytes, sizeof bytes, "", "" } },
@@ -102,6 +102,7 @@ static int setup(void **state)
         { .kind = WIRE_REPLY, .seq = 8, .reply = { 0, text, json } },
         { .kind = WIRE_ERROR, .seq = 8, .reply = { ERR_STATE, text, NULL } },
         { .kind = WIRE_LEASE, .lease = &tasks[3] },
+        { .kind = WIRE_HAND_BACK, .hand_back = { { 4, 9, 2 }, true } },
     };
     for (; n < (int)(sizeof all / sizeof all[0]); n++)
         sample[n] = all[n];
