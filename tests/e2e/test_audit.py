@@ -1,5 +1,6 @@
 """How far scores can be trusted: `didact audit`, against ranks counted here."""
 
+import json
 import struct
 import xml.etree.ElementTree as ET
 import zlib
