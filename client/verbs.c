@@ -209,6 +209,7 @@ const struct verb cli_verbs[] = {
       "didact book export book.csv", NULL, verb_book_export },
     { "book import", THINGS, "FILE", 1, 1, "Add the rows of another score book; where both have a key, both must have the same numbers",
       "didact book import from-the-other-site.csv\ndidact book import scores.csv        what didact-worker score wrote", NULL, verb_book_import },
+    { "book remove", THINGS, "FILE", 1, 1, "Take out of the score book what it has under the keys of these rows, whatever its numbers", "didact book remove wrong.csv", NULL, verb_book_remove },
     { "space import", THINGS, "FILE [NAME]", 1, 2, "Import a search space of your own, a YAML file",
       "didact space import share/spaces/small-images.yaml\n"
       "didact search --space small-images --dataset fashion-mnist --curriculum fm32 -f",

@@ -56,6 +56,7 @@ int job_file_text(const json_t *spec, char **out, struct errbuf *e);
 int verb_results(struct cli *c);
 int verb_book_export(struct cli *c);
 int verb_book_import(struct cli *c);
+int verb_book_remove(struct cli *c);
 /* jobs/ID/results for people: by the kind of the job. */
 void show_results(const json_t *doc, FILE *f);
 /* What a rank correlation over n networks allows to say; whole sentences. */

@@ -53,7 +53,7 @@ struct wire_msg {
         struct { hash_str hash; uint64_t have; bool complete; } blob_put_ack;
         struct { char *yaml; char file[256]; int n_set; char **set; bool dry_run; } submit;
         struct { name_str job, action; char arg[512]; } job_action; /* arg: "" where the action takes none */
-        struct { char *csv; uint64_t first_row; bool check_only; } book_add; /* at most WIRE_MAX_CSV bytes */
+        struct { char *csv; uint64_t first_row; bool check_only, remove; } book_add; /* at most WIRE_MAX_CSV bytes */
         struct { name_str job; char *json; } propose; /* at most WIRE_MAX_PROPOSE bytes */
         struct { char *path; } query;
         struct { int code; char *text, *json; } reply; /* reply and error (json NULL) */

@@ -320,6 +320,7 @@ static void pack_book_add(struct wire_pack *p, const struct wire_msg *m, Didact_
     b->first_row = m->book_add.first_row;
     b->has_check_only = 1;
     b->check_only = m->book_add.check_only;
+    b->has_remove = b->remove = m->book_add.remove;
     env->book_add = b;
 }
 

@@ -322,6 +322,7 @@ static int unpack_client(const Didact__Envelope *env, struct wire_msg *m, struct
         m->kind = WIRE_BOOK_ADD;
         m->book_add.first_row = env->book_add->first_row;
         m->book_add.check_only = env->book_add->check_only;
+        m->book_add.remove = env->book_add->remove;
         return dup_str("csv", &m->book_add.csv, env->book_add->csv, WIRE_MAX_CSV, e);
     case DIDACT__ENVELOPE__BODY_JOB_ACTION:
         m->kind = WIRE_JOB_ACTION;

@@ -114,7 +114,7 @@ int  told_wait(struct coord *c, const char *path, docs_done done, void *arg, str
 void told_look(struct coord *c, bool all); /* answer what can be answered now; all: everything, with what there is */
 
 /* book_doc.c. Rows of a CSV with its line of columns, each checked: *out is malloc'ed. Errors name the row, the first one's number being `first`. */
-int book_parse(struct coord *c, char *csv, uint64_t first, struct book_row **out, size_t *n, struct errbuf *e);
+int book_parse(struct coord *c, char *csv, uint64_t first, bool check, struct book_row **out, size_t *n, struct errbuf *e);
 
 /* http.c */
 int  http_open(struct coord *c, struct errbuf *e);

@@ -282,7 +282,7 @@ static void on_book_added(struct store_op *op)
     struct pending *p = op->arg;
     json_t *doc = NULL;
     if (sched_saved(p->c->sched, op))
-        doc = json_pack("{s:I,s:I}", "rows", (json_int_t)op->book.n, "new", (json_int_t)op->book.added);
+        doc = json_pack("{s:I,s:I}", "rows", (json_int_t)op->book.n, op->book.remove ? "removed" : "new", (json_int_t)op->book.added);
     reply(p->c, &p->to, op->rc, &op->err, "", doc);
     json_decref(doc);
     free(p);
@@ -293,12 +293,13 @@ static void on_book_add(struct request *r)
     struct errbuf e = { 0 };
     struct store_op *op = store_op_new(OP_BOOK_ADD);
     struct pending *p = NULL;
-    int rc = op ? book_parse(r->c, r->m.book_add.csv, r->m.book_add.first_row, &op->book.row, &op->book.n, &e) : err_set(&e, ERR_NOMEM, "score book");
+    int rc = op ? book_parse(r->c, r->m.book_add.csv, r->m.book_add.first_row, !r->m.book_add.remove, &op->book.row, &op->book.n, &e) : err_set(&e, ERR_NOMEM, "score book");
     if (rc < 0)
         reply(r->c, &r->to, rc, &e, "", NULL);
     else if ((p = pend(r))) {
         op->book.first = r->m.book_add.first_row;
         op->book.check_only = r->m.book_add.check_only;
+        op->book.remove = r->m.book_add.remove;
         op->arg = p;
         op->done = on_book_added;
         store_put(r->c->store, op);

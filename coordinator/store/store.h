@@ -122,7 +122,7 @@ struct store_op {
         struct { struct job_row row; struct trial_row *trials; size_t n_trials; } job; /* spec_json, trials: owned */
         struct trial_row trial;
         struct teach_point point;
-        struct { struct book_row *row; size_t n, first, added; bool check_only; } book; /* row: owned; first: its number, for messages */
+        struct { struct book_row *row; size_t n, first, added; bool check_only, remove; } book; /* row: owned; first: its number, for messages */
         struct { name_str kind, name; hash_str hash; uint64_t bytes; int64_t added_ms; } blob;
     };
 };

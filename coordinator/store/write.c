@@ -50,6 +50,7 @@
     X(BOOK_INSERT, "INSERT INTO book(key,state,reason,detail,score,score_se,init_scores,checkpoint_steps,checkpoint_scores,loss_sum," \
                    "lr_scale,params,macs,seconds,zero_cost,space,arch,arch_hash,dataset,curriculum,fidelity,seed,engine)"   \
                    " VALUES(?1,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?15,?16,?20,?24,?25,?26,?27,?28,?29,?30,?31,?32)")         \
+    X(BOOK_REMOVE, "DELETE FROM book WHERE key=?1")                                                                          \
     X(BOOK_LOOK, "SELECT " DB_BOOK_COLS " FROM book WHERE key=?1")                                                          \
     X(TRIAL_LOOK, "SELECT state, attempt FROM trial WHERE job=?1 AND idx=?2")                                               \
     X(TRIAL_CHECKPOINT, "UPDATE trial SET checkpoint=?4 WHERE job=?1 AND idx=?2 AND attempt=?3 AND state='running'")        \
@@ -429,10 +430,23 @@ static int trial_booked(struct writer *w, struct store_op *op)
     return rc;
 }
 
-static int book_add(struct writer *w, struct store_op *op)
+static int book_remove(struct writer *w, struct store_op *op)
 {
     int rc = 0;
-    for (size_t i = 0; rc >= 0 && i < op->book.n; i++) {
+    for (size_t i = 0; rc == 0 && i < op->book.n; i++) {
+        char key[BOOK_KEY_LEN + 1];
+        book_key(&op->book.row[i], key);
+        bind_text(w->st[S_BOOK_REMOVE], 1, key);
+        if ((rc = run(w, S_BOOK_REMOVE, &op->err)) == 0)
+            op->book.added += (size_t)sqlite3_changes(w->db);
+    }
+    return rc;
+}
+
+static int book_add(struct writer *w, struct store_op *op)
+{
+    int rc = op->book.remove ? book_remove(w, op) : 0;
+    for (size_t i = 0; rc >= 0 && !op->book.remove && i < op->book.n; i++) {
         const struct book_row *b = &op->book.row[i];
         rc = book_look(w, b, &op->err);
         if (rc == BOOK_OTHER)

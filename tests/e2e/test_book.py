@@ -136,6 +136,20 @@ def test_a_book_that_contradicts_is_refused_by_its_row(computed, tmp_path):
     assert len(export(d, tmp_path / "b.csv")) == 24
 
 
+def test_what_is_wrong_in_a_book_can_be_taken_out(computed, tmp_path):
+    d, _ = computed
+    rows = export(d, tmp_path / "a.csv")
+    lines = (tmp_path / "a.csv").read_text().splitlines(keepends=True)
+    other = lines[3].replace(f"{rows[2]['score']},", "0.5,", 1)  # other numbers, the same key
+    (tmp_path / "wrong.csv").write_text(lines[0] + other + lines[5])
+    assert cli_json(d, "book", "remove", tmp_path / "wrong.csv") == {"rows": 2, "removed": 2}
+    assert len(export(d, tmp_path / "b.csv")) == 22
+    assert cli_json(d, "book", "remove", tmp_path / "wrong.csv") == {"rows": 2, "removed": 0}
+    assert cli_json(d, "book", "import", tmp_path / "a.csv") == {"rows": 24, "new": 2}
+    export(d, tmp_path / "b.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
 def test_what_didact_worker_score_wrote_is_a_book(computed, submit, tmp_path):
     """Scores taken without a coordinator answer a search's trials, to the bit."""
     d, first = computed

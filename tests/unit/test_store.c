@@ -317,6 +317,22 @@ static void rows_of_another_book_are_added_all_or_none(void **state)
     assert_int_equal(n, 4); /* the fifth, new one was undone with the fourth, which differs */
 }
 
+static void rows_are_removed_by_their_keys(void **state)
+{
+    struct fixture *f = *state;
+    const double first[] = { 0.1, 0.2, 0.3 }, other[] = { 0.9, 0.2 };
+    struct store_op *op = add_op(other, 2, false);
+    uint64_t n;
+    do_ok(f, add_op(first, 3, false));
+    op->book.remove = true;
+    do_ok(f, op);
+    reader_book_count(f->r, &n);
+    assert_int_equal(n, 1);
+    do_ok(f, add_op(first, 3, false)); /* nothing contradicts what was taken out */
+    reader_book_count(f->r, &n);
+    assert_int_equal(n, 3);
+}
+
 static void exec(const char *path, const char *sql)
 {
     sqlite3 *db;
@@ -513,6 +529,7 @@ int main(void)
         T(results_come_back_exactly_as_they_were), T(a_trial_ends_once), T(acknowledgements_follow_the_commit_in_order),
         T(a_failed_commit_changes_nothing_and_the_next_one_works), T(one_bad_operation_does_not_hurt_its_group),
         T(the_book_keeps_the_first_result_of_a_key_and_notices_another), T(rows_of_another_book_are_added_all_or_none),
+        T(rows_are_removed_by_their_keys),
         T(a_database_of_the_first_version_is_taken_along),
         T(a_database_of_every_version_is_taken_along),
         T(a_newer_database_is_refused_and_left_alone), T(a_damaged_database_is_refused_by_name),

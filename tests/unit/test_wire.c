@@ -96,7 +96,7 @@ static int setup(void **state)
         { .kind = WIRE_BLOB_PUT_ACK, .seq = 6, .blob_put_ack = { H1, 1000, true } },
         { .kind = WIRE_SUBMIT, .seq = 7, .submit = { yaml, "job.yaml", 2, set, true } },
         { .kind = WIRE_JOB_ACTION, .seq = 8, .job_action = { "12", "extend", "budget.trials=300\nbudget.time=2h" } },
-        { .kind = WIRE_BOOK_ADD, .seq = 8, .book_add = { csv, 4001, true } },
+        { .kind = WIRE_BOOK_ADD, .seq = 8, .book_add = { csv, 4001, true, true } },
         { .kind = WIRE_PROPOSE, .seq = 8, .propose = { "12", json } },
         { .kind = WIRE_QUERY, .seq = 8, .query = { path } },
         { .kind = WIRE_REPLY, .seq = 8, .reply = { 0, text, json } },
@@ -161,7 +161,7 @@ static void same_content(const struct wire_msg *a, const struct wire_msg *b)
         break;
     case WIRE_BOOK_ADD:
         assert_string_equal(a->book_add.csv, b->book_add.csv);
-        assert_true(b->book_add.first_row == 4001 && b->book_add.check_only);
+        assert_true(b->book_add.first_row == 4001 && b->book_add.check_only && b->book_add.remove);
         break;
     case WIRE_PROPOSE:
         assert_string_equal(a->propose.job, b->propose.job);
