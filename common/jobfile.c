@@ -177,7 +177,7 @@ int jobfile_parse(const char *text, size_t len, const char *file, struct job_spe
 {
     struct jtree    t;
     struct problems p = { .file = file };
-    int rc = jtree_from_yaml(&t, text, len, file, e);
+    int rc = jtree_from_yaml(&t, text, len, file, "job", e);
     if (rc < 0)
         return rc;
     rc = fill(&t, out, &p, e);
@@ -207,7 +207,7 @@ static int set_value(struct job_spec *s, int key, const char *value, struct errb
     struct job_spec *next = malloc(sizeof *next);
     if (!next)
         return err_set(e, ERR_NOMEM, "out of memory for a job");
-    int rc = jtree_from_yaml(&t, value, strlen(value), "--set", e);
+    int rc = jtree_from_yaml(&t, value, strlen(value), "--set", "value", e);
     if (rc < 0)
         goto done;
     *next = *s;

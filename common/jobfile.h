@@ -20,7 +20,8 @@ struct jnode {
 };
 struct jtree { struct jnode *node; int n, cap; }; /* node[0] is the root */
 
-int  jtree_from_yaml(struct jtree *t, const char *text, size_t len, const char *file, struct errbuf *e);
+/* `what` a file is, "job" or "space", is for messages as `file` is. */
+int  jtree_from_yaml(struct jtree *t, const char *text, size_t len, const char *file, const char *what, struct errbuf *e);
 int  jtree_from_json(struct jtree *t, const struct json_t *j, struct errbuf *e);
 void jtree_fini(struct jtree *t);
 

@@ -86,7 +86,7 @@ static void every_default_reads_back_as_written(void **state)
             struct problems p = { 0 };
             job_defaults(&spec, (enum job_kind)kind);
             other = spec;
-            assert_int_equal(jtree_from_yaml(&t, def, strlen(def), "default", NULL), 0);
+            assert_int_equal(jtree_from_yaml(&t, def, strlen(def), "default", "value", NULL), 0);
             job_key_read(k, &t, &t.node[0], &other, &p);
             jtree_fini(&t);
             assert_int_equal(p.n, 0);
@@ -227,14 +227,14 @@ static void mistakes_are_told_with_their_line(void **state)
         { SEARCH "name: a b\n", "'name': a name has letters" },
         { SEARCH "name: ''\n", "'name' must be a name of 1 to 63" },
         { SEARCH "name: a123456789012345678901234567890123456789012345678901234567890123\n", "'name' must be a name of 1 to 63" },
-        { SEARCH "a: &x 3\nb: *x\n", "job.yaml:4: anchors" },
-        { SEARCH "b: *x\n", "job.yaml:4: anchors (&name) and aliases" },
-        { SEARCH "&k seed: 3\n", "job.yaml:4: anchors" },
-        { SEARCH "seed: !!int 3\n", "job.yaml:4: tags" },
-        { SEARCH "? [a]\n: 3\n", "job.yaml:4: a key must be a word" },
+        { SEARCH "a: &x 3\nb: *x\n", "job.yaml: line 4: anchors" },
+        { SEARCH "b: *x\n", "job.yaml: line 4: anchors (&name) and aliases" },
+        { SEARCH "&k seed: 3\n", "job.yaml: line 4: anchors" },
+        { SEARCH "seed: !!int 3\n", "job.yaml: line 4: tags" },
+        { SEARCH "? [a]\n: 3\n", "job.yaml: line 4: a key must be a word" },
         { SEARCH "fidelity: {inits: 2\n", "not valid YAML" },
-        { SEARCH "\tseed: 2\n", "job.yaml:4: not valid YAML" },
-        { SEARCH "---\nkind: search\n", "job.yaml:4: a second document" },
+        { SEARCH "\tseed: 2\n", "job.yaml: line 4: not valid YAML" },
+        { SEARCH "---\nkind: search\n", "job.yaml: line 4: a second document; one file is one job" },
         { "kind: [[[[[[[[[[[[1]]]]]]]]]]]]\n", "nested too deep" },
         { "kind: \xff\xfe\n", "not text at byte" },
         { TEACH "window: 3\n", "'window' is not for a teach job" },
