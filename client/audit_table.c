@@ -106,7 +106,7 @@ static int check_alike(const struct book_file *b, const struct book_row *row, lo
         { "curriculum", b->head.curriculum, row->curriculum }, { "fidelity", b->head.fidelity, row->fidelity }, { "engine", b->head.engine, row->engine } };
     for (size_t i = 0; i < sizeof same / sizeof *same; i++)
         if (strcmp(same[i].a, same[i].b) != 0)
-            return err_set(e, ERR_INPUT, "%s:%ld: its %s is \"%.60s\", that of the first row \"%.60s\": scores of different kinds do not compare; give them as two files",
+            return err_set(e, ERR_INPUT, "%s: line %ld: its %s is \"%.60s\", that of the first row \"%.60s\": scores of different kinds do not compare; give them as two files",
                            b->path, line, same[i].what, same[i].b, same[i].a);
     return 0;
 }
@@ -121,7 +121,8 @@ static int take_row(struct tables *t, struct book_file *b, const struct book_row
     if (rc == 0 && !t->have_truth)
         rc = load_truth(t, row->space);
     if (rc == 0 && strcmp(row->space, t->truth.space->name) != 0)
-        rc = err_set(t->c->e, ERR_INPUT, "%s:%ld: its space is %s, that of %s is %s", b->path, line, row->space, t->n_books > 1 && b != t->book ? t->book[0].path : "--space", t->truth.space->name);
+        rc = err_set(t->c->e, ERR_INPUT, "%s: line %ld: its space is %s, that of %s is %s", b->path, line, row->space, b != &t->book[0] ? t->book[0].path : "--space",
+                     t->truth.space->name);
     if (rc == 0 && row->r.state != TRIAL_SCORED) {
         b->failed++;
         return 0;
@@ -157,7 +158,7 @@ static int load_book(struct tables *t, struct book_file *b)
         else
             rc = book_read_row(&cols, line, row, t->c->e);
         if (rc < 0)
-            err_wrap(t->c->e, rc, "%s:%ld", b->path, at + 1);
+            err_wrap(t->c->e, rc, "%s: line %ld", b->path, at + 1);
         else if (at > 0)
             rc = take_row(t, b, row, at + 1);
     }

@@ -122,6 +122,22 @@ int print_width(FILE *f)
 
 /* ---- JSON ---- */
 
+/* The shortest text that reads back as the same number; from a ten-thousandth up to 15 digits without an exponent. */
+static void put_real(FILE *f, const json_t *v)
+{
+    const double x = json_real_value(v);
+    char text[40];
+    int  digits = 1;
+    do
+        snprintf(text, sizeof text, "%.*e", digits - 1, x);
+    while (strtod(text, NULL) != x && digits++ < 17);
+    const int exponent = atoi(strchr(text, 'e') + 1), decimals = digits - 1 - exponent;
+    if (exponent >= -4 && exponent < 15)
+        fprintf(f, "%.*f", decimals > 0 ? decimals : 0, x);
+    else
+        json_dumpf(v, f, JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits < 17 ? digits : 17));
+}
+
 static void put_short(FILE *f, const json_t *v)
 {
     size_t i, n = 0;
@@ -148,12 +164,7 @@ static void put_short(FILE *f, const json_t *v)
         }
         fputc('}', f);
     } else if (json_is_real(v)) {
-        size_t digits = 1;
-        char text[40];
-        do
-            snprintf(text, sizeof text, "%.*g", (int)digits, json_real_value(v));
-        while (strtod(text, NULL) != json_real_value(v) && digits++ < 17);
-        json_dumpf(v, f, JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits));
+        put_real(f, v);
     } else {
         json_dumpf(v, f, JSON_ENCODE_ANY);
     }

@@ -30,7 +30,7 @@ void table_fini(struct table *t);
 
 int  print_width(FILE *f);              /* columns of the terminal `f` is; 0: it is none */
 int  print_columns(const char *s);      /* columns a UTF-8 text takes (one a code point) */
-/* As JSON in one line, numbers with as few digits as read back the same. malloc'ed. */
+/* As JSON in one line, numbers with as few digits as read back the same, and as people write them. malloc'ed. */
 char *json_short(const json_t *v);
 void print_json(FILE *f, const json_t *doc);
 void print_json_error(FILE *f, int rc, const char *text);

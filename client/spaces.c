@@ -257,7 +257,18 @@ static int build(const struct space *s, const char *text, const struct arch_fram
     return rc < 0 ? err_wrap(e, rc, "%s", text) : 0;
 }
 
-static int sample(const struct space *s, struct rng *r, const struct arch_frame *f, struct table *t, json_t *list, struct errbuf *e)
+static bool listed(const json_t *list, const char *arch)
+{
+    size_t i;
+    json_t *v;
+    json_array_foreach(list, i, v)
+        if (strcmp(doc_str(v, "arch"), arch) == 0)
+            return true;
+    return false;
+}
+
+/* repeats: one that is listed will do; else, where no other is found, the list stays as it is. */
+static int sample(const struct space *s, struct rng *r, const struct arch_frame *f, bool repeats, struct table *t, json_t *list, struct errbuf *e)
 {
     char text[ARCH_TEXT_MAX];
     short_str a, b;
@@ -265,8 +276,11 @@ static int sample(const struct space *s, struct rng *r, const struct arch_frame 
     int rc = -ERR_SHAPE;
     for (int i = 0; i < SAMPLE_DRAWS && rc == -ERR_SHAPE; i++) { /* a space from a file may have some that do not fit such images */
         s->random(s, r, text);
-        rc = build(s, text, f, &n, e);
+        if (repeats || !listed(list, text))
+            rc = build(s, text, f, &n, e);
     }
+    if (rc == -ERR_SHAPE && json_array_size(list))
+        return 0;
     if (rc < 0)
         return rc;
     table_cell(t, "%s", fmt_count(a, (double)n.param_count));
@@ -313,15 +327,16 @@ static int show_space(struct cli *c, const struct space *s)
     rng_init(&r, (uint64_t)seed, RNG_SAMPLE, 0);
     table_init(&t, sizeof cols / sizeof cols[0], cols);
     for (int64_t i = 0; i < samples && rc == 0; i++)
-        rc = sample(s, &r, &f, &t, list, c->e);
+        rc = sample(s, &r, &f, cli_has(c, "samples"), &t, list, c->e);
     json_t *doc = json_pack("{s:s,s:s,s:f,s:s?,s:o}", "name", s->name, "about", s->about, "size", s->size, "hash", s->hash, "samples", list);
     if (rc == 0)
         rc = draw(c, s, &f, doc);
     if (rc == 0 && c->json) {
         print_json(stdout, doc);
     } else if (rc == 0) {
-        printf("%s: %s\n%.*g points; %lld drawn at random, for images [%d,%d,%d] and %d classes:\n", s->name, s->about,
-               s->size < 1e6 ? 6 : 4, s->size, (long long)samples, f.c, f.h, f.w, f.n_classes);
+        const size_t n = json_array_size(list);
+        printf("%s: %s\n%.*g point%s; %zu drawn at random%s, for images [%d,%d,%d] and %d classes:\n", s->name, s->about, s->size < 1e6 ? 6 : 4,
+               s->size, s->size == 1 ? "" : "s", n, (double)n > s->size ? ", with repeats" : "", f.c, f.h, f.w, f.n_classes);
         table_print(&t, stdout, 0);
         printf("\n%s\n", doc_str(doc, "arch"));
         blocks_print(stdout, doc_get(doc, "blocks"), doc_get(doc, "edges"));

@@ -162,7 +162,7 @@ static void show_largest(const json_t *doc)
     short_str a, b, f;
     if (!largest)
         return;
-    printf("the largest of %.0f takes %s of memory and %s operations: %s\n", doc_num(doc, "sampled"), fmt_bytes(a, need),
+    printf("the largest of %.0f drawn takes %s of memory and %s operations: %s\n", doc_num(doc, "sampled"), fmt_bytes(a, need),
            fmt_count(f, doc_num(largest, "flops")), doc_str(largest, "arch"));
     if (need > room)
         printf("that is more than the largest worker gives a trial (%s): such trials are recorded as failed (oom)\n", fmt_bytes(b, room));
@@ -180,7 +180,7 @@ static void show_dry(const json_t *doc)
     printf("The job file is valid. With all defaults filled in:\n");
     print_tree(stdout, json_object_get(doc, "spec"), "");
     if (isfinite(doc_num(doc, "space_size")))
-        printf("the space has about %.3g points\n", doc_num(doc, "space_size"));
+        printf("the space has about %.3g point%s\n", doc_num(doc, "space_size"), doc_num(doc, "space_size") == 1 ? "" : "s");
     if (json_array_size(sample)) {
         struct table t;
         table_init(&t, sizeof cols / sizeof cols[0], cols);

@@ -177,7 +177,7 @@ int jobfile_parse(const char *text, size_t len, const char *file, struct job_spe
 {
     struct jtree    t;
     struct problems p = { .file = file };
-    int rc = jtree_from_yaml(&t, text, len, file, e);
+    int rc = jtree_from_yaml(&t, text, len, file, "job", e);
     if (rc < 0)
         return rc;
     rc = fill(&t, out, &p, e);
@@ -207,7 +207,7 @@ static int set_value(struct job_spec *s, int key, const char *value, struct errb
     struct job_spec *next = malloc(sizeof *next);
     if (!next)
         return err_set(e, ERR_NOMEM, "out of memory for a job");
-    int rc = jtree_from_yaml(&t, value, strlen(value), "--set", e);
+    int rc = jtree_from_yaml(&t, value, strlen(value), "--set", "value", e);
     if (rc < 0)
         goto done;
     *next = *s;
@@ -254,10 +254,10 @@ static int set_key(struct job_spec *s, const char *assignment, bool *given, stru
 
 int jobfile_set_all(struct job_spec *s, char *const *assignment, int n, struct errbuf *e)
 {
-    static const int no_lines[JOB_KEYS_MAX];
     struct problems  p = { .file = "--set" };
     struct job_spec *next = malloc(sizeof *next);
     bool             given[JOB_KEYS_MAX] = { false };
+    int              line[JOB_KEYS_MAX];
     if (!next)
         return err_set(e, ERR_NOMEM, "out of memory for a job");
     int rc = 0;
@@ -265,7 +265,9 @@ int jobfile_set_all(struct job_spec *s, char *const *assignment, int n, struct e
     for (int i = 0; i < n && rc == 0; i++)
         rc = set_key(next, assignment[i], given, e);
     if (rc == 0 && n > 0) {
-        job_check(next, given, no_lines, &p);
+        for (int i = 0; i < JOB_KEYS_MAX; i++)
+            line[i] = given[i] ? -1 : 0;
+        job_check(next, given, line, &p);
         rc = problems_result(&p, e);
     }
     if (rc == 0)

@@ -20,7 +20,8 @@ struct jnode {
 };
 struct jtree { struct jnode *node; int n, cap; }; /* node[0] is the root */
 
-int  jtree_from_yaml(struct jtree *t, const char *text, size_t len, const char *file, struct errbuf *e);
+/* `what` a file is, "job" or "space", is for messages as `file` is. */
+int  jtree_from_yaml(struct jtree *t, const char *text, size_t len, const char *file, const char *what, struct errbuf *e);
 int  jtree_from_json(struct jtree *t, const struct json_t *j, struct errbuf *e);
 void jtree_fini(struct jtree *t);
 
@@ -38,7 +39,7 @@ int  problems_result(const struct problems *p, struct errbuf *e); /* 0, or -ERR_
 /* ---- keys ---- */
 enum jform {
     F_INT, F_COUNT, F_SEED, F_REAL, F_TIME, F_BOOL, F_NAME, F_REF, F_HASH, F_SPACE, F_SEARCHER, F_CHEAP, F_TEACHER, F_INNER,
-    F_ACTION, F_DEVICE, F_INTS, F_REALS, F_ZERO_COST, F_COLUMNS, F_MIX, F_META, F_OBJECTIVES, F_ARCHS, F_COUNT_OF_FORMS
+    F_ACTION, F_DEVICE, F_INTS, F_REALS, F_ZERO_COST, F_COLUMNS, F_VOTE, F_MIX, F_META, F_OBJECTIVES, F_ARCHS, F_COUNT_OF_FORMS
 };
 struct job_key {
     const char *path;           /* "fidelity.steps" */
@@ -61,7 +62,14 @@ const char *job_key_type(const struct job_key *k);   /* "integer, 1 to 64" in a 
 void job_key_read(const struct job_key *k, const struct jtree *t, const struct jnode *v, struct job_spec *s, struct problems *p);
 struct json_t *job_key_json(const struct job_key *k, const struct job_spec *s); /* NULL: nothing to write (or no memory) */
 
-/* Values against each other; given[i]: key i was, line[i]: where (0: not in a file). Architectures become canonical. */
+/* Does a column tell of a network before its trial? Then it can vote on a warm-up. */
+static inline bool job_column_votes(int column)
+{
+    return column == COLUMN_PARAMS || column == COLUMN_MACS || column >= COLUMN_ZERO_COST;
+}
+
+/* Values against each other; given[i]: key i was, line[i]: where (-1: in no file, but by a person; 0: not, or in a stored spec, which has
+ * every key: what is merely without effect is not refused there). Architectures become canonical. */
 void job_check(struct job_spec *s, const bool *given, const int *line, struct problems *p);
 /* What depends on the inner optimiser: lr, and inner with its own constants; all else 0. */
 struct teach_cfg job_inner_defaults(enum inner_type t);

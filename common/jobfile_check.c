@@ -109,8 +109,13 @@ static void check_halving(const struct checker *c)
     for (int r = 0; r < s->halving.n_steps; r++) {
         struct fidelity low = job_fidelity(s, r), high = job_fidelity(s, r + 1);
         bool whole = high.steps == 0; /* all steps of a curriculum that is looked at on submission */
-        if (high.inits < low.inits || (!whole && high.steps < low.steps) ||
-            (!whole && high.steps == low.steps && high.inits == low.inits)) {
+        bool fewer = !whole && high.steps < low.steps;
+        if (fewer || high.inits < low.inits) {
+            problem(c->p, later(c, "halving.steps", "fidelity.steps"), "'halving': rung %d has %d %s, and what follows %d: they must not fall", r,
+                    fewer ? low.steps : low.inits, fewer ? "steps" : "initialisations", fewer ? high.steps : high.inits);
+            return;
+        }
+        if (!whole && high.steps == low.steps && high.inits == low.inits) {
             problem(c->p, later(c, "halving.steps", "fidelity.steps"), "'halving': rung %d (%d steps, %d initialisations) costs as much as what"
                     " follows (%d, %d)", r, low.steps, low.inits, high.steps, high.inits);
             return;
@@ -124,7 +129,7 @@ static void check_racing(const struct checker *c)
     static const char *const asks[] = { "racing.among", "racing.z", "racing.after", "racing.share" };
     const struct racing_cfg *r = &c->s->racing;
     for (size_t i = 0; i < sizeof asks / sizeof *asks && r->n_inits == 0 && line_of(c, "racing.inits") == 0; i++)
-        if (line_of(c, asks[i]) > 0) {
+        if (line_of(c, asks[i]) != 0) {
             problem(c->p, line_of(c, asks[i]), "'%s' asks for a race, but 'racing.inits' is not given", asks[i]);
             return;
         }
@@ -136,6 +141,36 @@ static void check_racing(const struct checker *c)
                     c->s->fidelity.inits, r->inits[k], least);
             return;
         }
+    bool stored = !line_of(c, "racing.inits") && !line_of(c, "racing.after") && !line_of(c, "budget.trials");
+    if (r->n_inits && !stored && r->after >= c->s->trials)
+        problem(c->p, later(c, "racing.after", "budget.trials"), "'racing.after' is %d, and 'budget.trials' %d: there would be no race", r->after,
+                c->s->trials);
+}
+
+/* A keep, a score or a vote of no candidates, and a score where others vote, have no effect. */
+static void check_warmup(const struct checker *c)
+{
+    static const char *const asks[] = { "warmup.keep", "warmup.score", "warmup.vote" };
+    const struct warmup_cfg *w = &c->s->warmup;
+    for (size_t i = 0; i < sizeof asks / sizeof *asks && w->candidates == 0 && line_of(c, "warmup.candidates") == 0; i++)
+        if (line_of(c, asks[i]) != 0) {
+            problem(c->p, line_of(c, asks[i]), "'%s' asks for a warm-up, but 'warmup.candidates' is not given", asks[i]);
+            return;
+        }
+    const bool stored = !line_of(c, "warmup.score") && !line_of(c, "warmup.vote");
+    if (w->n_vote && !stored && strcmp(w->score, job_key_at(job_key_index("warmup.score"))->def[JOB_SEARCH]) != 0)
+        problem(c->p, later(c, "warmup.score", "warmup.vote"), "'warmup.score' is %s, but 'warmup.vote' ranks instead of it", w->score);
+    if (w->candidates > 0 && w->keep > w->candidates)
+        problem(c->p, later(c, "warmup.keep", "warmup.candidates"), "'warmup.keep' is %d, more than the %d candidates", w->keep, w->candidates);
+    for (int i = 0; i < w->n_vote; i++) {
+        const int k = w->vote[i];
+        if (!job_column_votes(k))
+            problem(c->p, line_of(c, "warmup.vote"), "'warmup.vote' has %s, which nobody knows before a trial; params, macs and the zero-cost scores"
+                    " can vote", score_columns[k].name);
+        for (int j = 0; j < i; j++)
+            if (w->vote[j] == k)
+                problem(c->p, line_of(c, "warmup.vote"), "'warmup.vote' names %s twice", score_columns[k].name);
+    }
 }
 
 /* An outside program starts where it likes, and spends as much on each candidate. */
@@ -198,18 +233,7 @@ static void check_search(const struct checker *c)
     check_halving(c);
     check_racing(c);
     check_external(c);
-    if (s->warmup.candidates > 0 && s->warmup.keep > s->warmup.candidates)
-        problem(c->p, later(c, "warmup.keep", "warmup.candidates"), "'warmup.keep' is %d, more than the %d candidates", s->warmup.keep,
-                s->warmup.candidates);
-    for (int i = 0; i < s->warmup.n_vote; i++) {
-        const int k = s->warmup.vote[i];
-        if (k != COLUMN_PARAMS && k != COLUMN_MACS && k < COLUMN_ZERO_COST)
-            problem(c->p, line_of(c, "warmup.vote"), "'warmup.vote' has %s, which nobody knows before a trial; params, macs and the zero-cost scores"
-                    " can vote", score_columns[k].name);
-        for (int j = 0; j < i; j++)
-            if (s->warmup.vote[j] == k)
-                problem(c->p, line_of(c, "warmup.vote"), "'warmup.vote' names %s twice", score_columns[k].name);
-    }
+    check_warmup(c);
     if (s->n_objectives < 1)
         problem(c->p, line_of(c, "objectives"), "'objectives' is empty; [{metric: score}] asks for the score alone");
     for (int i = 1; i < s->n_objectives; i++)

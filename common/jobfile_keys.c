@@ -50,7 +50,7 @@ static const struct job_key table[] = {
     { "warmup.candidates", F_INT, S, AT(warmup.candidates), 0, 0, 0, 10000, SAME("0"), "architectures drawn and ranked by a cheap score before the first trial" },
     { "warmup.keep", F_INT, S, AT(warmup.keep), 0, 0, 0, 10000, SAME("0"), "the search starts from so many of the best; 0: `searcher.population`" },
     { "warmup.score", F_CHEAP, S, AT(warmup.score), 0, 0, 0, 0, SAME("params"), "the cheap score: more is better" },
-    { "warmup.vote", F_COLUMNS, S, AT(warmup.vote), AT(warmup.n_vote), SCORE_COLUMNS, 0, 0, SAME("[]"),
+    { "warmup.vote", F_VOTE, S, AT(warmup.vote), AT(warmup.n_vote), SCORE_COLUMNS, 0, 0, SAME("[]"),
       "instead of it the sum of log ranks in these: params, macs, and zero-cost scores, which workers compute first" },
     { "halving.steps", F_INTS, S, AT(halving.steps), AT(halving.n_steps), MAX_RUNGS, 1, 4096, SAME("[]"),
       "successive halving: curriculum steps of the rungs below `fidelity`, rising; none: no halving" },
@@ -220,7 +220,8 @@ const char *job_key_type(const struct job_key *k)
     case F_INTS:     snprintf(buf, sizeof buf, "list of up to %d integers, %s", k->cap, range); break;
     case F_REALS:    snprintf(buf, sizeof buf, "list of up to %d numbers, %s", k->cap, range); break;
     case F_ZERO_COST: snprintf(buf, sizeof buf, "list of zero-cost scores"); break;
-    case F_COLUMNS:  snprintf(buf, sizeof buf, "list of columns"); break;
+    case F_COLUMNS:
+    case F_VOTE:     snprintf(buf, sizeof buf, "list of columns"); break;
     case F_MIX:      snprintf(buf, sizeof buf, "list of up to %d {space, weight}", k->cap); break;
     case F_OBJECTIVES: snprintf(buf, sizeof buf, "list of up to %d {metric, goal}", k->cap); break;
     case F_META:     snprintf(buf, sizeof buf, "list of up to %d {step, weight}", k->cap); break;
@@ -364,18 +365,16 @@ static void read_ref(const struct reader *r, const struct jnode *v, char *name, 
 /* One of some words; its index, or -1. */
 static int read_word(const struct reader *r, const struct jnode *v, const char *const *words, int n)
 {
-    char near[96], list[160] = "";
-    if (v->kind != J_SCALAR) {
-        wrong(r, v);
-        return -1;
-    }
-    for (int i = 0; i < n; i++)
+    char near[96], buf[64], list[160] = "";
+    for (int i = 0; i < n && v->kind == J_SCALAR; i++)
         if (strcmp(v->text, words[i]) == 0)
             return i;
     for (int i = 0; i < n; i++)
         snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", words[i]);
-    problem(r->p, v->line, "'%s' must be one of %s, not '%.40s'%s", r->k->path, list, v->text,
-            suggest_text(near, sizeof near, v->text, words, n));
+    if (v->kind != J_SCALAR)
+        problem(r->p, v->line, "'%s' must be one of %s, not %s", r->k->path, list, found(v, buf, sizeof buf));
+    else
+        problem(r->p, v->line, "'%s' must be one of %s, not '%.40s'%s", r->k->path, list, v->text, suggest_text(near, sizeof near, v->text, words, n));
     return -1;
 }
 
@@ -447,27 +446,36 @@ static bool read_weight(const struct reader *r, const struct jnode *v, double *o
     return v ? read_real(&(struct reader){ &k, r->t, r->p }, v, out) : true;
 }
 
-/* The number of a zero-cost score, or of any column. */
+/* The number of a zero-cost score, or of a column. Of those that cannot vote job_check says why. */
 static int read_column(const struct reader *r, const struct jnode *v)
 {
     const char *names[SCORE_COLUMNS];
-    const int   skip = r->k->form == F_ZERO_COST ? COLUMN_ZERO_COST : 0;
-    for (int i = skip; i < SCORE_COLUMNS; i++)
-        names[i - skip] = score_columns[i].name;
-    return read_word(r, v, names, SCORE_COLUMNS - skip);
+    const enum jform form = r->k->form;
+    int at[SCORE_COLUMNS], n = 0, any = form == F_VOTE && v->kind == J_SCALAR ? score_column_from(v->text) : -1;
+    if (any >= 0)
+        return any;
+    for (int i = form == F_ZERO_COST ? COLUMN_ZERO_COST : 0; i < SCORE_COLUMNS; i++)
+        if (form != F_VOTE || job_column_votes(i)) {
+            names[n] = score_columns[i].name;
+            at[n++] = form == F_ZERO_COST ? i - COLUMN_ZERO_COST : i;
+        }
+    int k = read_word(r, v, names, n);
+    return k < 0 ? k : at[k];
 }
 
 /* {metric: …, goal: …}; without a goal a score is to be high and a cost low. */
 static bool read_objective(const struct reader *r, const struct jnode *item, struct objective *to)
 {
     static const char *const goals[] = { "min", "max" };
+    const struct job_key metric_key = { .path = "objectives: metric" }, goal_key = { .path = "objectives: goal" };
     const struct jnode *metric, *goal;
     const char *names[METRIC_COUNT];
     for (int i = 0; i < METRIC_COUNT; i++)
         names[i] = metric_name((enum metric)i);
     if (!read_pair(r, item, "metric", "goal", &metric, &goal))
         return false;
-    int m = read_word(r, metric, names, METRIC_COUNT), max = goal ? read_word(r, goal, goals, 2) : m == METRIC_SCORE;
+    int m = read_word(&(struct reader){ &metric_key, r->t, r->p }, metric, names, METRIC_COUNT),
+        max = goal ? read_word(&(struct reader){ &goal_key, r->t, r->p }, goal, goals, 2) : m == METRIC_SCORE;
     if (m < 0 || max < 0)
         return false;
     *to = (struct objective){ (enum metric)m, max };
@@ -502,6 +510,7 @@ static bool read_item(const struct reader *r, const struct jnode *v, struct job_
         return read_real(r, v, &((double *)base)[i]);
     case F_ZERO_COST:
     case F_COLUMNS:
+    case F_VOTE:
         return (((int *)base)[i] = read_column(r, v)) >= 0;
     case F_MIX:
         return read_mix(r, v, &s->teach, i);
@@ -650,7 +659,8 @@ static json_t *list_json(const struct job_key *k, const struct job_spec *s)
         case F_INTS:  v = json_integer(((const int *)base)[i]); break;
         case F_REALS: v = json_real(((const double *)base)[i]); break;
         case F_ZERO_COST: v = json_string(zero_cost_table[((const int *)base)[i]].name); break;
-        case F_COLUMNS: v = json_string(score_columns[((const int *)base)[i]].name); break;
+        case F_COLUMNS:
+        case F_VOTE:  v = json_string(score_columns[((const int *)base)[i]].name); break;
         case F_MIX:
             v = json_pack("{s:s, s:f}", "space", s->teach.mix_space[i], "weight", s->teach.mix_weight[i]);
             if (s->teach.mix_hash[i][0] && json_object_set_new(v, "hash", json_string(s->teach.mix_hash[i])) < 0)

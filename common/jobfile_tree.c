@@ -58,7 +58,7 @@ struct loader {
     yaml_event_t   ev;          /* the current event; valid while `have` */
     bool           have;
     struct jtree  *t;
-    const char    *file;
+    const char    *file, *what; /* "job": what one file has one of */
     struct errbuf *e;
 };
 
@@ -79,7 +79,7 @@ static int advance(struct loader *l)
         size_t line = p->problem_mark.line;
         if (p->error == YAML_READER_ERROR)
             return err_set(l->e, ERR_INPUT, "%s: not text at byte %zu: %s", l->file, p->problem_offset, p->problem);
-        return err_set(l->e, ERR_INPUT, "%s:%zu: not valid YAML: %s%s%s", l->file, line + 1, p->problem ? p->problem : "?",
+        return err_set(l->e, ERR_INPUT, "%s: line %zu: not valid YAML: %s%s%s", l->file, line + 1, p->problem ? p->problem : "?",
                        p->context ? " " : "", p->context ? p->context : "");
     }
     l->have = true;
@@ -88,7 +88,7 @@ static int advance(struct loader *l)
 
 static int refuse(struct loader *l, const char *what)
 {
-    return err_set(l->e, ERR_INPUT, "%s:%d: %s", l->file, line_of(l), what);
+    return err_set(l->e, ERR_INPUT, "%s: line %d: %s", l->file, line_of(l), what);
 }
 
 static int load_node(struct loader *l, int parent, const char *key, int depth);
@@ -162,12 +162,14 @@ static int load(struct loader *l)
     if ((rc = advance(l)) < 0 || (rc = load_node(l, -1, NULL, 0)) < 0 || (rc = advance(l)) < 0 /* document end */ ||
         (rc = advance(l)) < 0)
         return rc;
-    return l->ev.type == YAML_STREAM_END_EVENT ? 0 : refuse(l, "a second document; one file is one job");
+    char text[64];
+    snprintf(text, sizeof text, "a second document; one file is one %s", l->what);
+    return l->ev.type == YAML_STREAM_END_EVENT ? 0 : refuse(l, text);
 }
 
-int jtree_from_yaml(struct jtree *t, const char *text, size_t len, const char *file, struct errbuf *e)
+int jtree_from_yaml(struct jtree *t, const char *text, size_t len, const char *file, const char *what, struct errbuf *e)
 {
-    struct loader l = { .t = t, .file = file, .e = e };
+    struct loader l = { .t = t, .file = file, .what = what, .e = e };
     *t = (struct jtree){ 0 };
     if (len > JOB_TEXT_MAX)
         return err_set(e, ERR_INPUT, "%s: larger than %d bytes", file, JOB_TEXT_MAX);

@@ -46,7 +46,7 @@ static int set_field(struct key_file *k, const char *word, const char *value, co
     char   *key = strcmp(word, "public") == 0 ? k->public_key : strcmp(word, "secret") == 0 ? k->secret_key : NULL;
     if (key) {
         if (strlen(value) != Z85_LEN || !zmq_z85_decode(raw, value))
-            return err_set(e, ERR_INPUT, "%s:%d: not a %d-character key", path, line, Z85_LEN);
+            return err_set(e, ERR_INPUT, "%s: line %d: not a %d-character key", path, line, Z85_LEN);
         sodium_memzero(raw, sizeof raw);
         memcpy(key, value, Z85_LEN + 1);
         return 0;
@@ -54,11 +54,11 @@ static int set_field(struct key_file *k, const char *word, const char *value, co
     if (strcmp(word, "role") == 0) {
         k->role = role_from(value);
         if (k->role == ROLE_NONE)
-            return err_set(e, ERR_INPUT, "%s:%d: unknown role \"%s\" (viewer, submitter, worker, admin or server)", path,
+            return err_set(e, ERR_INPUT, "%s: line %d: unknown role \"%s\" (viewer, submitter, worker, admin or server)", path,
                            line, value);
         return 0;
     }
-    return err_set(e, ERR_INPUT, "%s:%d: unknown word \"%s\" (public, secret or role)", path, line, word);
+    return err_set(e, ERR_INPUT, "%s: line %d: unknown word \"%s\" (public, secret or role)", path, line, word);
 }
 
 static int parse(char *text, const char *path, struct key_file *k, struct errbuf *e)
@@ -72,7 +72,7 @@ static int parse(char *text, const char *path, struct key_file *k, struct errbuf
         if (n <= 0 || word[0] == '#')
             continue;
         if (n != 2)
-            return err_set(e, ERR_INPUT, "%s:%d: a word without a value", path, line);
+            return err_set(e, ERR_INPUT, "%s: line %d: a word without a value", path, line);
         int rc = set_field(k, word, value, path, line, e);
         if (rc < 0)
             return rc;

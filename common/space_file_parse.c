@@ -95,6 +95,12 @@ static void known_keys(const struct reader *r, const struct jnode *map, const ch
     }
 }
 
+/* What stands where another kind of value should, for messages. */
+static const char *found(const struct jnode *x)
+{
+    return x->kind == J_MAP ? "a mapping" : x->kind == J_LIST ? "a list" : x->text;
+}
+
 static const struct range *range_of(const struct sf_var *v)
 {
     return v->of == SF_OF_STAGE ? &stage_ranges[v->key] : &ranges[v->key];
@@ -106,21 +112,25 @@ static int read_value(const struct reader *r, const struct sf_var *v, const stru
     const char *w[SF_MAX_WORDS];
     char near[96], *end, list[160] = "";
     int  n = sf_words(r->f, v, w);
+    const bool one = x->kind == J_SCALAR;
     if (n) {
-        const char *text = x->kind == J_SCALAR ? x->text : "several";
         for (int i = 0; i < n; i++) {
-            if (strcmp(w[i], text) == 0)
+            if (one && strcmp(w[i], x->text) == 0)
                 return i;
             snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", w[i]);
         }
-        problem(r->p, x->line, "'%s' must be of %s, not '%.20s'%s", v->name, list, text, suggest_text(near, sizeof near, text, w, n));
+        if (one)
+            problem(r->p, x->line, "'%s' must be of %s, not '%.20s'%s", v->name, list, x->text, suggest_text(near, sizeof near, x->text, w, n));
+        else
+            problem(r->p, x->line, "'%s' must be of %s, not %s", v->name, list, found(x));
         return -1;
     }
     bool odd = v->of == SF_OF_SLOT && v->key == SF_KERNEL;
     const struct range *g = range_of(v);
-    long value = x->kind == J_SCALAR && x->plain && isdigit((unsigned char)*x->text) ? strtol(x->text, &end, 10) : -1;
+    long value = one && x->plain && isdigit((unsigned char)*x->text) ? strtol(x->text, &end, 10) : -1;
     if (value < g->min || value > g->max || *end || (odd && value % 2 == 0)) {
-        problem(r->p, x->line, "'%s' must be %s from %d to %d", v->name, odd ? "odd numbers" : "numbers", g->min, g->max);
+        problem(r->p, x->line, "'%s' must be %s from %d to %d%s%s", v->name, odd ? "odd numbers" : "numbers", g->min, g->max, one ? "" : ", not ",
+                one ? "" : found(x));
         return -1;
     }
     return (int)value;
@@ -181,8 +191,79 @@ static int read_var(const struct reader *r, enum sf_owner of, int owner, int key
     return f->n_vars++;
 }
 
+/* ---- conditions ---- */
+
+/* Which values of each variable are left when a condition holds. What a condition names is live, so its owner is there and its operation
+ * reads it; that asks for values of others in turn. All of it must be so (sf_settle is the whole rule), though it is not all that must:
+ * where no value is left, the condition never holds; where some are, it may. */
+struct left {
+    const struct sf *f;
+    unsigned excluded[SF_MAX_VARS]; /* bit i: the i-th value */
+    bool     asked[SF_MAX_VARS];    /* what its being live asks for is in already */
+    int      empty;                 /* the first variable without a value; -1 */
+};
+
+static void ask(struct left *l, int var, unsigned allowed);
+
+static void ask_all(struct left *l, const struct sf_cond *c)
+{
+    for (int i = 0; i < c->n; i++)
+        ask(l, c->v[i].var, c->v[i].allowed);
+}
+
+static unsigned values_but(const struct sf_var *v, int value)
+{
+    unsigned set = 0;
+    for (int i = 0; i < v->n; i++)
+        set |= v->value[i] != value ? 1u << i : 0;
+    return set;
+}
+
+static unsigned ops_that_read(const struct sf_var *op, int key)
+{
+    unsigned set = 0;
+    for (int i = 0; i < op->n; i++)
+        set |= reads[op->value[i]] & SF_B(key) ? 1u << i : 0;
+    return set;
+}
+
+static void ask(struct left *l, int var, unsigned allowed)
+{
+    const struct sf *f = l->f;
+    const struct sf_var *v = &f->var[var];
+    l->excluded[var] |= ~allowed;
+    if (l->empty < 0 && (l->excluded[var] | ~0u << v->n) == ~0u)
+        l->empty = var;
+    if (l->asked[var] || v->of == SF_OF_SPACE)
+        return;
+    l->asked[var] = true;
+    const struct sf_slot *s = v->of == SF_OF_SLOT ? &f->slot[v->owner] : NULL;
+    const int stage = s ? s->stage : v->owner;
+    if (stage >= 0)
+        ask_all(l, &f->stage[stage].when);
+    if (s)
+        ask_all(l, &s->when);
+    if (s && v->key != SF_OP)
+        ask(l, s->var[SF_OP], ops_that_read(&f->var[s->var[SF_OP]], v->key));
+    if (s && (v->key == SF_DILATION || v->key == SF_PAD))
+        ask(l, s->var[SF_KERNEL], values_but(&f->var[s->var[SF_KERNEL]], 1));
+    if (s && v->key == SF_JOIN)
+        ask(l, s->var[SF_FROM], values_but(&f->var[s->var[SF_FROM]], SFFROM_NONE));
+}
+
+/* stage: of which the slot is, -1: none. */
+static void check_when(const struct reader *r, const char *name, const struct sf_cond *c, int stage, int line)
+{
+    struct left l = { .f = r->f, .empty = -1 };
+    if (stage >= 0)
+        ask_all(&l, &r->f->stage[stage].when);
+    ask_all(&l, c);
+    if (l.empty >= 0)
+        problem(r->p, line, "'when' of %s never holds: no value of '%s' goes with all that it asks for", name, r->f->var[l.empty].name);
+}
+
 /* when: {body.op: [sep, neck]}: variables of the slots before. */
-static void read_when(const struct reader *r, const char *name, struct sf_cond *to, const struct jnode *when)
+static void read_when(const struct reader *r, const char *name, struct sf_cond *to, const struct jnode *when, int stage)
 {
     struct sf *f = r->f;
     if (when->kind != J_MAP)
@@ -198,6 +279,10 @@ static void read_when(const struct reader *r, const char *name, struct sf_cond *
         }
         if (var < 0) {
             problem(r->p, m->line, "'when' of %s: no slot above has '%.30s'%s", name, m->key, suggest_text(near, sizeof near, m->key, known, f->n_vars));
+            continue;
+        }
+        if (member(r, when, m->key) != m || (m->kind == J_LIST && !m->first)) {
+            problem(r->p, m->line, m->first || m->kind != J_LIST ? "'when' of %s: '%s' is given twice" : "'when' of %s: '%s' is an empty list", name, m->key);
             continue;
         }
         if (to->n == SF_MAX_WHEN) {
@@ -217,7 +302,11 @@ static void read_when(const struct reader *r, const char *name, struct sf_cond *
             w->allowed |= at >= 0 ? 1u << at : 0;
         }
     }
+    if (r->p->n == 0) /* else something it names may not be as it was meant */
+        check_when(r, name, to, stage, when->line);
 }
+
+/* ---- slots and stages ---- */
 
 /* The name of a slot or stage, into `to`; unlike all others. */
 static void read_name(const struct reader *r, const struct jnode *name, const char *what, char to[SF_NAME_LEN + 1])
@@ -275,6 +364,10 @@ static void read_slot(const struct reader *r, const struct jnode *x, int stage)
         problem(r->p, x->line, "there are more than %d slots", SF_MAX_SLOTS);
         return;
     }
+    if (member(r, x, "stage")) {
+        problem(r->p, x->line, "a stage cannot stand in a stage, as here in '%s'", f->stage[stage].name);
+        return;
+    }
     int index = f->n_slots++;
     struct sf_slot *s = &f->slot[index];
     const struct jnode *name = member(r, x, "name"), *op = member(r, x, "op"), *when = member(r, x, "when");
@@ -288,13 +381,22 @@ static void read_slot(const struct reader *r, const struct jnode *x, int stage)
     read_name(r, name, "slot", s->name);
     known_keys(r, x, known, sizeof known / sizeof *known, s->name);
     if (when) /* before its own variables: a slot cannot depend on itself */
-        read_when(r, s->name, &s->when, when);
+        read_when(r, s->name, &s->when, when, stage);
     for (int k = 0; k < SF_KEY_COUNT; k++)
         s->var[k] = read_var(r, SF_OF_SLOT, index, k, member(r, x, key_names[k]));
     for (int i = 0; i < f->var[s->var[SF_OP]].n; i++)
         if (reads[f->var[s->var[SF_OP]].value[i]] & SF_B(SF_WIDTH) && !member(r, x, "width"))
             problem(r->p, x->line, "'%s.width' is missing: %s needs it", s->name, op_names[f->var[s->var[SF_OP]].value[i]]);
     check_dense(r, index);
+}
+
+static bool has_slots(const struct reader *r, const struct jnode *slots, const char *of)
+{
+    if (slots->kind != J_LIST)
+        problem(r->p, slots->line, "'slots' of %.20s must be a list", of);
+    else if (!slots->first)
+        problem(r->p, slots->line, "'slots' of %.20s is an empty list", of);
+    return slots->first != 0 && slots->kind == J_LIST;
 }
 
 /* {stage: NAME, repeat: [1, 2], widen: 2, slots: […]} */
@@ -307,10 +409,12 @@ static void read_stage(const struct reader *r, const struct jnode *x)
         problem(r->p, x->line, "there are more than %d stages", SF_MAX_STAGES);
         return;
     }
-    if (name->kind != J_SCALAR || !slots || slots->kind != J_LIST || !slots->first) {
+    if (name->kind != J_SCALAR || !slots) {
         problem(r->p, x->line, "a stage must be {stage: NAME, repeat: …, slots: […]}");
         return;
     }
+    if (!has_slots(r, slots, name->text))
+        return;
     int index = f->n_stages++;
     struct sf_stage *s = &f->stage[index];
     s->line = x->line;
@@ -318,7 +422,7 @@ static void read_stage(const struct reader *r, const struct jnode *x)
     read_name(r, name, "stage", s->name);
     known_keys(r, x, known, sizeof known / sizeof *known, s->name);
     if (when)
-        read_when(r, s->name, &s->when, when);
+        read_when(r, s->name, &s->when, when, -1);
     for (int k = 0; k < SF_STAGE_COUNT; k++)
         s->var[k] = read_var(r, SF_OF_STAGE, index, k, member(r, x, stage_names[k]));
     for (int i = slots->first; i; i = r->t->node[i].next)
@@ -393,16 +497,39 @@ static void check_whole(const struct reader *r)
         problem(r->p, 0, "too many choices: an architecture's text could have %zu characters, at most %d", longest, ARCH_TEXT_MAX - 1);
 }
 
+/* One line, whatever lines and tabs the text had: it stands in tables. Other control characters a terminal might obey. */
+static void read_about(const struct reader *r, const struct jnode *x)
+{
+    struct sf *f = r->f;
+    size_t n = 0;
+    if (x && x->kind != J_SCALAR) {
+        problem(r->p, x->line, "'about' must be a line of text, not %s", found(x));
+        return;
+    }
+    for (const unsigned char *p = (const unsigned char *)(x ? x->text : "a space from a file"); *p; p++) {
+        bool blank = strchr(" \t\r\n", *p), above = *p == 0xC2 && p[1] >= 0x80 && p[1] < 0xA0; /* U+0080 to U+009F */
+        if (!blank && (*p < ' ' || *p == 0x7F || above)) {
+            problem(r->p, x->line, "'about' has a control character");
+            return;
+        }
+        if (n < sizeof f->about - 1 && !(blank && (n == 0 || f->about[n - 1] == ' ')))
+            f->about[n++] = blank ? ' ' : (char)*p;
+    }
+    f->about[n - (n && f->about[n - 1] == ' ')] = 0;
+    utf8_clean(f->about); /* it may have been cut */
+}
+
 static void read_space(const struct reader *r)
 {
     static const char *const known[] = { "name", "about", "norm", "act", "head", "slots" };
-    const struct jnode *root = &r->t->node[0], *slots = member(r, root, "slots"), *name = member(r, root, "name"),
-                       *about = member(r, root, "about");
+    const struct jnode *root = &r->t->node[0], *slots = member(r, root, "slots"), *name = member(r, root, "name");
     struct sf *f = r->f;
-    if (root->kind != J_MAP || !name || name->kind != J_SCALAR || !slots || slots->kind != J_LIST || !slots->first) {
+    if (root->kind != J_MAP || !name || name->kind != J_SCALAR || !slots) {
         problem(r->p, root->line, "a space has a 'name' and a list of 'slots'");
         return;
     }
+    if (!has_slots(r, slots, "the space"))
+        return;
     known_keys(r, root, known, sizeof known / sizeof *known, "a space");
     size_t n = strlen(name->text);
     if (!n || n >= sizeof f->name || !isalnum((unsigned char)*name->text) || strspn(name->text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != n ||
@@ -410,8 +537,7 @@ static void read_space(const struct reader *r)
         problem(r->p, name->line, "'name' must be 1 to %d of letters, digits, '.', '_', '-', a letter or digit first; no built-in space, no .yaml",
                 SPACE_FILE_NAME);
     snprintf(f->name, sizeof f->name, "%s", name->text);
-    snprintf(f->about, sizeof f->about, "%s", about && about->kind == J_SCALAR ? about->text : "a space from a file");
-    utf8_clean(f->about); /* it may have been cut */
+    read_about(r, member(r, root, "about"));
     for (int k = 0; k < SF_HEAD; k++)
         f->top[k] = read_var(r, SF_OF_SPACE, 0, k, member(r, root, top_names[k]));
     for (int i = slots->first; i; i = r->t->node[i].next)
@@ -434,7 +560,7 @@ int space_file_parse(const char *yaml, size_t len, const char *file, struct spac
     if (len > SPACE_FILE_MAX)
         return err_set(e, ERR_INPUT, "%s: a space file has at most %d bytes", file, SPACE_FILE_MAX);
     struct sf *f = calloc(1, sizeof *f);
-    int rc = f ? jtree_from_yaml(&t, yaml, len, file, e) : err_set(e, ERR_NOMEM, "a space");
+    int rc = f ? jtree_from_yaml(&t, yaml, len, file, "space", e) : err_set(e, ERR_NOMEM, "a space");
     if (rc < 0) {
         free(f);
         return rc;

@@ -94,8 +94,8 @@ static int check_set(struct change *c, struct errbuf *e)
 {
     int rc = take_lines(c, e);
     if (rc == 0 && c->j && c->j->search && (uint64_t)c->spec.trials < search_next_index(c->j->search))
-        rc = err_set(e, ERR_STATE, "budget.trials: %d, but %llu trials have been proposed already", c->spec.trials,
-                     (ull)search_next_index(c->j->search));
+        rc = err_set(e, ERR_STATE, "budget.trials: %d, but %llu %s been proposed already", c->spec.trials,
+                     (ull)search_next_index(c->j->search), search_next_index(c->j->search) == 1 ? "trial has" : "trials have");
     return rc;
 }
 
@@ -146,11 +146,11 @@ static int check_retry(struct change *c, struct errbuf *e)
         return err_set(e, ERR_STATE, "job %llu has no trial that failed with timeout, crash or oom: what else fails would fail again",
                        (ull)c->id);
     if (c->spec.max_failed > 0 && left >= (uint64_t)c->spec.max_failed)
-        return err_set(e, ERR_STATE, "%llu trials failed for reasons that another attempt does not change, and max_failed is %d: raise it "
-                       "first (didact set %llu max_failed=%llu)", (ull)left, c->spec.max_failed, (ull)c->id, (ull)(2 * left));
+        return err_set(e, ERR_STATE, "%llu trial%s failed for reasons that another attempt does not change, and max_failed is %d: raise it "
+                       "first (didact set %llu max_failed=%llu)", (ull)left, left == 1 ? "" : "s", c->spec.max_failed, (ull)c->id, (ull)(2 * left));
     if (!c->j && time_is_over(c))
         return err_set(e, ERR_STATE, "its %g seconds are over: give it more first (didact extend %llu --time)", c->spec.seconds, (ull)c->id);
-    snprintf(c->event.text, sizeof c->event.text, "%llu trials", (ull)again);
+    snprintf(c->event.text, sizeof c->event.text, "%llu trial%s", (ull)again, again == 1 ? "" : "s");
     return 0;
 }
 

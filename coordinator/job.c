@@ -580,8 +580,8 @@ void job_maybe_end(struct sched *s, struct job *j)
     if (j->spec.max_failed > 0 && j->row.n.failed >= (uint64_t)j->spec.max_failed) {
         char text[256];
         const char *reason = commonest(j, &n);
-        snprintf(text, sizeof text, "%llu trials failed and max_failed is %d; the commonest reason: %s (%llu)",
-                 (unsigned long long)j->row.n.failed, j->spec.max_failed, reason, (unsigned long long)n);
+        snprintf(text, sizeof text, "%llu trial%s failed and max_failed is %d; the commonest reason: %s (%llu)",
+                 (unsigned long long)j->row.n.failed, j->row.n.failed == 1 ? "" : "s", j->spec.max_failed, reason, (unsigned long long)n);
         job_end(s, j, JOB_FAILED, text, NULL, NULL);
     } else if (j->no_more && j->n_open == 0) {
         job_end(s, j, JOB_FAILED, j->fail_text, NULL, NULL);
@@ -595,8 +595,8 @@ void job_maybe_end(struct sched *s, struct job *j)
         }
     } else if (j->row.state == JOB_STOPPING && j->n_running == 0) {
         char text[256];
-        snprintf(text, sizeof text, "its %g seconds were over after %llu of %llu trials", j->spec.seconds,
-                 (unsigned long long)finished, (unsigned long long)j->total);
+        snprintf(text, sizeof text, "its %g seconds were over after %llu of %llu trial%s", j->spec.seconds,
+                 (unsigned long long)finished, (unsigned long long)j->total, j->total == 1 ? "" : "s");
         end_by_counts(s, j, text);
     }
 }

@@ -292,6 +292,8 @@ static int sample_search(struct coord *c, const struct job_spec *s, const struct
     struct search *search = NULL;
     struct proposal p;
     uint64_t macs[ESTIMATE_SAMPLE], largest = 0;
+    char seen[ESTIMATE_SAMPLE][ARCH_HASH_LEN + 1];
+    int n_seen = 0;
     snprintf(random.searcher.name, sizeof random.searcher.name, "random");
     random.window = ESTIMATE_SAMPLE + 1;
     random.warmup.candidates = 0; /* the samples are of the space, not of its largest */
@@ -305,8 +307,14 @@ static int sample_search(struct coord *c, const struct job_spec *s, const struct
     for (int i = 0; i < n && rc == 0; i++) {
         rc = search_propose(search, &p, e);
         macs[i] = p.macs;
-        json_t *o = rc == 0 && dry ? sized(s, data, p.arch, p.params, p.macs, &largest, dry) : NULL;
-        if (o && i < 3)
+        bool known = rc < 0; /* a small space is drawn over and over */
+        for (int k = 0; k < n_seen && !known; k++)
+            known = strcmp(seen[k], p.hash) == 0;
+        if (known)
+            continue;
+        memcpy(seen[n_seen++], p.hash, sizeof seen[0]);
+        json_t *o = dry ? sized(s, data, p.arch, p.params, p.macs, &largest, dry) : NULL;
+        if (o && n_seen <= 3)
             json_array_append(list, o);
         json_decref(o);
     }
@@ -322,7 +330,7 @@ static int sample_search(struct coord *c, const struct job_spec *s, const struct
     list_each(l, &c->sched->workers)
         slots += list_entry(l, struct worker, all)->online ? list_entry(l, struct worker, all)->slots : 0;
     json_object_set_new(dry, "sample", list);
-    json_object_set_new(dry, "sampled", json_integer(n));
+    json_object_set_new(dry, "sampled", json_integer(n_seen));
     json_object_set_new(dry, "largest_worker_bytes", largest_worker(c));
     json_t *est = json_pack("{s:i,s:f,s:f,s:I}", "trials", s->trials, "macs_median", median, "macs_total", total, "slots", (json_int_t)slots);
     /* From the multiply-adds a second and slot that this coordinator's workers have shown, if they have. */

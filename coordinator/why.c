@@ -80,6 +80,11 @@ static bool no_device(struct asking *a, char *out, size_t cap)
     return online > 0 && !served(a, a->j);
 }
 
+static const char *s_of(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 /* Nobody who could do it asks for work: who has it all? */
 static bool all_busy(struct asking *a, char *out, size_t cap)
 {
@@ -98,12 +103,13 @@ static bool all_busy(struct asking *a, char *out, size_t cap)
         if (fit_job(a->j, list_entry(l, struct worker, hungry)))
             return false;
     const bool any = device_class_any_cpu(a->j->spec.device);
-    size_t at = (size_t)snprintf(out, cap, "no worker%s%s has a free slot (%u online, %u slots)", any ? "" : " with device ",
-                                 any ? "" : device_class_name(a->j->spec.device), online, slots);
+    size_t at = (size_t)snprintf(out, cap, "no worker%s%s has a free slot (%u online, %u slot%s)", any ? "" : " with device ",
+                                 any ? "" : device_class_name(a->j->spec.device), online, slots, s_of(slots));
     list_each(l, &s->jobs) {
         struct job *o = list_entry(l, struct job, all);
         if (o != a->j && o->n_running > 0 && at < cap)
-            at += (size_t)snprintf(out + at, cap - at, "; job %llu %s runs %llu trials", (ull)o->row.id, o->row.name, (ull)o->n_running);
+            at += (size_t)snprintf(out + at, cap - at, "; job %llu %s runs %llu trial%s", (ull)o->row.id, o->row.name, (ull)o->n_running,
+                                   s_of(o->n_running));
     }
     return true;
 }
@@ -113,7 +119,8 @@ static bool memory(struct asking *a, char *out, size_t cap)
     uint32_t online, slots;
     uint64_t mem, n = a->row->n.reason[FAIL_OOM];
     count_workers(a->c->sched, NULL, &online, &slots, &mem);
-    size_t at = (size_t)snprintf(out, cap, "%llu trials need more memory than their worker gives a slot", (ull)n);
+    size_t at = (size_t)snprintf(out, cap, n == 1 ? "%llu trial needs more memory than its worker gives a slot"
+                                 : "%llu trials need more memory than their worker gives a slot", (ull)n);
     if (online && at < cap)
         snprintf(out + at, cap - at, "; the most that a worker online gives is %.0f MiB (didact-worker --mem-mb; on a GPU its share of what is free there: fewer --slots)", (double)mem / (1 << 20));
     return n > 0;
@@ -129,7 +136,8 @@ static bool is_paused(struct asking *a, char *out, size_t cap)
 
 static bool is_stopping(struct asking *a, char *out, size_t cap)
 {
-    snprintf(out, cap, "its %g seconds are over; it ends with the %llu trials that run", a->j->spec.seconds, (ull)a->j->n_running);
+    snprintf(out, cap, a->j->n_running == 1 ? "its %g seconds are over; it ends with the %llu trial that runs"
+             : "its %g seconds are over; it ends with the %llu trials that run", a->j->spec.seconds, (ull)a->j->n_running);
     return a->j->row.state == JOB_STOPPING;
 }
 
@@ -142,8 +150,8 @@ static bool is_being_saved(struct asking *a, char *out, size_t cap)
 static bool parallel_limit(struct asking *a, char *out, size_t cap)
 {
     int most = a->j->spec.parallel;
-    snprintf(out, cap, "%llu trials run and parallel is %d: didact set %llu parallel=N (0: no limit)", (ull)a->j->n_running, most,
-             (ull)a->row->id);
+    snprintf(out, cap, a->j->n_running == 1 ? "%llu trial runs and parallel is %d: didact set %llu parallel=N (0: no limit)"
+             : "%llu trials run and parallel is %d: didact set %llu parallel=N (0: no limit)", (ull)a->j->n_running, most, (ull)a->row->id);
     return most > 0 && a->j->n_running >= (uint64_t)most;
 }
 
@@ -215,14 +223,17 @@ static bool nothing_to_propose(struct asking *a, char *out, size_t cap)
 static bool runs(struct asking *a, char *out, size_t cap)
 {
     bool last = a->j->n_waiting == 0 && a->row->n.scored + a->row->n.failed + a->j->n_running >= a->j->total;
-    snprintf(out, cap, "%llu trials are being computed%s", (ull)a->j->n_running, last ? ", the last ones" : "");
+    if (a->j->n_running == 1)
+        snprintf(out, cap, "1 trial is being computed%s", last ? ", the last one" : "");
+    else
+        snprintf(out, cap, "%llu trials are being computed%s", (ull)a->j->n_running, last ? ", the last ones" : "");
     return a->j->n_running > 0;
 }
 
 static bool failures(struct asking *a, char *out, size_t cap)
 {
     const struct job_counts *n = &a->row->n;
-    size_t at = (size_t)snprintf(out, cap, "%llu trials failed:", (ull)n->failed);
+    size_t at = (size_t)snprintf(out, cap, "%llu trial%s failed:", (ull)n->failed, s_of(n->failed));
     for (int r = FAIL_NONE + 1; r < FAIL_REASON_COUNT; r++)
         if (n->reason[r] && at < cap)
             at += (size_t)snprintf(out + at, cap - at, " %s %llu", fail_reason_name((enum fail_reason)r), (ull)n->reason[r]);
@@ -236,7 +247,8 @@ static bool ended(struct asking *a, char *out, size_t cap)
     if (a->row->reason[0])
         snprintf(out, cap, "%s", a->row->reason);
     else
-        snprintf(out, cap, "all %llu trials have ended", (ull)(a->row->n.scored + a->row->n.failed));
+        snprintf(out, cap, a->row->n.scored + a->row->n.failed == 1 ? "its %llu trial has ended" : "all %llu trials have ended",
+                 (ull)(a->row->n.scored + a->row->n.failed));
     return true;
 }
 

@@ -232,7 +232,7 @@ static int load_doc(struct gcase *c, const char *json_path, int (*read)(struct g
     json_error_t je;
     c->doc = json_load_file(json_path, JSON_REJECT_DUPLICATES, &je);
     if (!c->doc)
-        return err_set(e, ERR_INPUT, "%s:%d: %s", json_path, je.line, je.text);
+        return err_set(e, ERR_INPUT, "%s: line %d: %s", json_path, je.line, je.text);
     if (!json_is_object(c->doc))
         return err_set(e, ERR_INPUT, "%s: must be an object", json_path);
     int rc = read(c, e);

@@ -215,7 +215,7 @@ static int add_line(struct scoring *s, char *text, int number, struct errbuf *e)
         return 0;
     int rc = s->space->canon(s->space, text, arch, e);
     if (rc < 0)
-        return err_wrap(e, rc, "%s:%d", s->o->archs, number);
+        return err_wrap(e, rc, "%s: line %d", s->o->archs, number);
     struct line *l = &s->line[s->n];
     *l = (struct line){ .arch = strdup(arch), .first = s->n };
     if (!l->arch)

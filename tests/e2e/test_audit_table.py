@@ -106,11 +106,11 @@ def test_what_does_not_compare_is_refused(nets, tmp_path):
     table(tmp_path / "t.csv.gz", {a: i / 100 for i, a in enumerate(nets)})
     truth = ("--truth", tmp_path / "t.csv.gz", "--truth-column", "acc")
     write(tmp_path / "b.csv", rows[:5] + [dict(rows[6], fidelity="steps=8 inits=1 valid_images=32 checkpoints=2")])
-    assert "b.csv:7: its fidelity" in didact("audit", tmp_path / "b.csv", *truth, status=65).stderr
+    assert "b.csv: line 7: its fidelity" in didact("audit", tmp_path / "b.csv", *truth, status=65).stderr
     write(tmp_path / "c.csv", rows[:2])
     assert "a correlation needs 3" in didact("audit", tmp_path / "c.csv", *truth, status=65).stderr
     (tmp_path / "d.csv").write_text("arch,score\n")
-    assert "d.csv:1" in didact("audit", tmp_path / "d.csv", *truth, status=65).stderr
+    assert "d.csv: line 1: " in didact("audit", tmp_path / "d.csv", *truth, status=65).stderr
     assert "no column is called 'luck'" in didact("audit", tmp_path / "a.csv", *truth, "--fuse", "score,luck", status=64).stderr
     assert "nowhere.csv" in didact("audit", tmp_path / "nowhere.csv", *truth, status=66).stderr
     assert "--fuse goes with --truth" in didact("audit", "3", "--fuse", "score", status=64).stderr

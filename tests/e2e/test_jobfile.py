@@ -155,7 +155,7 @@ def test_a_dry_run_says_what_would_happen_and_creates_nothing(box, load):
     file = box.dir / "job.yaml"
     file.write_text(GOOD)
     r = cli(d, "submit", file, "--dry-run")
-    assert "20" in r.out
+    assert "20" in r.out and "e2" not in r.out.split("the space has")[0] and "the largest of 32 drawn takes" in r.out
     doc = cli_json(d, "submit", file, "--dry-run")
     assert json.dumps(doc)
     assert d.get("jobs")["total"] == 0

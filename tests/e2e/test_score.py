@@ -181,7 +181,7 @@ def test_bad_lines_are_named_and_nothing_is_written(files, tmp_path):
     bad = tmp_path / "bad.txt"
     bad.write_text(files.archs_list[0] + "\n\nbn relu | nonsense | flat\n")
     r = score(files, tmp_path / "out.csv", archs=bad, status=65)
-    assert f"{bad}:3" in r.stderr and not (tmp_path / "out.csv").exists()
+    assert f"{bad}: line 3: " in r.stderr and not (tmp_path / "out.csv").exists()
     assert "nothing to do" in score(files, tmp_path / "out.csv", curriculum=False, status=64).stderr
     assert "did you mean 'synflow'" in score(files, tmp_path / "out.csv", "--zero-cost", "synflo", status=65).stderr
     (tmp_path / "out.csv").write_text("a,b\n1,2\n" * 100)

@@ -80,6 +80,17 @@ def test_spaces_are_imported_listed_shown_and_exported(box, own):
     assert "there is no imported space 'nope'" in cli(d, "space", "show", "nope", status=66).err
 
 
+def test_a_small_space_is_shown_without_repeats_unless_they_are_asked_for(box):
+    file = box.dir / "two.yaml"
+    file.write_text("name: two\nslots:\n  - {name: stem, op: conv, width: [6, 8]}\n")
+    for given, says, n in (((), "2 points; 2 drawn at random, for", 2), (("--samples", 5), "2 points; 5 drawn at random, with repeats, for", 5),
+                           (("--samples", 1), "2 points; 1 drawn at random, for", 1)):
+        shown = harness.run_cli("space", "show", file, *given)
+        assert shown.status == 0 and says in shown.out
+        archs = [s["arch"] for s in json.loads(harness.run_cli("space", "show", file, *given, "--json").out)["samples"]]
+        assert len(archs) == n and len(set(archs)) == min(n, 2)
+
+
 def test_the_coordinator_checks_what_is_imported(box, messages):
     """Whatever a client sends: a space has its name only after it was read."""
     d = box.coordinator()

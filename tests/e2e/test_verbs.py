@@ -98,9 +98,10 @@ def test_settings_are_printed_as_they_were_written(searched, submit, box):
                  audit={"share": 0.1, "min": 3, "floor": 0.15})
     searched.wait_end(job)
     text = cli(searched, "clone", job, "--print").out
-    assert "lr_scales: [0.15, 1.0]" in text and "floor: 0.15\n" in text and "share: 0.1\n" in text and "99999" not in text
+    assert "trial_timeout: 600\n" in text and "e2" not in text
+    assert "lr_scales: [0.15, 1]" in text and "floor: 0.15\n" in text and "share: 0.1\n" in text and "99999" not in text
     text = cli(searched, "compare", 1, job).out
-    assert "[0.15, 1.0]" in text and "99999" not in text
+    assert "[0.15, 1]" in text and "99999" not in text
     assert "0.15" in cli(searched, "show", job).out
 
 
@@ -220,7 +221,7 @@ def test_why_says_what_holds_a_job_up(box, load, submit):
     harness.wait_for("the window is the limit", lambda: "window" in codes())
     assert "trial" in codes()["window"]
     cli(d, "set", job, "parallel=1")
-    harness.wait_for("the limit of parallel", lambda: "parallel" in codes())
+    harness.wait_for("the limit of parallel", lambda: "1 trial runs and parallel is 1" in codes().get("parallel", ""))
     other = submit(d, name="other", budget={"trials": 100000}, priority=5, window=64)
     harness.wait_for("the other one goes first", lambda: "priority" in codes() or "busy" in codes())
     cli(d, "cancel", other, "--yes")

@@ -1,8 +1,10 @@
 /* What people take away from jobs: fronts, and a job's file written again. */
 #include "client/best.h"
+#include "client/print.h"
 #include "client/verbs.h"
 #include "coordinator/docs_int.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -123,7 +125,8 @@ static void a_spec_written_as_a_job_file_reads_back_equal(void **state)
     (void)state;
     static struct job_spec s;
     static const char *const set[] = { "name=true", "dataset=on", "curriculum=1e5", "searcher.name=evolution", "constraints.max_macs=1.5M",
-                                       "fidelity.checkpoints=[2, 5]", "fidelity.lr_scales=[0.3, 1]", "budget.time=90s", "seed=9223372036854775807" };
+                                       "fidelity.checkpoints=[2, 5]", "fidelity.lr_scales=[0.3, 1]", "budget.time=90s", "seed=9223372036854775807",
+                                       "trial_timeout=0.123456789", "audit.share=0.1", "audit.timeout=30d", "audit.weight_decay=1.7e-5", "racing.inits=[4]", "racing.z=0.00012345678901234567" };
     for (int kind = 0; kind < JOB_KIND_COUNT; kind++) {
         job_defaults(&s, (enum job_kind)kind);
         snprintf(s.dataset, sizeof s.dataset, "fm");
@@ -140,6 +143,30 @@ static void a_spec_written_as_a_job_file_reads_back_equal(void **state)
     if (jobfile_set(&s, "verify.arch=['bn relu | c16k3 | s32k3 | gap', 'wn lrelu | c8k3 | c8k5 | flat']", &e) < 0)
         fail_msg("%s", e.text);
     rewritten(&s);
+}
+
+/* As people write them, and not a bit less. */
+static void numbers_are_written_as_people_write_them(void **state)
+{
+    (void)state;
+    static const struct { double x; const char *text; } some[] = {
+        { 600, "600" }, { 3600, "3600" }, { 0, "0" }, { 1, "1" }, { -2.5, "-2.5" }, { 31536000, "31536000" }, { 999999999999999, "999999999999999" }, { 0.5, "0.5" },
+        { 0.0005, "0.0005" }, { 0.0001, "0.0001" }, { 0.00005, "5e-5" }, { 1e-6, "1e-6" }, { 0.1 + 0.2, "0.30000000000000004" }, { 1.0 / 3, "0.3333333333333333" }, { 1e300, "1e300" },
+    };
+    unsigned long long bits = 88172645463325252ull;
+    for (size_t i = 0; i < sizeof some / sizeof *some + 20000; i++) {
+        double x = i < sizeof some / sizeof *some ? some[i].x : 0;
+        if (i >= sizeof some / sizeof *some) { /* any mantissa, from 1e-12 to 1e18 */
+            bits ^= bits << 13, bits ^= bits >> 7, bits ^= bits << 17;
+            x = (double)(bits >> 11) / 4503599627370496.0 * pow(10, (double)(bits % 31) - 12);
+        }
+        json_t *v = json_real(x);
+        char *text = json_short(v);
+        if (strtod(text, NULL) != x || (i < sizeof some / sizeof *some && strcmp(text, some[i].text) != 0))
+            fail_msg("%.17g is written %s", x, text);
+        free(text);
+        json_decref(v);
+    }
 }
 
 /* ---- what a mutation did ---- */
@@ -187,6 +214,7 @@ int main(void)
         cmocka_unit_test(trials_without_a_value_are_passed_over),
         cmocka_unit_test(objectives_are_named),
         cmocka_unit_test(a_spec_written_as_a_job_file_reads_back_equal),
+        cmocka_unit_test(numbers_are_written_as_people_write_them),
         cmocka_unit_test(a_mutation_is_told_as_the_words_that_changed),
         cmocka_unit_test(a_job_and_a_trial_are_told_apart),
     };

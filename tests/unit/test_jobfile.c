@@ -86,7 +86,7 @@ static void every_default_reads_back_as_written(void **state)
             struct problems p = { 0 };
             job_defaults(&spec, (enum job_kind)kind);
             other = spec;
-            assert_int_equal(jtree_from_yaml(&t, def, strlen(def), "default", NULL), 0);
+            assert_int_equal(jtree_from_yaml(&t, def, strlen(def), "default", "value", NULL), 0);
             job_key_read(k, &t, &t.node[0], &other, &p);
             jtree_fini(&t);
             assert_int_equal(p.n, 0);
@@ -181,12 +181,19 @@ static void mistakes_are_told_with_their_line(void **state)
         { SEARCH "warmup: {candidates: 10, vote: [synflow, score]}\n", "'warmup.vote' has score, which nobody knows before a trial" },
         { SEARCH "warmup: {candidates: 10, vote: [synflow, naswot, synflow]}\n", "'warmup.vote' names synflow twice" },
         { SEARCH "warmup: {score: synflow}\n", "must be one of params, macs" },
-        { SEARCH "halving: {steps: [8, 4]}\nfidelity: {steps: 16}\n", "rung 0 (8 steps" },
+        { SEARCH "warmup: {candidates: 10, vote: [foo]}\n", "'warmup.vote' must be one of params, macs, synflow, naswot, jacob_cov, zico, snip, grad_norm, not 'foo'" },
+        { SEARCH "warmup:\n  vote: [params]\n", "line 5: 'warmup.vote' asks for a warm-up, but 'warmup.candidates' is not given" },
+        { SEARCH "warmup: {keep: 5}\n", "line 4: 'warmup.keep' asks for a warm-up, but 'warmup.candidates' is not given" },
+        { SEARCH "warmup: {score: macs}\n", "line 4: 'warmup.score' asks for a warm-up, but 'warmup.candidates' is not given" },
+        { SEARCH "warmup:\n  candidates: 10\n  vote: [params]\n  score: macs\n", "line 7: 'warmup.score' is macs, but 'warmup.vote' ranks instead of it" },
+        { SEARCH "halving: {steps: [8, 4]}\nfidelity: {steps: 16}\n", "'halving': rung 0 has 8 steps, and what follows 4: they must not fall" },
+        { SEARCH "halving: {steps: [8], inits: [3]}\nfidelity: {steps: 16}\n", "'halving': rung 0 has 3 initialisations, and what follows 2: they must not fall" },
         { SEARCH "halving: {steps: [8, 16]}\nfidelity: {steps: 16}\n", "rung 1 (16 steps" },
         { SEARCH "halving: {steps: [8], inits: [1, 1]}\n", "'halving.inits' has 2 items, 'halving.steps' 1" },
         { SEARCH "objectives: []\n", "'objectives' is empty" },
-        { SEARCH "objectives: [{metric: speed}]\n", "must be one of score, params, macs, latency, not 'speed'" },
-        { SEARCH "objectives: [{metric: score, goal: most}]\n", "must be one of min, max" },
+        { SEARCH "objectives: [{metric: speed}]\n", "'objectives: metric' must be one of score, params, macs, latency, not 'speed'" },
+        { SEARCH "objectives: [{metric: score, goal: most}]\n", "'objectives: goal' must be one of min, max, not 'most'" },
+        { SEARCH "objectives: [{metric: score, goal: [max]}]\n", "'objectives: goal' must be one of min, max, not a list" },
         { SEARCH "objectives: [{goal: max}]\n", "an item has no 'metric'" },
         { SEARCH "objectives: [{metric: params}, {metric: params, goal: max}]\n", "names params twice" },
         { SEARCH "fidelity: {inits: 2,\n channels: 16}\n", "line 5: 'fidelity.channels': networks of the space chain state their own" },
@@ -219,6 +226,8 @@ static void mistakes_are_told_with_their_line(void **state)
         { SEARCH "racing: {inits: [4, 4]}\n", "line 4: 'racing.inits' must rise from 'fidelity.inits' (2): 4 follows 4" },
         { SEARCH "racing: {inits: [4]}\nfidelity: {inits: 4}\n", "line 5: 'racing.inits' must rise from 'fidelity.inits' (4): 4 follows 4" },
         { SEARCH "racing: {inits: [4]}\nfidelity: {inits: 1}\n", "line 5: 'racing' needs 'fidelity.inits' of at least 2" },
+        { SEARCH "racing: {inits: [4], after: 500}\nbudget: {trials: 100}\n", "line 5: 'racing.after' is 500, and 'budget.trials' 100: there would be no race" },
+        { SEARCH "racing: {inits: [4]}\nbudget: {trials: 50}\n", "line 5: 'racing.after' is 50, and 'budget.trials' 50: there would be no race" },
         { SEARCH "racing: {among: 3}\n", "line 4: 'racing.among' asks for a race, but 'racing.inits' is not given" },
         { SEARCH "teach: {steps: 3}\n", "line 4: 'teach' is not for a search job" },
         { SEARCH "seed: 1\nwindow: 2\nseed: 2\n", "line 6: 'seed' is given twice (first on line 4)" },
@@ -227,14 +236,14 @@ static void mistakes_are_told_with_their_line(void **state)
         { SEARCH "name: a b\n", "'name': a name has letters" },
         { SEARCH "name: ''\n", "'name' must be a name of 1 to 63" },
         { SEARCH "name: a123456789012345678901234567890123456789012345678901234567890123\n", "'name' must be a name of 1 to 63" },
-        { SEARCH "a: &x 3\nb: *x\n", "job.yaml:4: anchors" },
-        { SEARCH "b: *x\n", "job.yaml:4: anchors (&name) and aliases" },
-        { SEARCH "&k seed: 3\n", "job.yaml:4: anchors" },
-        { SEARCH "seed: !!int 3\n", "job.yaml:4: tags" },
-        { SEARCH "? [a]\n: 3\n", "job.yaml:4: a key must be a word" },
+        { SEARCH "a: &x 3\nb: *x\n", "job.yaml: line 4: anchors" },
+        { SEARCH "b: *x\n", "job.yaml: line 4: anchors (&name) and aliases" },
+        { SEARCH "&k seed: 3\n", "job.yaml: line 4: anchors" },
+        { SEARCH "seed: !!int 3\n", "job.yaml: line 4: tags" },
+        { SEARCH "? [a]\n: 3\n", "job.yaml: line 4: a key must be a word" },
         { SEARCH "fidelity: {inits: 2\n", "not valid YAML" },
-        { SEARCH "\tseed: 2\n", "job.yaml:4: not valid YAML" },
-        { SEARCH "---\nkind: search\n", "job.yaml:4: a second document" },
+        { SEARCH "\tseed: 2\n", "job.yaml: line 4: not valid YAML" },
+        { SEARCH "---\nkind: search\n", "job.yaml: line 4: a second document; one file is one job" },
         { "kind: [[[[[[[[[[[[1]]]]]]]]]]]]\n", "nested too deep" },
         { "kind: \xff\xfe\n", "not text at byte" },
         { TEACH "window: 3\n", "'window' is not for a teach job" },
@@ -347,6 +356,9 @@ static void set_changes_one_key_and_checks_the_whole(void **state)
         { "fidelity.steps=12", "has 16, beyond 'fidelity.steps' (12)" },
         { "constraints.min_macs=1M", "nothing can satisfy both" },
         { "audit.batch=64", "--set: 'audit.batch' asks for an audit, but 'audit.share' is not given" },
+        { "warmup.keep=5", "--set: 'warmup.keep' asks for a warm-up, but 'warmup.candidates' is not given" },
+        { "racing.among=2", "--set: 'racing.among' asks for a race, but 'racing.inits' is not given" },
+        { "racing.inits=[4]", "--set: 'racing.after' is 50, and 'budget.trials' 50: there would be no race" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(jobfile_set(&spec, bad[i].set, &e), -ERR_INPUT);
@@ -431,6 +443,27 @@ static void specs_survive_json(void **state)
     expect_round_trip("kind: verify\ndataset: d\nspace: nasbench201\nverify:\n  arch:\n"
                       "    - '|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|'\n");
     expect_round_trip("kind: search\ncurriculum: c\ndataset: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n");
+}
+
+/* A spec as it is stored has every key: what has no effect in it was accepted once, and its job must be readable. */
+static void a_stored_spec_may_have_what_a_file_may_not(void **state)
+{
+    (void)state;
+    struct errbuf e = { 0 };
+    must_parse(SEARCH);
+    spec.warmup.n_vote = 1;
+    spec.warmup.vote[0] = COLUMN_PARAMS;
+    strcpy(spec.warmup.score, "macs");
+    spec.racing.n_inits = 1;
+    spec.racing.inits[0] = 4;
+    spec.racing.after = 500;
+    json_t *j = job_to_json(&spec);
+    memset(&other, 0xA5, sizeof other);
+    if (job_from_json(&other, j, &e) != 0)
+        fail_msg("%s", e.text);
+    assert_memory_equal(&spec, &other, sizeof spec);
+    assert_int_equal(jobfile_set(&other, "priority=3", &e), 0);
+    json_decref(j);
 }
 
 static void bad_json_is_refused(void **state)
@@ -550,6 +583,7 @@ int main(void)
         cmocka_unit_test(a_latency_is_measured_where_something_asks_for_it),
         cmocka_unit_test(several_settings_are_checked_together),
         cmocka_unit_test(specs_survive_json),
+        cmocka_unit_test(a_stored_spec_may_have_what_a_file_may_not),
         cmocka_unit_test(bad_json_is_refused),
         cmocka_unit_test(names_of_states_go_both_ways),
         cmocka_unit_test(every_key_has_its_row_in_the_documentation),

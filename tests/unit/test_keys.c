@@ -155,11 +155,11 @@ static void bad_key_files_are_refused_by_name(void **state)
     struct errbuf e = { 0 };
     void         *sock = zmq_socket(s->ctx, ZMQ_DEALER);
     static const struct { const char *text, *says; } bad[] = {
-        { "public tooshort\n", "bad.pub:1" },
+        { "public tooshort\n", "bad.pub: line 1: not a" },
         { "role king\n", "king" },
         { "role worker\n", "no public key" },
         { "colour blue\n", "colour" },
-        { "public\n", "without a value" },
+        { "public\n", ": line 1: a word without a value" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         must(fs_write_private(in(s, "bad.pub"), bad[i].text, strlen(bad[i].text), &e), &e);

@@ -572,6 +572,61 @@ static void texts_that_could_be_too_long_are_refused(void **state)
     }
 }
 
+/* What a condition names must be there for it to hold, and so on upwards. */
+static void conditions_that_never_hold_are_refused(void **state)
+{
+    (void)state;
+    static const struct { const char *slots, *say; } some[] = {
+        /* the last slot's condition, and what has no value left; NULL: it may hold */
+        { " - {name: b, op: max, when: {a.op: none, a.width: 8}}\n", "line 4: 'when' of b never holds: no value of 'a.op' goes" },
+        { " - {name: b, op: max, when: {a.op: [none, conv], a.width: 8}}\n", NULL },
+        { " - {name: b, op: max, when: {a.groups: 2}}\n", NULL },
+        { " - {name: b, op: max, when: {a.op: sep, a.groups: 2}}\n", "line 4: 'when' of b never holds: no value of 'a.op' goes" },
+        { " - {name: b, op: max, when: {a.kernel: 1, a.pad: zero}}\n", "line 4: 'when' of b never holds: no value of 'a.kernel' goes" },
+        { " - {name: b, op: max, when: {a.kernel: 3, a.pad: zero}}\n", NULL },
+        { " - {name: b, op: max, kernel: [3, 5], when: {a.op: sep}}\n - {name: c, op: max, when: {a.op: conv, b.kernel: 3}}\n",
+          "line 5: 'when' of c never holds: no value of 'a.op' goes" },
+        { " - {name: b, op: max, kernel: [3, 5], when: {a.op: sep}}\n - {name: c, op: max, when: {a.op: [conv, sep], b.kernel: 3}}\n", NULL },
+        { " - {name: b, op: max, from: none, join: [add, concat]}\n - {name: c, op: max, when: {b.join: add}}\n",
+          "line 5: 'when' of c never holds: no value of 'b.from' goes" },
+        { " - {name: b, op: max, from: [none, input], join: [add, concat]}\n - {name: c, op: max, when: {b.join: add}}\n", NULL },
+        { " - {name: b, op: max, kernel: [3, 5], when: {a.op: sep}}\n - {name: c, op: max, kernel: [3, 5], when: {b.kernel: 3}}\n - {name: d, op: max, when: {c.kernel: 3, a.op: none}}\n",
+          "line 6: 'when' of d never holds: no value of 'a.op' goes" },
+        { " - stage: s\n   repeat: [1, 2]\n   when: {a.op: sep}\n   slots:\n   - {name: b, op: max,\n      when: {a.op: conv}}\n", "line 9: 'when' of b never holds: no value of 'a.op' goes" },
+        { " - {stage: s, repeat: [1, 2], when: {a.op: sep}, slots: [{name: b, op: max}]}\n - {name: c, op: max, when: {s.repeat: 2, a.op: none}}\n",
+          "line 5: 'when' of c never holds: no value of 'a.op' goes" },
+        { " - {stage: s, repeat: [1, 2], when: {a.op: sep}, slots: [{name: b, op: max}]}\n - {name: c, op: max, when: {s.repeat: 2, a.width: 8}}\n", NULL },
+    };
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        char yaml[1024];
+        struct errbuf e = { 0 };
+        struct space *s;
+        snprintf(yaml, sizeof yaml, "name: x\nslots:\n - {name: a, op: [none, conv, sep], width: [8, 16], kernel: [1, 3], groups: [1, 2], pad: [zero, reflect]}\n%s", some[i].slots);
+        int rc = space_file_parse(yaml, strlen(yaml), "my.yaml", &s, &e);
+        if (!some[i].say && rc < 0)
+            fail_msg("%s: %s", some[i].slots, e.text);
+        if (some[i].say && (rc != -ERR_INPUT || !strstr(e.text, some[i].say)))
+            fail_msg("%s: '%s' does not say '%s'", some[i].slots, e.text, some[i].say);
+        space_file_free(s);
+    }
+}
+
+static void about_is_one_line(void **state)
+{
+    (void)state;
+    static const struct { const char *about, *is; } some[] = {
+        { "", "a space from a file" },          { "about: for the tests\n", "for the tests" },
+        { "about: \" a\\tb\\n\\nc \"\n", "a b c" }, { "about: |\n  one\n  two é\n", "one two é" },
+    };
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        char yaml[256];
+        snprintf(yaml, sizeof yaml, "name: x\n%sslots:\n - {name: a, op: conv, width: [8, 16]}\n", some[i].about);
+        struct space *s = must_parse(yaml);
+        assert_string_equal(s->about, some[i].is);
+        space_file_free(s);
+    }
+}
+
 static void mistakes_name_the_line(void **state)
 {
     (void)state;
@@ -590,7 +645,19 @@ static void mistakes_name_the_line(void **state)
         { "name: x\nslots:\n - stage: s\n   repeat: 9\n   slots:\n   - {name: a, op: conv, width: [8, 16]}\n", "line 4: 's.repeat' must be numbers from 1 to 8" },
         { "name: x\nslots:\n - stage: s\n   repaet: 2\n   slots:\n   - {name: a, op: conv, width: [8, 16]}\n", "line 4: s has no key 'repaet' (did you mean 'repeat'?)" },
         { "name: x\nslots:\n - {stage: s, repeat: 2}\n", "line 3: a stage must be {stage: NAME" },
-        { "name: x\nslots:\n - stage: s\n   slots: [{stage: t, slots: []}]\n", "line 4: a slot must be {name" },
+        { "name: x\nslots:\n - stage: s\n   slots: [{stage: t, slots: []}]\n", "my.yaml: line 4: a stage cannot stand in a stage, as here in 's'" },
+        { "name: x\nslots: []\n", "my.yaml: line 2: 'slots' of the space is an empty list" },
+        { "name: x\nslots: {a: b}\n", "line 2: 'slots' of the space must be a list" },
+        { "name: x\nslots:\n - {name: a, op: conv, width: [8, 16]}\n - stage: s\n   repeat: 2\n   slots: []\n", "line 6: 'slots' of s is an empty list" },
+        { "name: x\nabout: [a, b]\nslots:\n - {name: a, op: conv, width: [8, 16]}\n", "line 2: 'about' must be a line of text, not a list" },
+        { "name: x\nabout: \"a\\e[2Jb\"\nslots:\n - {name: a, op: conv, width: [8, 16]}\n", "line 2: 'about' has a control character" },
+        { "name: x\nabout: \"a\\x9b2Jb\"\nslots:\n - {name: a, op: conv, width: [8, 16]}\n", "line 2: 'about' has a control character" },
+        { "name: x\nnorm: {a: b}\nslots:\n - {name: a, op: conv, width: [8, 16]}\n", "line 2: 'norm' must be of bn, mbn, wn, none, not a mapping" },
+        { "name: x\nslots:\n - {name: a, op: conv, width: [8, [16]]}\n", "line 3: 'a.width' must be numbers from 1 to 1024, not a list" },
+        { "name: x\nslots:\n - {name: a, op: conv, width: [8, 16]}\n---\nname: y\n", "my.yaml: line 4: a second document; one file is one space" },
+        { "name: x\nslots:\n - {name: a, op: conv, width: [8, 16]\n - b\n", "my.yaml: line 4: not valid YAML" },
+        { "name: x\nslots:\n - {name: a, op: conv, width: [8, 16]}\n - name: b\n   op: max\n   when:\n    a.width: []\n", "line 7: 'when' of b: 'a.width' is an empty list" },
+        { "name: x\nslots:\n - {name: a, op: conv, width: [8, 16]}\n - {name: b, op: max,\n    when: {a.width: 8, a.width: 16}}\n", "line 5: 'when' of b: 'a.width' is given twice" },
         { "name: x\nslots:\n - stage: s\n   slots:\n   - {name: s, op: conv, width: [8, 16]}\n", "line 5: there is a stage 's' already (line 3)" },
         { "name: x\nslots:\n - {name: none, op: conv, width: [8, 9]}\n", "line 3: a slot's name is" },
         { "name: x\nslots:\n - stage: s\n   repeat: [1, 2]\n   slots:\n   - {name: a, op: conv, width: 8}\n", "nothing to choose" },
@@ -634,6 +701,8 @@ int main(void)
         cmocka_unit_test(a_space_is_its_content),
         cmocka_unit_test(threads_share_the_registry),
         cmocka_unit_test(texts_that_could_be_too_long_are_refused),
+        cmocka_unit_test(conditions_that_never_hold_are_refused),
+        cmocka_unit_test(about_is_one_line),
         cmocka_unit_test(mistakes_name_the_line),
     };
     return cmocka_run_group_tests_name("space_file", tests, NULL, NULL);
