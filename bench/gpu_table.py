@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What bench/gpu.sh measured, as tables.
 
-    bench/gpu_table.py [OUT build/bench/gpu]     from the JSON lines of OUT's files; on stdout
+    bench/gpu_table.py [OUT build/bench/gpu]     from the JSON lines of OUT's *.txt and peers.jsonl; on stdout. Tiny cells and what no GPU ran are left out.
     bench/gpu_table.py --gpu                     a JSON line about this machine's first GPU: what its float32 peak follows from"""
 import ctypes
 import json
@@ -60,10 +60,16 @@ def read(out):
     return rows
 
 
+def counts(r):
+    timed = r.get("impl") in ("didact", "torch", "jax") and ("median_s" in r or "error" in r)
+    return timed and r.get("device", "cpu") not in ("cpu", "emulated") and not r.get("cell", "").endswith("tiny")
+
+
 class Cells:
     def __init__(self, rows):
         self.gpu = next((r for r in rows if r.get("impl") == "gpu"), {})
-        self.rows = [r for r in rows if r.get("impl") in ("didact", "torch", "jax") and ("median_s" in r or "error" in r)]
+        self.all = list({r.get("cell", i): r for i, r in enumerate(rows) if counts(r)}.values())  # of a cell that ran again, the last
+        self.rows = [r for r in self.all if r.get("kind", "cuda") == "cuda"]  # float32
 
     def fastest(self, test):
         """A sample's time counts as that of all networks."""
@@ -126,13 +132,14 @@ def targets(c):
     if best:
         share, top = (100 * best["gflops"] / peak, f"{peak / 1000:.3g} TFLOP/s") if peak else (None, "–")
         rows.append(f"| share of the float32 peak, W2, {best['what']}, {best['K']} learners (%) | 25 | 50 | {best['gflops'] / 1000:.3g} TFLOP/s | {top} | {verdict(share, (25, 50), True, False)} |")
+    # All of it without what is tried before the first timed run: our buffers, PyTorch's peak after its warm-up, JAX's by its compiler's word.
     memory = lambda r: f"{r['device_mib']} MiB at {r['median_s']:.4g} s"
     least = lambda rows: min(rows, key=lambda r: r["device_mib"], default=None)
     for w in ("W1", "W2", "W3"):
-        all_of = lambda impls: [r for r in c.rows if r["impl"] in impls and r["w"] == w and r["what"] == "outer" and r.get("K", 1) == 1 and "device_mib" in r]
+        all_of = lambda impls: [r for r in c.rows if r["impl"] in impls and r["w"] == w and r["what"] == "outer" and r.get("K", 1) == 1 and r.get("device_mib")]
         pairs = [(f"{impl} over ours, each as fast as it goes", c.outer(us, w, 1), c.outer((impl,), w, 1)) for impl in peers]
         for which, ours, theirs in pairs + [("the peer that takes least over ours that takes least", least(all_of(us)), least(all_of(peers)))]:
-            if ours and theirs and "device_mib" in theirs:
+            if ours and theirs and theirs.get("device_mib"):
                 row(f"peak device memory of the outer step, {w}: {which} (×)", (5, 5), ours, theirs, theirs["device_mib"] / ours["device_mib"], memory)
     return rows
 
@@ -141,15 +148,15 @@ def every_cell(c):
     rows = ["| workload | what | learners | who | seconds (least–most) | GFLOP/s | of peak | device MiB |", "|" + " --- |" * 8]
     peak = c.gpu.get("peak_gflops")
     order = lambda r: (r["w"], r.get("inits", 0), r["what"], r.get("K", 1), r["impl"] != "didact", r["impl"], r.get("variant", ""))
-    for r in sorted(c.rows, key=order):
+    for r in sorted(c.all, key=order):
         learners = f"{r.get('nets') or int(r['what'].split()[0]) // r['inits']} × {r['inits']}" if "inits" in r else r.get("K", 1)
-        who = r["impl"] if r["impl"] == "didact" else name(dict(r, of=0))
+        who = " ".join(["didact"] + [r["kind"]] * (r.get("kind", "cuda") != "cuda")) if r["impl"] == "didact" else name(dict(r, of=0))
         who += f", {r['lanes']} lanes" if r.get("lanes") and r["what"] == "outer" else f", {r['threads']} threads" if r["impl"] == "didact" and "threads" in r else ""
         if "error" in r:
             rows.append(f"| {r['w']} | {r['what']} | {learners} | {who} | {r['error']} | | | |")
             continue
         share = f"{100 * r['gflops'] / peak:.1f} %" if peak else "–"
-        rows.append(f"| {r['w']} | {r['what']} | {learners} | {who} | {r['median_s']:.4g} ({r['min_s']:.4g}–{r['max_s']:.4g}) | {r['gflops']:.0f} | {share} | {r.get('device_mib', '–')} |")
+        rows.append(f"| {r['w']} | {r['what']} | {learners} | {who} | {r['median_s']:.4g} ({r['min_s']:.4g}–{r['max_s']:.4g}) | {r['gflops']:.0f} | {share} | {r.get('device_mib') or '–'} |")
     return rows
 
 
@@ -165,7 +172,9 @@ def main():
     g = c.gpu
     about = f"{g['name']}, {g['sms']} multiprocessors at {g['mhz']:.0f} MHz" if g.get("name") else "A GPU of which nothing is known (gpu.txt)"
     about += f": {g['peak_gflops'] / 1000:.1f} TFLOP/s in float32" if g.get("peak_gflops") else ""
-    print(f"# On a GPU\n\n{about}. Seconds are medians; × is the peer's over ours; the time of a sample of networks counts in proportion for all.\n")
+    print(f"# On a GPU\n\n{about}. Seconds are medians; × is the peer's over ours; the time of a sample of networks counts in proportion for all. "
+          "Device memory is without the trials of algorithms and the libraries' own: our buffers, PyTorch's peak after its warm-up, "
+          "of JAX what its compiler says the compiled step takes (arguments, results and all between); of JAX's candidates it is not known.\n")
     print("\n".join([*targets(c), "", "## Every cell", "", *every_cell(c)]))
     return 0
 

@@ -72,6 +72,13 @@ void *need(size_t n, size_t size)
     return p;
 }
 
+int whole(const char *text, int least, int most)
+{
+    char *end;
+    const long n = strtol(text, &end, 10);
+    return end == text || *end || n < least || n > most ? -1 : (int)n;
+}
+
 int by_value(const void *a, const void *b) { return *(const double *)a < *(const double *)b ? -1 : 1; }
 
 void parse_generator(struct net *n, const struct workload *w)

@@ -19,6 +19,7 @@ void   parse_generator(struct net *n, const struct workload *w);
 float *noise(size_t n, uint64_t seed);
 float *labels(size_t n);                      /* [n,K], one-hot in turn */
 void  *need(size_t n, size_t size);           /* calloc or the end */
+int    whole(const char *text, int least, int most); /* -1: not such a number */
 int    by_value(const void *a, const void *b); /* doubles, for qsort */
 
 #endif

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """curves.py FIELD TITLE OUT.svg NAME=LOG.jsonl… - a teacher's log (`didact-worker run`: log.jsonl) against its meta-steps, one line a teacher; FIELD is accuracy
-(fresh learners of its mix) or held_out. Meta-step 0, chance, is left out. Axes begin and end at round numbers around what is there."""
+(fresh learners of its mix) or held_out. Meta-step 0, chance, is left out, and so is a log that has nothing more. Axes begin and end at round numbers around what is there."""
 import json
 import math
 import sys
@@ -24,11 +24,15 @@ def main():
     for arg in sys.argv[4:]:
         name, log = arg.split("=", 1)
         rows = [json.loads(line) for line in open(log)]
-        curves.append((name, [(r["meta_step"], r[field]) for r in rows if r["meta_step"]]))
+        curves.append((name, [(r["meta_step"], r[field]) for r in rows if r["meta_step"] and r.get(field) is not None]))
+    curves = [(name, c) for name, c in curves if c]
+    if not curves:
+        sys.exit(f"curves.py: no log has a meta-step with {field}")
     xs = [x for _, c in curves for x, _ in c]
     ys = [y for _, c in curves for _, y in c]
-    dx, dy = step_of(max(xs)), step_of(max(ys) - min(ys))
+    dx, dy = step_of(max(xs)), step_of(max(ys) - min(ys) or abs(max(ys)) or 1)  # of a flat curve: of its height
     x1, y0, y1 = math.ceil(max(xs) / dx) * dx, math.floor(min(ys) / dy) * dy, math.ceil(max(ys) / dy) * dy
+    y1 = y1 if y1 > y0 else y0 + dy
     at = lambda x, y: (LEFT + (W - LEFT - RIGHT) * x / x1, H - BOTTOM - (H - TOP - BOTTOM) * (y - y0) / (y1 - y0))
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{W}" height="{H}" font-family="sans-serif" font-size="12">',
            f'<rect width="{W}" height="{H}" fill="#fff"/>', f'<text x="{LEFT}" y="20" font-size="14">{escape(title)}</text>']

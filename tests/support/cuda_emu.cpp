@@ -123,7 +123,7 @@ void emu_queue(emu_call *c, dim3 grid, dim3 block, void *queue)
 
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
-    if (bytes > EMU_MEMORY)
+    if (bytes > EMU_MEMORY || emu_health(false) != cudaSuccess)
         return cudaErrorUnknown;
     float *f = (float *)aligned_alloc(256, (bytes + 255) & ~(size_t)255);
     for (size_t i = 0; f && i < bytes / sizeof *f; i++)

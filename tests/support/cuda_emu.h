@@ -138,7 +138,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t g);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s);
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g);
-/* EMU_BREAKS=n: the n-th wait meets an error that stays, as an illegal address does. */
+/* EMU_BREAKS=n: the n-th wait meets an error that stays, as an illegal address does: no call that asks the context works from then on. */
 inline cudaError_t emu_health(bool waits)
 {
     static const char *breaks = getenv("EMU_BREAKS");
@@ -147,11 +147,17 @@ inline cudaError_t emu_health(bool waits)
         waited++;
     return breaks && waited >= atoi(breaks) ? cudaErrorUnknown : cudaSuccess;
 }
-static inline cudaError_t cudaFree(void *p) { free(p); return emu_health(false); }
-static inline cudaError_t cudaMemGetInfo(size_t *f, size_t *t) { *f = *t = EMU_MEMORY; return cudaSuccess; }
+static inline cudaError_t cudaFree(void *p) { free(p); return cudaSuccess; } // of nothing it asks nobody
+static inline cudaError_t cudaMemGetInfo(size_t *f, size_t *t) { *f = *t = EMU_MEMORY; return emu_health(false); }
 static inline cudaError_t cudaGetLastError(void) { return cudaSuccess; }
 static inline const char *cudaGetErrorString(cudaError_t) { return "error"; }
-static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, int) { *s = new emu_stream(); return cudaSuccess; }
+static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, int)
+{
+    if (emu_health(false) != cudaSuccess)
+        return cudaErrorUnknown;
+    *s = new emu_stream();
+    return cudaSuccess;
+}
 static inline cudaError_t cudaStreamDestroy(cudaStream_t s) { delete s; return cudaSuccess; }
 static inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return emu_health(true); }
 static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, int) { *e = 0; return cudaSuccess; } // streams do everything at once
