@@ -303,6 +303,10 @@ def test_a_race_scores_again_what_cannot_be_told_apart(box, load, submit, search
     best = d.get(f"jobs/{job}/results?top=50")
     hashes = [t["arch_hash"] for t in best["best"]]
     assert len(hashes) == len(set(hashes)) and [t["rung"] for t in best["best"]] == sorted((t["rung"] for t in best["best"]), reverse=True)
+    first = best["best"][0]
+    above = [t for t in best["best"] if t["rung"] < first["rung"] and t["score"] > first["score"]]
+    said = re.findall(r"^(\d+) of lower rounds scores? above the first, .*\(trial (\d+): ", cli(d, "results", job).out, re.M)
+    assert said == ([(str(len(above)), str(max(above, key=lambda t: t["score"])["trial"]))] if above else [])
     highest = {t["arch"]: max(u["rung"] for u in trials if u["arch"] == t["arch"] and u["state"] == "scored") for t in trials}
     assert all(trials[f["trial"]]["rung"] == highest[f["arch"]] for f in best["front"])
     front = cli_json(d, "best", job, "--pareto", "score,params")["front"]
