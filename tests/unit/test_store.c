@@ -531,7 +531,6 @@ int main(void)
         T(a_failed_commit_changes_nothing_and_the_next_one_works), T(one_bad_operation_does_not_hurt_its_group),
         T(the_book_keeps_the_first_result_of_a_key_and_notices_another), T(rows_of_another_book_are_added_all_or_none),
         T(a_row_that_differs_is_told_with_a_mark_where_its_text_is_cut),
-        T(a_row_that_differs_is_told_with_a_mark_where_its_text_is_cut),
         T(a_database_of_the_first_version_is_taken_along),
         T(a_database_of_every_version_is_taken_along),
         T(a_newer_database_is_refused_and_left_alone), T(a_damaged_database_is_refused_by_name),
