@@ -69,9 +69,8 @@ static void race_sentence(const json_t *best, const json_t *job, FILE *f)
     const json_t *top;
     const size_t n = json_array_size(doc_get(job, "spec.racing.inits")) ? ties_above(best, lowest, &top) : 0;
     if (n)
-        fprintf(f, "%zu of lower rounds score%s above the first, over fewer initialisations (trial %.0f: %.4f). The race did not take %s: too late for"
-                " budget.trials or racing.share, or behind when the round was filled.\n", n, n == 1 ? "s" : "", doc_num(top, "trial"), doc_num(top, "score"),
-                n == 1 ? "it" : "them");
+        fprintf(f, "%zu of lower rounds score%s above the first over fewer initialisations (trial %.0f: %.4f): too late for the race's budget or share, or behind"
+                " when its round was filled.\n", n, n == 1 ? "s" : "", doc_num(top, "trial"), doc_num(top, "score"));
 }
 
 /* Rows of different rungs of successive halving stand in one list. */
