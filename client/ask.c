@@ -2,10 +2,13 @@
  * Every request bears a key, one's own or a random one, so that asking again after a lost answer proposes nothing twice. */
 #include "client/verbs.h"
 
+#include <errno.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define WAIT_S 30 /* of one question for results */
 #define ROOM_S 2  /* between two tries of a proposal that was not taken */
@@ -198,13 +201,44 @@ static int wait_room(struct cli *c, struct conn *conn, int64_t *told)
     }
 }
 
+/* A file on standard input is looked at before anything is proposed: more lines than the budget has left are refused whole. Of a pipe nobody knows
+ * how many come. With a key of one's own some of them may have been proposed before, and then count once. */
+static int check_budget(struct cli *c, struct conn *conn)
+{
+    struct stat st;
+    json_t *job, *told = NULL;
+    char *line = NULL;
+    size_t cap = 0, lines = 0;
+    const off_t start = lseek(STDIN_FILENO, 0, SEEK_CUR);
+    if (cli_has(c, "request") || fstat(STDIN_FILENO, &st) != 0 || !S_ISREG(st.st_mode) || start < 0)
+        return 0;
+    while (getline(&line, &cap, stdin) > 0)
+        lines += line[strspn(line, "\r\n")] != 0;
+    free(line);
+    if (fseeko(stdin, start, SEEK_SET) != 0)
+        return err_set(c->e, ERR_IO, "standard input: %s", strerror(errno));
+    int rc = conn_query(conn, &job, c->e, "jobs/%s", c->arg[0]);
+    if (rc < 0)
+        return rc;
+    const bool asks = strcmp(doc_str(job, "spec.searcher.name"), "external") == 0 && !job_ended(job); /* if not, the first line is refused, and says why */
+    if (asks && (rc = conn_query(conn, &told, c->e, "jobs/%.0f/told?after=0&limit=1", doc_num(job, "id"))) == 0) {
+        const double budget = doc_num(job, "trials.budget"), left = budget - doc_num(told, "proposed");
+        if (left >= 0 && (double)lines > left)
+            rc = err_set(c->e, ERR_STATE, "budget.trials: %zu lines, and %.0f of %.0f proposals are left: nothing was proposed; didact extend %.0f --trials %.0f allows"
+                         " them", lines, left, budget, doc_num(job, "id"), budget - left + (double)lines);
+    }
+    json_decref(told);
+    json_decref(job);
+    return rc;
+}
+
 /* Lines of standard input, each proposed as it comes: ARCH or ARCH<TAB>TAG. */
 static int propose_lines(struct cli *c, struct conn *conn, const char *key, struct mine *m)
 {
     char *line = NULL;
     size_t cap = 0, number = 0;
     int64_t told = 0;
-    int rc = 0;
+    int rc = check_budget(c, conn);
     while (rc == 0 && getline(&line, &cap, stdin) > 0) {
         name_str own;
         json_t *doc;
@@ -220,7 +254,8 @@ static int propose_lines(struct cli *c, struct conn *conn, const char *key, stru
         while ((rc = ask(conn, c->arg[0], own, trials, &doc, c->e)) == -ERR_BUSY && (rc = wait_room(c, conn, &told)) == 0)
             ;
         json_decref(trials);
-        rc = rc == 0 ? answered(c, doc, m) : err_wrap(c->e, rc, "line %zu", number);
+        rc = rc == 0 ? answered(c, doc, m)
+           : m->n ? err_wrap(c->e, rc, "line %zu (what stands before it is proposed)", number) : err_wrap(c->e, rc, "line %zu", number);
     }
     free(line);
     return rc;

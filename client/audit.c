@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static double or_zero(double v) { return isfinite(v) ? v : 0; }
 
@@ -223,6 +224,15 @@ static int job_audit(struct cli *c, json_t **out)
     return conn_query(conn, out, c->e, "jobs/%s/audit", c->arg[0]);
 }
 
+/* A score book where a job was meant to stand; a job of this name comes first. */
+static int is_book(struct cli *c, int rc)
+{
+    struct stat st;
+    if ((rc != -ERR_NOTFOUND && rc != -ERR_UNREACHABLE) || stat(c->arg[0], &st) != 0 || !S_ISREG(st.st_mode))
+        return rc;
+    return err_set(c->e, ERR_USAGE, "no job '%.200s' is found here, but a file: a score book needs --truth FILE, the table that it is judged against", c->arg[0]);
+}
+
 int verb_audit(struct cli *c)
 {
     json_t *doc;
@@ -234,7 +244,7 @@ int verb_audit(struct cli *c)
         if (cli_has(c, of_tables[i]))
             rc = err_set(c->e, ERR_USAGE, "--%s goes with --truth", of_tables[i]);
     if (rc == 0)
-        rc = tables ? audit_tables(c, &doc) : job_audit(c, &doc);
+        rc = tables ? audit_tables(c, &doc) : is_book(c, job_audit(c, &doc));
     if (rc < 0)
         return rc;
     if (c->json)

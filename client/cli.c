@@ -141,6 +141,9 @@ static int check_args(const struct cli *c)
     if (c->n_args > v->max_args)
         return err_set(c->e, ERR_USAGE, "takes %s; '%s' is too much", v->max_args ? v->args : "no argument",
                        c->arg[v->max_args]);
+    for (int i = 0; i < c->n_args; i++) /* "jobs//results" would ask for something else */
+        if (!*c->arg[i])
+            return err_set(c->e, ERR_USAGE, "takes %s; argument %d is empty", v->args, i + 1);
     return 0;
 }
 

@@ -21,7 +21,7 @@ struct flag {
 
 struct verb {
     const char *name;    /* "submit", "dataset import" */
-    const char *group;   /* heading in the list of verbs */
+    const char *group;   /* heading in the list of verbs; those of one stand together */
     const char *args;    /* "FILE", "JOB [NAME]", "" */
     int         min_args, max_args;
     const char *about;   /* one line */

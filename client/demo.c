@@ -150,7 +150,7 @@ static int run_job(struct demo *d, const char *yaml, name_str id, json_t **resul
     if (job_exit_status(job) != 0)
         rc = err_set(d->e, ERR_FAILED, "job %s %s: %s", id, doc_str(job, "state"), doc_str(job, "reason"));
     json_decref(job);
-    return rc < 0 ? rc : conn_query(d->conn, results, d->e, "jobs/%s/results?top=10", id);
+    return rc < 0 ? rc : ask_results(d->conn, id, results, d->e);
 }
 
 static int teach(struct demo *d)

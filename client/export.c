@@ -121,6 +121,18 @@ struct taken {
     char           title[256];
 };
 
+/* Before anything is asked: what is fetched goes through a file beside it, whose name nobody gave. */
+static int check_folder(const char *path, struct errbuf *e)
+{
+    char dir[FS_PATH_MAX];
+    if (strcmp(path, "-") == 0)
+        return 0;
+    fs_dir_of(path, dir);
+    if (!fs_is_dir(dir))
+        return fs_error(e, ENOENT, "no folder for", path);
+    return access(dir, W_OK | X_OK) == 0 ? 0 : fs_error(e, errno, "cannot create", path);
+}
+
 static int fetch_weights(struct taken *t, struct errbuf *e)
 {
     char dir[FS_PATH_MAX], temp[FS_PATH_MAX + 64];
@@ -319,8 +331,8 @@ int export_trial(struct conn *conn, const char *job, int64_t trial, enum export_
     const struct format *k = &formats[format];
     struct taken t = { .conn = conn, .job = job, .path = path };
     json_t *doc = NULL;
-    int rc = 0;
-    if (k->needs & NEED_TRIAL)
+    int rc = check_folder(path, e);
+    if (rc == 0 && k->needs & NEED_TRIAL)
         rc = find_trial(conn, job, trial, (k->needs & (NEED_WEIGHTS | NEED_ANY)) != 0, &doc, &t.trial, e);
     if (rc == 0 && t.trial) {
         trial_title(job, t.trial, t.title, sizeof t.title);
@@ -364,6 +376,9 @@ int verb_export(struct cli *c)
         (rc = cli_conn(c, &conn)) < 0)
         return rc;
     trial = trial < 0 ? named : trial;
+    if (trial >= 0 && !(formats[format].needs & NEED_TRIAL))
+        return err_set(c->e, ERR_USAGE, "%s has every trial of a job: give the job alone, without trial %lld (json has one trial)", formats[format].name,
+                       (long long)trial);
     if ((rc = export_trial(conn, job, trial, format, path, c->e)) < 0 || strcmp(path, "-") == 0)
         return rc;
     if (c->json) {

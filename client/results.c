@@ -8,7 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct shown { const char *by, *columns; }; /* "" where not asked for */
+#define RESULTS_TOP 10
+
+struct shown { const char *by, *columns; size_t top; }; /* "" where not asked for; so many rows */
+
+static bool by_score(const struct shown *s) { return !*s->by || strcmp(s->by, score_columns[COLUMN_SCORE].name) == 0; }
 
 static double or_zero(double v) { return isfinite(v) ? v : 0; }
 
@@ -44,39 +48,53 @@ static double extra_value(const json_t *trial, const char *key)
          : doc_num(c >= COLUMN_ZERO_COST ? json_object_get(trial, "zero_cost") : trial, key);
 }
 
-static void tie_sentence(const json_t *best, FILE *f)
+static void tie_sentence(const json_t *best, size_t listed, FILE *f)
 {
     int df;
-    const size_t ties = ties_with_first(best, &df);
+    const size_t ties = ties_with_first(best, &df), rung = ties_rung(best);
+    char more[48] = "";
+    if (ties > listed)
+        snprintf(more, sizeof more, " (--top %zu lists them)", ties);
     if (ties > 1)
-        fprintf(f, "The first %zu cannot be told apart: none of them is below the first by more than chance would do (95 %%, spread over"
-                " initialisations pooled).\n", ties);
-    else if (df == 0 && json_array_size(best) > 1)
+        fprintf(f, "The first %zu%s%s cannot be told apart: none of them is below the first by more than chance would do (95 %%, spread over"
+                " initialisations pooled).\n", ties, ties == TIES_ROWS ? " or more" : "", more);
+    else if (df == 0 && rung > 1)
         fprintf(f, "One initialisation each: nothing is known of the scores' spread (fidelity.inits).\n");
 }
 
+/* With racing the first has been through more initialisations than those below it, and whoever came late may seem better. */
+static void race_sentence(const json_t *best, const json_t *job, FILE *f)
+{
+    const int lowest = (int)json_array_size(doc_get(job, "spec.halving.steps")); /* the rung of candidates at full fidelity: lower ones have other steps */
+    const json_t *top;
+    const size_t n = json_array_size(doc_get(job, "spec.racing.inits")) ? ties_above(best, lowest, &top) : 0;
+    if (n)
+        fprintf(f, "%zu of lower rounds score%s above the first over fewer initialisations (trial %.0f: %.4f): too late for the race's budget or share, or behind"
+                " when its round was filled.\n", n, n == 1 ? "s" : "", doc_num(top, "trial"), doc_num(top, "score"));
+}
+
 /* Rows of different rungs of successive halving stand in one list. */
-static bool several_rungs(const json_t *best)
+static bool several_rungs(const json_t *best, size_t listed)
 {
     size_t i;
     json_t *r;
     json_array_foreach((json_t *)best, i, r)
-        if (doc_num(r, "rung") != doc_num(json_array_get(best, 0), "rung"))
+        if (i < listed && doc_num(r, "rung") != doc_num(json_array_get(best, 0), "rung"))
             return true;
     return false;
 }
 
-static bool any_latency(const json_t *best)
+static bool any_latency(const json_t *best, size_t listed)
 {
     size_t i;
     json_t *r;
     json_array_foreach((json_t *)best, i, r)
-        if (isfinite(doc_num(r, "latency_ms")))
+        if (i < listed && isfinite(doc_num(r, "latency_ms")))
             return true;
     return false;
 }
 
-static int search_table(const json_t *best, const struct shown *shown, FILE *f, struct errbuf *e)
+static int search_table(const json_t *best, const json_t *job, const struct shown *shown, FILE *f, struct errbuf *e)
 {
     static const struct table_col usual[] = { { "RANK", true, false }, { "TRIAL", true, false }, { "RUNG", true, false },
         { "SCORE", false, false }, { "PARAMS", true, false }, { "MACS", true, false }, { "FLOPS", true, false }, { "LATENCY MS", true, false },
@@ -84,7 +102,8 @@ static int search_table(const json_t *best, const struct shown *shown, FILE *f, 
     enum { USUAL = sizeof usual / sizeof usual[0], RUNG = 2, LATENCY = 7 };
     struct table_col cols[TABLE_MAX_COLS];
     const char *key[SCORE_COLUMNS + 1];
-    const bool rungs = several_rungs(best), latency = any_latency(best);
+    const size_t listed = json_array_size(best) < shown->top ? json_array_size(best) : shown->top;
+    const bool rungs = several_rungs(best, listed), latency = any_latency(best, listed);
     int at = 0;
     for (int i = 0; i < USUAL; i++)
         if ((i != RUNG || rungs) && (i != LATENCY || latency))
@@ -99,6 +118,8 @@ static int search_table(const json_t *best, const struct shown *shown, FILE *f, 
     table_init(&t, at + n + 1, cols);
     json_array_foreach(best, i, r) {
         short_str s;
+        if (i == listed)
+            break;
         table_cell(&t, "%zu", i + 1);
         table_cell(&t, "%.0f", or_zero(doc_num(r, "trial")));
         if (rungs)
@@ -118,8 +139,10 @@ static int search_table(const json_t *best, const struct shown *shown, FILE *f, 
     }
     table_print(&t, f, print_width(f));
     table_fini(&t);
-    if (!*shown->by || strcmp(shown->by, score_columns[COLUMN_SCORE].name) == 0)
-        tie_sentence(best, f);
+    if (by_score(shown)) {
+        tie_sentence(best, listed, f);
+        race_sentence(best, job, f);
+    }
     return 0;
 }
 
@@ -134,7 +157,7 @@ static int show_search(const json_t *doc, const struct shown *shown, FILE *f, st
             doc_num(job, "id"), doc_str(job, "state"), or_zero(doc_num(job, "trials.scored")), or_zero(doc_num(job, "trials.failed")));
     if (*shown->by)
         fprintf(f, "ranked by %s\n", shown->by);
-    int rc = search_table(best, shown, f, e);
+    int rc = search_table(best, job, shown, f, e);
     char line[512];
     if (rc == 0 && strcmp(doc_str(job, "device"), device_class_name(DEVICE_ANY)) == 0)
         fprintf(f, "Scores may be of any device: the same job again may differ in the last digits.\n");
@@ -257,18 +280,31 @@ static int show(const json_t *doc, const struct shown *shown, FILE *f, struct er
     return 0;
 }
 
-void show_results(const json_t *doc, FILE *f) { show(doc, &(struct shown){ "", "" }, f, NULL); }
+void show_results(const json_t *doc, FILE *f) { show(doc, &(struct shown){ "", "", RESULTS_TOP }, f, NULL); }
+
+/* For people the sentences below the list look at more rows than are listed; a list by another column has no such sentences. */
+static int query_results(struct conn *conn, const char *job, const struct shown *shown, bool all, json_t **out, struct errbuf *e)
+{
+    const size_t n = all && by_score(shown) && shown->top < TIES_ROWS ? TIES_ROWS : shown->top;
+    return conn_query(conn, out, e, "jobs/%s/results?top=%zu%s%.40s", job, n, *shown->by ? "&by=" : "", shown->by);
+}
+
+int ask_results(struct conn *conn, const char *job, json_t **out, struct errbuf *e)
+{
+    return query_results(conn, job, &(struct shown){ "", "", RESULTS_TOP }, true, out, e);
+}
 
 int verb_results(struct cli *c)
 {
-    struct shown shown = { cli_str(c, "by", ""), cli_str(c, "columns", "") };
+    struct shown shown = { cli_str(c, "by", ""), cli_str(c, "columns", ""), RESULTS_TOP };
     struct conn *conn;
     json_t *doc;
-    int64_t top = 10;
+    int64_t top = RESULTS_TOP;
     int rc = cli_int(c, "top", 1, 1000, &top);
     if (rc < 0 || (rc = cli_conn(c, &conn)) < 0)
         return rc;
-    if ((rc = conn_query(conn, &doc, c->e, "jobs/%s/results?top=%lld%s%.40s", c->arg[0], (long long)top, *shown.by ? "&by=" : "", shown.by)) < 0)
+    shown.top = (size_t)top;
+    if ((rc = query_results(conn, c->arg[0], &shown, !c->json, &doc, c->e)) < 0)
         return rc;
     if (c->json)
         print_json(stdout, doc);

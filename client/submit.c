@@ -147,7 +147,7 @@ static int follow(struct cli *c, struct conn *conn, const char *id)
     json_decref(job);
     if (c->json)
         return status;
-    if ((rc = conn_query(conn, &doc, c->e, "jobs/%s/results?top=10", id)) < 0)
+    if ((rc = ask_results(conn, id, &doc, c->e)) < 0)
         return rc;
     printf("\n");
     show_results(doc, stdout);

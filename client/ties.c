@@ -26,9 +26,42 @@ static double squares(const json_t *trial, size_t *n)
     return sum;
 }
 
+static json_int_t rung_of(const json_t *row) { return json_integer_value(json_object_get(row, "rung")); }
+
+static size_t rows_of(const json_t *best)
+{
+    const size_t n = json_array_size(best);
+    return n < TIES_ROWS ? n : TIES_ROWS;
+}
+
+size_t ties_rung(const json_t *best)
+{
+    const size_t n = rows_of(best);
+    size_t i = 0;
+    while (i < n && rung_of(json_array_get(best, i)) == rung_of(json_array_get(best, 0)))
+        i++;
+    return i;
+}
+
+size_t ties_above(const json_t *best, int lowest, const json_t **top)
+{
+    const double first = doc_num(json_array_get(best, 0), "score");
+    size_t n = 0;
+    *top = NULL;
+    for (size_t i = ties_rung(best); i < rows_of(best); i++) {
+        const json_t *row = json_array_get(best, i);
+        if (rung_of(row) < lowest || !(doc_num(row, "score") > first))
+            continue;
+        n++;
+        if (!*top || doc_num(row, "score") > doc_num(*top, "score"))
+            *top = row;
+    }
+    return n;
+}
+
 size_t ties_with_first(const json_t *best, int *df)
 {
-    const size_t rows = json_array_size(best);
+    const size_t rows = ties_rung(best);
     const json_t *first = json_array_get(best, 0);
     double sum = 0;
     size_t n, n1, i;

@@ -117,12 +117,10 @@ int conn_get_head(struct conn *c, const char *hash, uint8_t **out, size_t *len, 
 
 int conn_get_file(struct conn *c, const char *hash, const char *path, struct errbuf *e)
 {
-    char dir[FS_PATH_MAX];
     struct fs_tmp tmp = { 0 };
     hash_str found;
     uint64_t offset = 0, total = 1;
-    fs_dir_of(path, dir);
-    int rc = fs_tmp_open(&tmp, dir, 0666, e);
+    int rc = fs_tmp_open_for(&tmp, path, 0666, e);
     while (rc == 0 && offset < total) {
         struct wire_msg ans;
         rc = get_chunk(c, hash, offset, &ans, e);

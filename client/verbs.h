@@ -57,7 +57,8 @@ int verb_results(struct cli *c);
 int verb_book_export(struct cli *c);
 int verb_book_import(struct cli *c);
 int verb_book_remove(struct cli *c);
-/* jobs/ID/results for people: by the kind of the job. */
+/* jobs/ID/results as show_results wants it, and for people: by the kind of the job. */
+int  ask_results(struct conn *conn, const char *job, json_t **out, struct errbuf *e);
 void show_results(const json_t *doc, FILE *f);
 /* What a rank correlation over n networks allows to say; whole sentences. */
 void verify_sentence(int n, double rho, double low, double high, char *out, size_t cap);

@@ -116,7 +116,8 @@ done:
 
 /* ---- temporaries ---- */
 
-int fs_tmp_open(struct fs_tmp *t, const char *dir, mode_t mode, struct errbuf *e)
+/* Errors speak of `named`: people know the file that they asked for, not its temporary. NULL: of the temporary. */
+static int tmp_open(struct fs_tmp *t, const char *dir, const char *named, mode_t mode, struct errbuf *e)
 {
     static atomic_uint serial;
     *t = (struct fs_tmp){ .fd = -1 };
@@ -128,7 +129,7 @@ int fs_tmp_open(struct fs_tmp *t, const char *dir, mode_t mode, struct errbuf *e
         if (t->fd < 0 && errno == EEXIST) /* left by a dead process that had our number */
             continue;
         if (t->fd < 0)
-            return fs_error(e, errno, errno == ENOENT ? "no folder for" : "cannot create", t->path);
+            return fs_error(e, errno, errno == ENOENT ? "no folder for" : "cannot create", named ? named : t->path);
         struct stat st; /* a sweep may have come between creation and lock; then the name is gone and we start over */
         flock(t->fd, LOCK_EX);
         if (fstat(t->fd, &st) == 0 && st.st_nlink > 0) {
@@ -138,6 +139,15 @@ int fs_tmp_open(struct fs_tmp *t, const char *dir, mode_t mode, struct errbuf *e
         close(t->fd);
     }
     return err_set(e, ERR_BUSY, "%s: no free temporary name", dir);
+}
+
+int fs_tmp_open(struct fs_tmp *t, const char *dir, mode_t mode, struct errbuf *e) { return tmp_open(t, dir, NULL, mode, e); }
+
+int fs_tmp_open_for(struct fs_tmp *t, const char *path, mode_t mode, struct errbuf *e)
+{
+    char dir[FS_PATH_MAX];
+    fs_dir_of(path, dir);
+    return tmp_open(t, dir, path, mode, e);
 }
 
 int fs_tmp_write(struct fs_tmp *t, const void *p, size_t n, struct errbuf *e)
@@ -218,9 +228,7 @@ int fs_tmp_sweep(const char *dir, struct errbuf *e)
 static int write_whole(const char *path, const void *p, size_t n, mode_t mode, struct errbuf *e)
 {
     struct fs_tmp t;
-    char dir[FS_PATH_MAX];
-    fs_dir_of(path, dir);
-    int rc = fs_tmp_open(&t, dir, mode, e);
+    int rc = fs_tmp_open_for(&t, path, mode, e);
     if (rc < 0)
         return rc;
     rc = fs_tmp_write(&t, p, n, e);

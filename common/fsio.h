@@ -33,6 +33,7 @@ struct fs_tmp {
     char path[FS_PATH_MAX];
 };
 int  fs_tmp_open(struct fs_tmp *t, const char *dir, mode_t mode, struct errbuf *e);
+int  fs_tmp_open_for(struct fs_tmp *t, const char *path, mode_t mode, struct errbuf *e); /* in the folder of `path`, which errors name */
 int  fs_tmp_write(struct fs_tmp *t, const void *p, size_t n, struct errbuf *e);
 /* fsync, rename to path, fsync the folder. -ERR_INPUT where path is a device, a pipe or a socket. */
 int  fs_tmp_commit(struct fs_tmp *t, const char *path, struct errbuf *e);

@@ -332,14 +332,13 @@ done:
 int st_write(const char *path, const struct st_tensor *t, int n, const char *const *meta, int n_meta, struct errbuf *e)
 {
     static const char spaces[] = "        ";
-    char *header = NULL, dir[FS_PATH_MAX];
+    char *header = NULL;
     struct fs_tmp tmp = { 0 };
     int rc = make_header(t, n, meta, n_meta, path, &header, e);
     if (rc < 0)
         return rc;
     uint64_t len = strlen(header), pad = -len % 8, total = len + pad, bytes = 0;
-    fs_dir_of(path, dir);
-    rc = fs_tmp_open(&tmp, dir, 0666, e);
+    rc = fs_tmp_open_for(&tmp, path, 0666, e);
     if (rc < 0)
         goto done;
     rc = fs_tmp_write(&tmp, &total, 8, e);

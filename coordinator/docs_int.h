@@ -49,6 +49,7 @@ json_t *doc_trial(struct coord *c, const struct trial_row *t, const char *space)
 /* why.c: trial -1 asks for the job. */
 int doc_why(struct coord *c, const struct job_row *stored, int64_t trial, json_t **out, struct errbuf *e);
 void arch_change(const char *parent, const char *child, char *out, size_t cap); /* in words; "" where nothing changed */
+void rung_change(const struct job_spec *spec, int from, int to, char *out, size_t cap); /* the same, of a promotion */
 json_t *doc_history(const struct trial_row *t); /* the deterministic fields of a trial; touches nothing else */
 int doc_verify(struct coord *c, const struct job_row *row, json_t *into, struct errbuf *e);
 int doc_told(struct coord *c, const struct job_row *row, const struct query *q, json_t **out, struct errbuf *e); /* ask_doc.c */

@@ -324,18 +324,35 @@ void arch_change(const char *parent, const char *child, char *out, size_t cap)
         snprintf(out, cap, "%.*s → %.*s", (int)np, p, (int)nc, c);
 }
 
-/* From the trial to its first ancestor. */
-static json_t *lineage(struct coord *c, const struct trial_row *first)
+/* What a promotion changed, for its architecture and seed are those of the rung below: "4 → 16 steps, 1 → 2 initialisations". */
+void rung_change(const struct job_spec *spec, int from, int to, char *out, size_t cap)
 {
+    const struct fidelity a = job_fidelity(spec, from), b = job_fidelity(spec, to);
+    const int n = a.first_init + a.inits, m = b.first_init + b.inits;
+    size_t at = 0;
+    out[0] = 0;
+    if (a.steps != b.steps)
+        at = (size_t)snprintf(out, cap, "%d → %d steps", a.steps, b.steps);
+    if (n != m && at < cap)
+        snprintf(out + at, cap - at, "%s%d → %d initialisations", at ? ", " : "", n, m);
+}
+
+/* From the trial to its first ancestor. */
+static json_t *lineage(struct asking *a, const struct trial_row *first)
+{
+    struct coord *c = a->c;
     json_t *list = json_array();
     struct trial_row *t = malloc(sizeof *t), *parent = malloc(sizeof *parent);
+    struct job_spec *spec = malloc(sizeof *spec);
     char change[2 * ARCH_TEXT_MAX];
-    if (t && parent) {
+    if (t && parent && spec && job_spec_from(a->row->spec_json, spec, NULL) == 0) {
         *t = *first;
         for (int i = 0; i < MAX_LINEAGE; i++) {
             bool more = t->parent >= 0 && reader_trial(c->reader, t->job, (uint64_t)t->parent, parent) == 1;
             change[0] = 0;
-            if (more)
+            if (more && t->rung > parent->rung)
+                rung_change(spec, parent->rung, t->rung, change, sizeof change);
+            else if (more)
                 arch_change(parent->arch, t->arch, change, sizeof change);
             json_array_append_new(list, json_pack("{s:I,s:s,s:o,s:o,s:s,s:o}", "trial", (json_int_t)t->idx, "state", trial_state_name(t->state),
                                   "score", t->state == TRIAL_SCORED ? doc_real(t->r.score) : json_null(), "score_se",
@@ -346,6 +363,7 @@ static json_t *lineage(struct coord *c, const struct trial_row *first)
             *t = *parent;
         }
     }
+    free(spec);
     free(t);
     free(parent);
     return list;
@@ -396,7 +414,7 @@ static int trial_why(struct asking *a, uint64_t idx, json_t *d, struct errbuf *e
         const char *space = json_string_value(json_object_get(spec, "space"));
         trial_reasons(a, t, why);
         json_object_set_new(d, "trial", doc_trial(a->c, t, space));
-        json_object_set_new(d, "lineage", lineage(a->c, t));
+        json_object_set_new(d, "lineage", lineage(a, t));
         json_decref(spec);
     }
     if (rc == 1 && (t->state == TRIAL_WAITING || t->state == TRIAL_RUNNING))

@@ -450,8 +450,8 @@ static int book_add(struct writer *w, struct store_op *op)
         const struct book_row *b = &op->book.row[i];
         rc = book_look(w, b, &op->err);
         if (rc == BOOK_OTHER)
-            rc = err_set(&op->err, ERR_STATE, "row %zu: the book has other numbers for %.120s (seed %llu, %.200s)", op->book.first + i, b->arch,
-                         (unsigned long long)b->seed, b->fidelity);
+            rc = err_set(&op->err, ERR_STATE, "row %zu: the book has other numbers for %.120s%s (seed %llu, %.200s%s)", op->book.first + i, b->arch,
+                         strlen(b->arch) > 120 ? "…" : "", (unsigned long long)b->seed, b->fidelity, strlen(b->fidelity) > 200 ? "…" : "");
         op->book.added += rc == BOOK_NEW;
         if (rc == BOOK_NEW && !op->book.check_only)
             rc = book_insert(w, b, &op->err);

@@ -346,6 +346,34 @@ def test_lines_are_proposed_as_there_is_room(d, box, submit):
     assert wrong.returncode in (1, 65) and "line 2" in wrong.stderr
 
 
+def test_more_lines_than_the_budget_has_left(d, box, submit, tmp_path):
+    box.worker(d, slots=2)
+    job = submit(d, **OUTSIDE, window=3, budget={"trials": 6})
+    text = "".join(f"{a}\n" for a in archs(8))
+    (tmp_path / "lines").write_text(text)
+
+    def propose(*flags, **kw):
+        return subprocess.run([harness.BIN / "didact", "--connect", d.connect, "propose", str(job), "-", *flags], capture_output=True, text=True,
+                              timeout=60 * harness.SLOW, **kw)
+    with open(tmp_path / "lines") as f:                # of a file all is known before
+        r = propose(stdin=f)
+    assert r.returncode == 1 and "8 lines" in r.stderr and "6 of 6" in r.stderr and f"extend {job} --trials 8" in r.stderr and r.stdout == ""
+    assert d.trials(job) == []
+    r = propose("--request", "mine", input=text)       # of a pipe nothing
+    assert r.returncode == 1 and "line 7 (what stands before it is proposed)" in r.stderr and len(r.stdout.splitlines()) == 6
+    d.wait_end(job)
+    with open(tmp_path / "lines") as f:                # the first six were proposed under this key
+        r = propose("--request", "mine", stdin=f)
+    assert r.returncode == 1 and "line 7 (" in r.stderr and len(r.stdout.splitlines()) == 6
+    with open(tmp_path / "lines") as f:
+        assert "takes no more proposals" in propose(stdin=f).stderr
+    cli(d, "extend", job, "--trials", 8)
+    (tmp_path / "lines").write_text("".join(text.splitlines(keepends=True)[6:]) + "\n")
+    with open(tmp_path / "lines") as f:
+        r = propose(stdin=f)
+    assert r.returncode == 0 and len(r.stdout.splitlines()) == 2, r.stderr
+
+
 @pytest.mark.parametrize("space", ["chain", "nasbench201", "nasnet"])
 def test_spaces_are_sampled_alike_over_http_and_on_the_command_line(d, space):
     def lines(*argv):

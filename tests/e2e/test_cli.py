@@ -153,6 +153,23 @@ def test_errors_in_json_are_json_too(ended):
     assert "ERR_NOTFOUND" in r.out + r.err
 
 
+def test_an_empty_name_is_no_job(ended):
+    for verb in ("results", "show", "watch", "trials", "why", "cancel", "audit", "replay", "clone", "told", "finish"):
+        r = cli(ended, verb, "", status=64)
+        assert "argument 1 is empty" in r.err, r.err
+    assert "argument 2 is empty" in cli(ended, "compare", 1, "", status=64).err
+
+
+def test_a_score_book_for_a_job_says_what_is_missing(ended, tmp_path):
+    (tmp_path / "one.csv").write_text("arch,score\n")
+    for connect in (ended.connect, f"ipc://{tmp_path}/nobody"):
+        r = harness.run_cli("--connect", connect, "audit", "one.csv", cwd=tmp_path)
+        assert r.status == 64 and "--truth FILE" in r.err and "one.csv" in r.err, r.err
+    assert "there is no job" in cli(ended, "audit", "two.csv", status=66, cwd=tmp_path).err
+    (tmp_path / "1").write_text("a file that is called as a job is")
+    cli(ended, "audit", "1", cwd=tmp_path)
+
+
 def test_results_show_the_ten_best(ended):
     out = cli(ended, "results", 1).out
     best = ended.get("jobs/1/results?top=10")["best"]

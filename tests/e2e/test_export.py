@@ -150,8 +150,13 @@ def test_other_formats_and_wrong_wishes(box, verified):
     assert not (box.dir / "no.onnx").exists()
     r = harness.run_cli("--connect", d.connect, "export", 2, "--trial", 99, "--format", "onnx", "--output", box.dir / "no.onnx")
     assert r.status == 66 and "99" in r.err
-    r = harness.run_cli("--connect", d.connect, "export", 2, "--format", "onnx", "--output", box.dir / "no" / "such" / "x.onnx")
-    assert r.status in (66, 74) and "no/such" in r.err
+    for format_, job in (("onnx", 2), ("safetensors", 2), ("torch", 2), ("svg", 2), ("csv", 1)):
+        file = box.dir / "no" / "such" / "x.out"
+        r = harness.run_cli("--connect", d.connect, "export", job, "--format", format_, "--output", file)
+        assert r.status == 66 and f"no folder for {file}:" in r.err, "the file that was asked for is named, and no temporary"
+    for argv in (["1/5"], ["1", "--trial", 5]):
+        r = harness.run_cli("--connect", d.connect, "export", *argv, "--format", "csv", "--output", "-")
+        assert r.status == 64 and "every trial" in r.err and r.out == "", "one trial was asked for"
     for t in d.trials(2):
         tensors = box.dir / "w.safetensors"
         cli(d, "export", 2, "--trial", t["trial"], "--format", "safetensors", "--output", tensors)

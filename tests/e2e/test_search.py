@@ -318,6 +318,22 @@ def test_a_race_scores_again_what_cannot_be_told_apart(box, load, submit, search
     assert d.history(job) == history and d.get(f"jobs/{job}/replay")["ok"] is True
 
 
+def test_results_say_what_came_too_late_for_the_race(box, load, submit):
+    d = load(box.coordinator())
+    box.worker(d, slots=2)
+    late = 0
+    for seed in range(1, 6):
+        job = submit(d, name=f"race-{seed}", seed=seed, searcher={"name": "random"}, racing={"inits": [4, 8], "among": 1, "after": 6, "share": 0.3}, window=4,
+                     fidelity={"steps": 4, "inits": 2, "valid_images": 48}, budget={"trials": 40})
+        d.wait_end(job)
+        best = d.get(f"jobs/{job}/results?top=50")["best"]
+        above = [t for t in best if t["rung"] < best[0]["rung"] and t["score"] > best[0]["score"]]
+        said = re.findall(r"^(\d+) of lower rounds scores? above the first .*\(trial (\d+): ", cli(d, "results", job, "--top", 1).out, re.M)
+        assert said == ([(str(len(above)), str(max(above, key=lambda t: t["score"])["trial"]))] if above else [])
+        late += len(above)
+    assert late, "none of the five races ended too early for a better one"
+
+
 @pytest.mark.limit(120)
 def test_everything_at_once_is_still_a_function_of_its_seed(box, load, submit):
     """A start that workers vote on, halving below `fidelity` and racing above it, with a latency beside each score."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 
@@ -66,6 +67,12 @@ def test_rungs_of_halving_are_not_mixed(box, load, submit):
     head = next(r for r in rows if "ARCHITECTURE" in r).split()
     assert head[:3] == ["RANK", "TRIAL", "RUNG"]
     assert "RUNG" not in cli(d, "results", job, "--top", 1).out
+    lineage = cli_json(d, "why", f"{job}/{min(top)}")["lineage"]
+    assert [t["change"] for t in lineage[:2]] == ["3 → 6 steps, 1 → 2 initialisations", "1 → 3 steps"]
+    said = {re.sub(r" \(--top \d+ lists them\)", "", "".join(re.findall("^The first.*$", cli(d, "results", job, "--top", n).out, re.M))) for n in (1, 3, 100)}
+    assert len(said) == 1, "what cannot be told apart does not depend on how many are listed"
+    named = re.search(r"^The first (\d+)", said.pop())
+    assert not named or 2 <= int(named[1]) <= len(top), "rows of other rungs do not compare"
 
 
 def test_a_name_of_several_jobs_is_said_to_be_one(searched, submit):

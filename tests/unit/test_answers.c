@@ -191,6 +191,24 @@ static void a_mutation_is_told_as_the_words_that_changed(void **state)
     says("one", "other", "one → other");
 }
 
+static void promoted(const struct job_spec *s, int from, int to, const char *want)
+{
+    char text[256];
+    rung_change(s, from, to, text, sizeof text);
+    assert_string_equal(text, want);
+}
+
+static void a_promotion_is_told_as_what_it_adds(void **state)
+{
+    (void)state;
+    struct job_spec s = { .fidelity = { .steps = 16, .inits = 2 }, .halving = { .n_steps = 2, .steps = { 4, 8 }, .n_inits = 2, .inits = { 1, 1 } },
+                          .racing = { .n_inits = 2, .inits = { 4, 8 } } };
+    promoted(&s, 0, 1, "4 → 8 steps");
+    promoted(&s, 1, 2, "8 → 16 steps, 1 → 2 initialisations");
+    promoted(&s, 2, 3, "2 → 4 initialisations");
+    promoted(&s, 3, 4, "4 → 8 initialisations");
+}
+
 static void a_job_and_a_trial_are_told_apart(void **state)
 {
     (void)state;
@@ -215,6 +233,7 @@ int main(void)
         cmocka_unit_test(objectives_are_named),
         cmocka_unit_test(a_spec_written_as_a_job_file_reads_back_equal),
         cmocka_unit_test(numbers_are_written_as_people_write_them),
+        cmocka_unit_test(a_promotion_is_told_as_what_it_adds),
         cmocka_unit_test(a_mutation_is_told_as_the_words_that_changed),
         cmocka_unit_test(a_job_and_a_trial_are_told_apart),
     };

@@ -114,6 +114,38 @@ static void what_is_missing_or_too_much_is_named(void **state)
     says("didact jobs --limit 1 --limit 2", "twice");
 }
 
+static void verbs_of_a_group_stand_together(void **state)
+{
+    (void)state;
+    for (const struct verb *v = cli_verbs; v->name && v[1].name; v++)
+        for (const struct verb *w = v + 1; w->name && strcmp(v->group, v[1].group) != 0; w++)
+            if (strcmp(w->group, v->group) == 0)
+                fail_msg("%s stands apart from %s: the heading %s is printed twice", w->name, v->name, v->group);
+}
+
+static void an_empty_argument_is_refused_by_every_verb(void **state)
+{
+    (void)state;
+    for (const struct verb *v = cli_verbs; v->name; v++) {
+        char first[32], *argv[CLI_MAX_ARGS + 3] = { "didact", first };
+        struct cli c;
+        int n = 2;
+        snprintf(first, sizeof first, "%s", v->name);
+        char *space = strchr(first, ' ');
+        if (space) {
+            *space = 0;
+            argv[n++] = space + 1;
+        }
+        for (int i = 0; i < v->min_args; i++)
+            argv[n++] = i == v->min_args - 1 ? "" : "x";
+        if (v->min_args == 0)
+            continue;
+        e = (struct errbuf){ 0 };
+        assert_int_equal(cli_parse(&c, n, argv, &e), -ERR_USAGE);
+        assert_non_null(strstr(e.text, "is empty"));
+    }
+}
+
 static void help_wants_no_arguments(void **state)
 {
     (void)state;
@@ -377,6 +409,8 @@ int main(void)
         cmocka_unit_test(a_verb_of_two_words_is_one_verb),
         cmocka_unit_test(mistakes_name_the_nearest),
         cmocka_unit_test(what_is_missing_or_too_much_is_named),
+        cmocka_unit_test(verbs_of_a_group_stand_together),
+        cmocka_unit_test(an_empty_argument_is_refused_by_every_verb),
         cmocka_unit_test(help_wants_no_arguments),
         cmocka_unit_test(numbers_are_checked_for_form_and_range),
         cmocka_unit_test(every_verb_is_explained_by_an_example),

@@ -51,13 +51,14 @@ static int teardown(void **state)
     return tmp_teardown(&tmp);
 }
 
-struct outcome { int rc; enum ack_outcome ack; int order; bool conflict; };
+struct outcome { int rc; enum ack_outcome ack; int order; bool conflict; char text[512]; };
 static int order;
 
 static void on_done(struct store_op *op)
 {
     struct outcome *o = op->arg;
-    *o = (struct outcome){ op->rc, op->outcome, ++order, op->conflict };
+    *o = (struct outcome){ .rc = op->rc, .ack = op->outcome, .order = ++order, .conflict = op->conflict };
+    snprintf(o->text, sizeof o->text, "%s", op->err.text);
 }
 
 static void put(struct fixture *f, struct store_op *op, struct outcome *o)
@@ -333,6 +334,22 @@ static void rows_are_removed_by_their_keys(void **state)
     assert_int_equal(n, 3);
 }
 
+static void a_row_that_differs_is_told_with_a_mark_where_its_text_is_cut(void **state)
+{
+    struct fixture *f = *state;
+    const double first[] = { 0.1 }, other[] = { 0.2 };
+    struct outcome o = { .rc = 1 };
+    struct store_op *op = add_op(first, 1, false), *again = add_op(other, 1, false);
+    memset(op->book.row[0].arch, 'x', 300);
+    op->book.row[0].arch[300] = 0;
+    strcpy(again->book.row[0].arch, op->book.row[0].arch);
+    do_ok(f, op);
+    put(f, again, &o);
+    store_flush(f->s);
+    assert_int_equal(o.rc, -ERR_STATE);
+    assert_non_null(strstr(o.text, "xxx… (seed 0, steps="));
+}
+
 static void exec(const char *path, const char *sql)
 {
     sqlite3 *db;
@@ -530,6 +547,7 @@ int main(void)
         T(a_failed_commit_changes_nothing_and_the_next_one_works), T(one_bad_operation_does_not_hurt_its_group),
         T(the_book_keeps_the_first_result_of_a_key_and_notices_another), T(rows_of_another_book_are_added_all_or_none),
         T(rows_are_removed_by_their_keys),
+        T(a_row_that_differs_is_told_with_a_mark_where_its_text_is_cut),
         T(a_database_of_the_first_version_is_taken_along),
         T(a_database_of_every_version_is_taken_along),
         T(a_newer_database_is_refused_and_left_alone), T(a_damaged_database_is_refused_by_name),

@@ -72,6 +72,48 @@ static void equal_networks_are_told_apart_as_rarely_as_promised(void **state)
     assert_true(apart > 0.035 * LISTS && apart < 0.065 * LISTS);
 }
 
+/* Rows of rung 2 with a small spread, and below them rows of rung 1 with a large one. */
+static json_t *two_rungs(int n_low)
+{
+    static const double high[][2] = { { 0.805, 0.795 }, { 0.795, 0.785 }, { 0.60, 0.59 } };
+    json_t *list = rows(high, 3);
+    size_t i;
+    json_t *r;
+    json_array_foreach(list, i, r)
+        json_object_set_new(r, "rung", json_integer(2));
+    for (int k = 0; k < n_low; k++)
+        json_array_append_new(list, json_pack("{s:i, s:f, s:[f, f], s:i}", "trial", k, "score", 0.9 - 0.05 * k, "init_scores", 1.0 - 0.05 * k, 0.8 - 0.05 * k,
+                                              "rung", 1));
+    return list;
+}
+
+static void other_rungs_say_nothing_of_the_first(void **state)
+{
+    (void)state;
+    for (int n_low = 0; n_low < 30; n_low += 9) {
+        json_t *a = two_rungs(n_low);
+        int df;
+        assert_int_equal(ties_with_first(a, &df), 2); /* with the spread of rung 1, 0.14, the third would be tied, too */
+        assert_int_equal(df, 3);
+        assert_int_equal(ties_rung(a), 3);
+        json_decref(a);
+    }
+}
+
+static void what_of_lower_rounds_scores_above_the_first_is_counted(void **state)
+{
+    (void)state;
+    const json_t *top;
+    json_t *a = two_rungs(9), *none = json_array();
+    assert_int_equal(ties_above(a, 1, &top), 2); /* 0.90 and 0.85; 0.80 is no more than the first */
+    assert_true(json_integer_value(json_object_get(top, "trial")) == 0);
+    assert_int_equal(ties_above(a, 2, &top), 0); /* rung 1 is below what may be compared */
+    assert_null(top);
+    assert_int_equal(ties_above(none, 0, &top), 0);
+    json_decref(a);
+    json_decref(none);
+}
+
 static void quantiles_are_students(void **state)
 {
     (void)state;
@@ -87,6 +129,8 @@ int main(void)
         cmocka_unit_test(the_bound_by_hand),
         cmocka_unit_test(one_initialisation_says_nothing),
         cmocka_unit_test(equal_networks_are_told_apart_as_rarely_as_promised),
+        cmocka_unit_test(other_rungs_say_nothing_of_the_first),
+        cmocka_unit_test(what_of_lower_rounds_scores_above_the_first_is_counted),
         cmocka_unit_test(quantiles_are_students),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
