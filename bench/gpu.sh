@@ -86,7 +86,6 @@ parts() { # F: what is done with each, F NAME SECONDS COMMAND…; 0 seconds: as 
     local f=$1 w d threads
     $f build 0 "${make_programs[@]}"
     $f backend 0 "${make_backend[@]}"
-    $f fault "$limit" build/bench/gpu_fault # a kernel that writes where nothing lies, in a process of its own
     $f test_lanes "$limit" build/release/tests/prop/test_lanes
     $f test_slab "$limit" build/release/tests/prop/test_slab
     $f test_teacher_device "$limit" build/release/tests/unit/test_teacher_device
@@ -106,6 +105,7 @@ parts() { # F: what is done with each, F NAME SECONDS COMMAND…; 0 seconds: as 
     for w in W1 W2 W3; do
         $f "outer-$w-1-lean" "$limit" build/bench/slab $w outer 1 lanes=1
     done
+    $f fault "$limit" build/bench/gpu_fault # a kernel that writes where nothing lies, in a process of its own; the times above cannot suffer from it
     [ "$budget" = 0 ] || peers+=(--budget $((budget - SECONDS - 3))) # it names what it leaves out
     $f peers 0 "${peers[@]}"
     $f table "$limit" python3 bench/gpu_table.py "$out"
