@@ -238,7 +238,7 @@ int main(int argc, char **argv)
     r.acc = need((size_t)r.n * (size_t)r.inits * (size_t)r.n_at, sizeof *r.acc);
     for (int i = 0; i < r.n; i++)
         if ((rc = build(&r, i, &r.net[i], r.name[i], &e)) < 0)
-            die(err_wrap(&e, rc, "%s", r.name[i]), &e);
+            die(r.arch ? err_wrap(&e, rc, "%s", r.name[i]) : rc, &e);
     par_run(r.threads, r.n * r.inits, one, &r);
     printf("test accuracy after step");
     for (int k = 0; k < r.n_at; k++)

@@ -4,7 +4,7 @@
 # test it against the CPU's engine, time it, time the peers on the same GPU, and say in a table how they compare (OUT/table.txt).
 # Results go to OUT (build/bench/gpu), and at the end, or when a signal ends it, all but what can be made again to FILE (OUT.tar.gz), as one file to take away.
 #   PART…       only the parts of these names, or whose names begin with one of these words; --list says them in their order: what says most comes first
-#   --limit S   seconds a part may take (60); a check of all steps three times as many; builds and peers as many as they want
+#   --limit S   seconds a part may take (60); a check of all steps ten times as many; builds and peers as many as they want
 #   --budget S  seconds for all: what they cut off or leave out is named, and the status is 75 where nothing is worse
 #   --no-build  with the programs as they are. They are used so as well where they are not older than their sources, or where a build fails: a machine
 #               without our libraries' headers takes build/bench, build/release/tests and build/release/didact-cuda.so from another, and the shared
@@ -86,12 +86,12 @@ parts() { # F: what is done with each, F NAME SECONDS COMMAND…; 0 seconds: as 
     local f=$1 w d threads
     $f build 0 "${make_programs[@]}"
     $f backend 0 "${make_backend[@]}"
-    $f fault "$limit" build/bench/gpu_fault # a kernel that writes where nothing lies, in a process of its own
     $f test_lanes "$limit" build/release/tests/prop/test_lanes
     $f test_slab "$limit" build/release/tests/prop/test_slab
     $f test_teacher_device "$limit" build/release/tests/unit/test_teacher_device
     for d in cuda cuda-tf32 cuda-bf16; do # rounded factors: how far off
-        for w in W1 W2 W3; do
+        for w in W1 W3 W2; do
+            [ $w != W2 ] || [ $d = cuda ] || continue # the CPU's double takes long: last
             $f "check-$w-T4-$d" "$limit" build/bench/slab $w direct 1 1 T=4 device=$d check
         done
     done
@@ -105,6 +105,7 @@ parts() { # F: what is done with each, F NAME SECONDS COMMAND…; 0 seconds: as 
     for w in W1 W2 W3; do
         $f "outer-$w-1-lean" "$limit" build/bench/slab $w outer 1 lanes=1
     done
+    $f fault "$limit" build/bench/gpu_fault # a kernel that writes where nothing lies, in a process of its own; the times above cannot suffer from it
     [ "$budget" = 0 ] || peers+=(--budget $((budget - SECONDS - 3))) # it names what it leaves out
     $f peers 0 "${peers[@]}"
     $f table "$limit" python3 bench/gpu_table.py "$out"
@@ -115,8 +116,11 @@ parts() { # F: what is done with each, F NAME SECONDS COMMAND…; 0 seconds: as 
             $f "rounded-$w-$d" "$limit" build/bench/slab $w direct 8 3 device=$d
         done
     done
+    for d in cuda-tf32 cuda-bf16; do
+        $f check-W2-T4-$d "$limit" build/bench/slab W2 direct 1 1 T=4 device=$d check
+    done
     for w in W1 W3 W2; do # all steps: nearly all of it is the CPU's time
-        $f "check-$w" $((limit * 3)) build/bench/slab $w direct 1 1 check
+        $f "check-$w" $((limit * 10)) build/bench/slab $w direct 1 1 check
     done
     ! command -v nsys >/dev/null || $f profile "$limit" nsys profile --stats=true --force-overwrite=true -o "$out/profile" build/bench/slab W1 direct 8 2
 }

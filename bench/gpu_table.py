@@ -150,7 +150,7 @@ def every_cell(c):
     order = lambda r: (r["w"], r.get("inits", 0), r["what"], r.get("K", 1), r["impl"] != "didact", r["impl"], r.get("variant", ""))
     for r in sorted(c.all, key=order):
         learners = f"{r.get('nets') or int(r['what'].split()[0]) // r['inits']} × {r['inits']}" if "inits" in r else r.get("K", 1)
-        who = " ".join(["didact"] + [r["kind"]] * (r.get("kind", "cuda") != "cuda")) if r["impl"] == "didact" else name(dict(r, of=0))
+        who = " ".join(["didact"] + [r.get("kind")] * (r.get("kind", "cuda") != "cuda")) if r["impl"] == "didact" else name(dict(r, of=0))
         who += f", {r['lanes']} lanes" if r.get("lanes") and r["what"] == "outer" else f", {r['threads']} threads" if r["impl"] == "didact" and "threads" in r else ""
         if "error" in r:
             rows.append(f"| {r['w']} | {r['what']} | {learners} | {who} | {r['error']} | | | |")
