@@ -101,6 +101,8 @@ static int check_vote(const struct sim_cfg *cfg, struct errbuf *e)
         size_t n = 0;
         for (size_t i = 0; i < cfg->records->n; i++)
             n += cfg->records->v[i].zero_cost.known >> k & 1;
+        if (voted >> k & 1 && n == 0)
+            return err_set(e, ERR_INPUT, "warmup.vote: no recorded network has %s (column %s)", zero_cost_table[k].name, zero_cost_table[k].name);
         if (voted >> k & 1 && 2 * n < cfg->records->n) /* the others rank last: then the vote says who is listed with it */
             return err_set(e, ERR_INPUT, "warmup.vote: of %zu recorded networks %zu have %s (column %s); half of them should", cfg->records->n, n, zero_cost_table[k].name,
                            zero_cost_table[k].name);

@@ -113,7 +113,7 @@ def test_a_busy_gpu_is_a_reason_also_where_cpus_are_free(box, load, submit):
     second = submit(d, **TINY, device="cuda", name="second")
     reasons = lambda: {w["code"]: w["text"] for w in d.get(f"jobs/{second}/why")["why"]}
     wait_for("the reason is known", lambda: "busy" in reasons())
-    assert "no worker with device cuda has a free slot (1 online, 1 slots)" in reasons()["busy"]
+    assert "no worker with device cuda has a free slot (1 online, 1 slot)" in reasons()["busy"]
     cli(d, "cancel", first, "--yes")
     assert d.wait_end(second)["state"] == "succeeded"
 

@@ -41,7 +41,7 @@ def score(files, out, *more, status=0, env=None, archs=None, curriculum=True):
     argv = [str(BIN / "didact-worker"), "score", "--archs", str(archs or files.archs_file), "--dataset", str(files.dataset), "--out", str(out), *more]
     if curriculum:
         argv += ["--curriculum", str(files.curriculum)]
-    r = subprocess.run(argv, capture_output=True, text=True, timeout=50 * SLOW, env={**os.environ, **(env or {})})
+    r = subprocess.run(argv, capture_output=True, text=True, timeout=110 * SLOW, env={**os.environ, **(env or {})})
     assert r.returncode == status, r.stderr
     return r
 
@@ -78,6 +78,7 @@ def test_rows_are_those_of_a_search(files, box, load, submit, tmp_path):
         assert int(r["rung"]) == t["rung"] and r["from_book"] == "false" and r["valid_score"] == ""
 
 
+@pytest.mark.limit(240)
 def test_a_device_scores_as_the_cpu_does(files, tmp_path):
     """The GPU backend's own kernels, run on the CPU by the emulator."""
     env = {"DIDACT_CUDA": str(BIN / "tests/didact-cuda.so")}

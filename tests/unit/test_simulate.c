@@ -271,7 +271,11 @@ static void a_warm_up_is_voted_on_by_recorded_zero_cost_scores(void **state)
     spec->warmup.n_vote = 1;
     spec->warmup.vote[0] = COLUMN_ZERO_COST + ZC_ZICO;
     assert_int_equal(sim_run(&cfg, &ranked, &e), -ERR_INPUT);
-    assert_non_null(strstr(e.text, "of 60 recorded networks 0 have zico"));
+    assert_non_null(strstr(e.text, "no recorded network has zico"));
+    for (int i = 0; i < N / 3; i++)
+        zero_cost_set(&r.v[i].zero_cost, ZC_ZICO, i);
+    assert_int_equal(sim_run(&cfg, &ranked, &e), -ERR_INPUT);
+    assert_non_null(strstr(e.text, "of 60 recorded networks 20 have zico"));
     free(spec);
     records_fini(&r);
 }
