@@ -59,8 +59,9 @@ int verb_book_export(struct cli *c)
     return rc;
 }
 
-/* One part: the line of columns, and whole rows of `body` as far as a message has room. */
 enum what { CHECK, ADD, REMOVE };
+
+/* One part: the line of columns, and whole rows of `body` as far as a message has room. */
 static int send_part(struct conn *conn, const char *columns, size_t n_columns, const char *body, size_t n, uint64_t first, enum what what,
                      uint64_t *changed, struct errbuf *e)
 {

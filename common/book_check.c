@@ -113,7 +113,7 @@ int book_check(const struct book_row *b, struct fidelity *f, struct errbuf *e)
 {
     const struct trial_result *r = &b->r;
     uint32_t zero_cost;
-    if (!book_fidelity_read(b->fidelity, f, &zero_cost) || f->steps < 1 || f->inits < 1 || f->inits > MAX_INITS || f->first_init > MAX_INITS)
+    if (!book_fidelity_read(b->fidelity, f, &zero_cost) || f->steps < 1 || f->inits < 1 || f->inits > MAX_INITS || f->first_init > MAX_INITS - f->inits)
         return err_set(e, ERR_INPUT, "fidelity: \"%.80s\" is none", b->fidelity);
     if (!is_engine(b->engine))
         return err_set(e, ERR_INPUT, "engine: \"%.40s\" is no version of one", b->engine);

@@ -113,7 +113,7 @@ bool told_must_wait(struct coord *c, const char *path);
 int  told_wait(struct coord *c, const char *path, docs_done done, void *arg, struct errbuf *e);
 void told_look(struct coord *c, bool all); /* answer what can be answered now; all: everything, with what there is */
 
-/* book_doc.c. Rows of a CSV with its line of columns, each checked: *out is malloc'ed. Errors name the row, the first one's number being `first`. */
+/* book_doc.c. Rows of a CSV with its line of columns, each checked where `check` (what is to be removed may be wrong): *out is malloc'ed. Errors name the row, the first one's number being `first`. */
 int book_parse(struct coord *c, char *csv, uint64_t first, bool check, struct book_row **out, size_t *n, struct errbuf *e);
 
 /* http.c */

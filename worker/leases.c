@@ -120,7 +120,7 @@ int leases_progress(struct leases *l, struct task_progress **out)
 static void send_credit(struct leases *l)
 {
     int free_slots = l->slots - l->n;
-    if (l->stopping || l->draining || l->now_ms < l->pause_until_ms || l->outbox->n >= OUTBOX_MAX || free_slots < 0)
+    if (l->stopping || l->now_ms < l->pause_until_ms || l->outbox->n >= OUTBOX_MAX || free_slots < 0)
         free_slots = 0;
     if (!session_is_up(l->session) || (l->credit_known && l->credit == (uint32_t)free_slots))
         return;
@@ -300,10 +300,9 @@ static void on_lease(struct leases *l, const struct task *t)
         log_info("lease_again", REF_FMT, REF_ARGS(ref));
         return;
     }
-    const bool leaving = l->stopping || l->draining;
-    struct held *h = leaving ? NULL : add(l, t);
+    struct held *h = l->stopping ? NULL : add(l, t);
     if (!h) {
-        hand_back(l, ref, leaving ? "stopping" : "no room");
+        hand_back(l, ref, l->stopping ? "stopping" : "no room");
         return;
     }
     log_info("lease", REF_FMT " kind=%s", REF_ARGS(ref), kinds[t->kind]);
@@ -325,7 +324,7 @@ void leases_ended(struct leases *l, struct lease_ref ref, enum run_end end, cons
         l->troubles = 0;
         finished(l, ref, r, stored);
     } else if (end == RUN_LOST && !dropped) { /* the first may be what broke the device, others only found it so */
-        give_back(l, ref, !l->draining, "the device does not work any more");
+        give_back(l, ref, !l->stopping, "the device does not work any more");
     } else if (end == RUN_TROUBLE && !dropped) {
         trouble(l, ref, e);
     } else if (!dropped) {
@@ -409,17 +408,18 @@ void leases_tick(struct leases *l, int64_t now_ms)
 }
 
 /* ---- the end ---- */
-static bool may_finish(const struct leases *l, const struct held *h, bool all)
+static bool may_finish(const struct leases *l, const struct held *h, enum stop_how how)
 {
-    return h->state == HELD_DROPPED || (!all && h->task.kind == TASK_SCORE && runner_started(l->runner, h->ref));
+    const enum stop_how longest = h->task.kind == TASK_SCORE ? STOP_SOON : STOP_DRAIN; /* that it outlives */
+    return h->state == HELD_DROPPED || (h->task.kind != TASK_TEACH && how <= longest && runner_started(l->runner, h->ref));
 }
 
-void leases_stop(struct leases *l, bool all)
+void leases_stop(struct leases *l, enum stop_how how)
 {
     l->stopping = true;
     for (int i = l->n - 1; i >= 0; i--) {
         struct held *h = l->held[i];
-        if (may_finish(l, h, all))
+        if (may_finish(l, h, how))
             continue;
         if (h->state == HELD_COMPUTING) { /* handed back when its thread lets go, unless it was quicker */
             runner_cancel(l->runner, h->ref);
@@ -428,23 +428,6 @@ void leases_stop(struct leases *l, bool all)
         struct lease_ref ref = h->ref;
         forget(l, h);
         hand_back(l, ref, "stopped");
-    }
-    send_credit(l);
-}
-
-void leases_drain(struct leases *l)
-{
-    l->draining = true;
-    for (int i = l->n - 1; i >= 0; i--) {
-        struct held *h = l->held[i];
-        struct lease_ref ref = h->ref;
-        if (h->state == HELD_COMPUTING) { /* a teacher goes on elsewhere from its checkpoint */
-            if (h->task.kind == TASK_TEACH || !runner_started(l->runner, ref))
-                runner_cancel(l->runner, ref);
-        } else if (h->state != HELD_DROPPED) {
-            forget(l, h);
-            hand_back(l, ref, "stopping");
-        }
     }
     send_credit(l);
 }

@@ -35,7 +35,7 @@ struct leases {
     int               n, cap;
     struct held     **held;          /* owned */
     uint32_t          credit;        /* what the coordinator believes we want */
-    bool              credit_known, stopping, draining;
+    bool              credit_known, stopping;
     int               troubles;      /* in a row, on this machine */
     int64_t           pause_until_ms, now_ms;
     uint64_t          n_done;        /* results acknowledged, for the log */
@@ -62,10 +62,10 @@ void leases_ended(struct leases *l, struct lease_ref ref, enum run_end end, cons
 void leases_on_progress(struct leases *l, const struct task_progress *p);
 void leases_file_sent(struct leases *l, const char *hash, int rc, const struct errbuf *e);
 
-/* Take no more work; hand back what has not begun. `all`: what computes too, scores included. */
-void leases_stop(struct leases *l, bool all);
-/* Take no more work; what computes on the CPU and cannot go on elsewhere does so here, all else is handed back. */
-void leases_drain(struct leases *l);
+/* Take no more work, and hand back what has not begun, and of what computes: teachers, which go on elsewhere from their checkpoints (DRAIN),
+ * trainings too (SOON), scores too (NOW). */
+enum stop_how { STOP_DRAIN, STOP_SOON, STOP_NOW };
+void leases_stop(struct leases *l, enum stop_how how);
 /* Last resort: a compute thread does not come back. Hands back whatever is left. */
 void leases_abandon(struct leases *l);
 

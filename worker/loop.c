@@ -103,7 +103,7 @@ static void on_ended(void *arg, struct lease_ref ref, enum run_end end, const st
         log_error("device_lost", "why=\"%s\" next=\"this worker takes no more work and stops with status %d\"", err_message(e, e ? -e->code : -ERR_UNAVAILABLE),
                   EXIT_DEVICE_LOST);
         w->status = EXIT_DEVICE_LOST;
-        leases_drain(&w->leases);
+        leases_stop(&w->leases, STOP_DRAIN);
     }
 }
 
@@ -169,7 +169,7 @@ static void advance_stop(struct worker *w, int64_t now)
         w->idle_ms = now;
         if (!w->cancelled_all && now - w->stop_ms >= w->conf.grace_ms) {
             w->cancelled_all = true;
-            leases_stop(&w->leases, true);
+            leases_stop(&w->leases, STOP_NOW);
         } else if (w->cancelled_all && now - w->stop_ms >= w->conf.grace_ms + UNWIND_MS) {
             leave_without_threads(w);
         }
@@ -191,7 +191,7 @@ static void stop_once(struct worker *w)
     }
     w->stop_ms = w->idle_ms = (int64_t)uv_now(&w->loop);
     log_info("stopping", "leases=%d results=%d grace_ms=%d", w->leases.n, w->outbox.n, w->conf.grace_ms);
-    leases_stop(&w->leases, false);
+    leases_stop(&w->leases, STOP_SOON);
 }
 
 static void on_tick(void *arg, int64_t now_ms)
@@ -200,7 +200,7 @@ static void on_tick(void *arg, int64_t now_ms)
     if (w->finishing)
         return;
     leases_tick(&w->leases, now_ms);
-    if (w->leases.draining && w->leases.n == 0 && w->stops == 0)
+    if (w->status == EXIT_DEVICE_LOST && w->leases.n == 0 && w->stops == 0)
         stop_once(w);
     if (w->stops > 0)
         advance_stop(w, now_ms);
