@@ -63,9 +63,8 @@ static int set_field(struct key_file *k, const char *word, const char *value, co
 
 static int parse(char *text, const char *path, struct key_file *k, struct errbuf *e)
 {
-    char *save = NULL;
-    int   line = 0;
-    for (char *s = strtok_r(text, "\n", &save); s; s = strtok_r(NULL, "\n", &save)) {
+    int line = 0;
+    for (char *s; (s = strsep(&text, "\n"));) { /* empty lines count, too */
         char word[16], value[64];
         line++;
         int n = sscanf(s, "%15s %63s", word, value);
