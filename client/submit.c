@@ -200,6 +200,9 @@ static void show_dry(const json_t *doc)
         printf("a typical candidate costs %s multiply-adds an image\n", fmt_count(s, doc_num(estimate, "macs_median")));
     if (isfinite(doc_num(estimate, "trials")))
         printf("trials: %.0f\n", doc_num(estimate, "trials"));
+    if (isfinite(doc_num(doc, "warmup.candidates")))
+        printf("warm-up: %.0f networks, each worth %.2g scorings; %.1f %% of the whole\n", doc_num(doc, "warmup.candidates"),
+               doc_num(doc, "warmup.scorings_each"), 100 * doc_num(doc, "warmup.share"));
     if (isfinite(doc_num(doc, "audit.trainings")))
         printf("audit: %.0f trainings, each worth %.1f scorings; %.1f %% of the whole\n", doc_num(doc, "audit.trainings"),
                doc_num(doc, "audit.scorings_each"), 100 * doc_num(doc, "audit.share"));

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#define ROW(e, name, cost, about) [e] = { name, cost, about },
+#define ROW(e, name, passes, about) [e] = { name, passes, about },
 const struct zero_cost_row zero_cost_table[ZC_COUNT] = { ZERO_COST_LIST(ROW) };
 #undef ROW
 

@@ -9,19 +9,23 @@
 
 struct json_t;
 
-#define ZERO_COST_LIST(X) /* enum, name, passes over a batch, meaning */                                                     \
-    X(ZC_SYNFLOW,   "synflow",   "one forward and backward of one image", "sum of |w dR/dw|, R the output of |w| on ones")  \
-    X(ZC_NASWOT,    "naswot",    "one forward",                "log det of the kernel of ReLU codes")                        \
-    X(ZC_JACOB_COV, "jacob_cov", "one forward and backward",   "how little the input gradients of images correlate")        \
-    X(ZC_ZICO,      "zico",      "two forwards and backwards", "sum over layers of log sum mean|g| / std(g)")               \
-    X(ZC_SNIP,      "snip",      "one forward and backward",   "sum of |w dl/dw|")                                          \
-    X(ZC_GRAD_NORM, "grad_norm", "one forward and backward",   "sum over layers of |dl/dw|")
-#define ZERO_COST_ENUM(e, name, cost, about) e,
+#define ZC_BATCHES 2
+#define ZC_BATCH   64   /* images of each, or as many as the training split allows; part of a score's identity */
+
+/* enum, name, passes (a backward counts two; what several scores share counts for each), meaning */
+#define ZERO_COST_LIST(X)                                                                                   \
+    X(ZC_SYNFLOW,   "synflow",   3,                         "sum of |w dR/dw|, R the output of |w| on ones") \
+    X(ZC_NASWOT,    "naswot",    ZC_BATCH,                  "log det of the kernel of ReLU codes")           \
+    X(ZC_JACOB_COV, "jacob_cov", 3 * ZC_BATCH,              "how little the input gradients of images correlate") \
+    X(ZC_ZICO,      "zico",      3 * ZC_BATCH * ZC_BATCHES, "sum over layers of log sum mean|g| / std(g)")   \
+    X(ZC_SNIP,      "snip",      3 * ZC_BATCH,              "sum of |w dl/dw|")                              \
+    X(ZC_GRAD_NORM, "grad_norm", 3 * ZC_BATCH,              "sum over layers of |dl/dw|")
+#define ZERO_COST_ENUM(e, name, passes, about) e,
 enum zero_cost { ZERO_COST_LIST(ZERO_COST_ENUM) ZC_COUNT };
 #undef ZERO_COST_ENUM
 #define ZC_ALL ((1u << ZC_COUNT) - 1)
 
-struct zero_cost_row { const char *name, *cost, *about; };
+struct zero_cost_row { const char *name; int passes; const char *about; }; /* passes of one image */
 extern const struct zero_cost_row zero_cost_table[ZC_COUNT];
 
 int zero_cost_from(const char *name); /* -1: there is no such score */

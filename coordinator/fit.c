@@ -42,10 +42,7 @@ int fit_demand(const struct job_spec *spec, const struct job_data *data, const c
     return rc;
 }
 
-bool fit_job(const struct job *j, const struct worker *w)
-{
-    return device_class_any_cpu(j->spec.device) || j->spec.device == w->device;
-}
+bool fit_spec(const struct job_spec *s, const struct worker *w) { return device_class_any_cpu(s->device) || s->device == w->device; }
 
 /* Real training and zero-cost scores are the CPU's, whatever the job's device: every worker has one. */
 static bool is_cpus(const struct trial *t)
@@ -58,7 +55,7 @@ enum device_class fit_device(const struct trial *t, const struct worker *w)
     return is_cpus(t) || t->job->spec.device == DEVICE_CPU ? DEVICE_CPU : w->device;
 }
 
-bool fit_has_device(const struct trial *t, const struct worker *w) { return is_cpus(t) || fit_job(t->job, w); }
+bool fit_has_device(const struct trial *t, const struct worker *w) { return is_cpus(t) || fit_spec(&t->job->spec, w); }
 
 /* 0: not known, and nobody is kept from it. */
 static uint64_t need_of(struct trial *t)

@@ -391,7 +391,7 @@ static struct trial *first_that_fits(struct sched *s, const struct job *j, const
 
 bool job_has_work(struct sched *s, const struct job *j, const struct worker *w)
 {
-    return job_gives(j) && (first_that_fits(s, j, w) || ((!w || fit_job(j, w)) && may_propose(j)));
+    return job_gives(j) && (first_that_fits(s, j, w) || ((!w || fit_spec(&j->spec, w)) && may_propose(j)));
 }
 
 /* The next proposal, or NULL where there is none: then the job ends once what runs has ended. */

@@ -1,7 +1,7 @@
 /* lease.c - who works on what, until when: the moves of a trial between its phases (sched.h has the table).
  * Deadlines: every lease lasts equally long and is renewed to the end of the queue, so the queue is sorted and the next to
  * expire is its head; nothing scans. Completions find their trial by (job, index), never by pointer: the job may be gone. */
-#include "coordinator/sched.h"
+#include "coordinator/cost.h"
 
 #include "common/log.h"
 
@@ -267,24 +267,15 @@ bool lease_renew(struct sched *s, struct worker *w, struct lease_ref ref)
 /* ---- results ---- */
 struct arrival { struct sched *s; sched_acked acked; void *arg; name_str worker; };
 
-static void account(struct sched *s, struct worker *w, const struct trial_row *row, enum job_kind kind, int inits)
-{
-    if (w)
-        row->r.state == TRIAL_SCORED ? w->done++ : w->failed++;
-    if (kind != JOB_SEARCH || inits == 0 || row->r.state != TRIAL_SCORED || !(row->r.seconds > 0) || row->r.macs == 0)
-        return;
-    double rate = (double)row->r.macs * (inits) / row->r.seconds;
-    s->macs_per_slot_s = s->macs_per_slot_s > 0 ? 0.95 * s->macs_per_slot_s + 0.05 * rate : rate;
-}
-
 /* The store has it: count, tell the searcher, forget. */
 void lease_finish(struct sched *s, struct trial *t, const struct trial_row *row)
 {
     struct job *j = t->job;
     struct trial_row *done = &t->row; /* a result's own row may lack what the trial is */
     struct errbuf e = { 0 };
-    bool whole = done->rung == j->spec.halving.n_steps && done->idx < TRIAL_AUDIT;
-    account(s, t->worker, row, j->spec.kind, whole ? j->spec.fidelity.inits : 0);
+    if (t->worker)
+        row->r.state == TRIAL_SCORED ? t->worker->done++ : t->worker->failed++;
+    cost_measured(s, t, &row->r, t->worker);
     done->state = row->r.state;
     done->r = row->r;
     done->from_book = row->from_book;

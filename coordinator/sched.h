@@ -149,7 +149,7 @@ struct sched {
     struct sched_counters count;
     uint32_t         per_second[RATE_RING];
     int64_t          second;      /* of the newest place in per_second */
-    double           macs_per_slot_s; /* measured throughput of scoring, moving average; 0: nothing measured yet */
+    double           macs_per_slot_s[DEVICE_CLASS_COUNT]; /* measured throughput of scoring, moving average (cost.h); 0: nothing measured yet */
 };
 
 /* Loads every job that has not ended; their running trials keep attempt and worker and get a fresh deadline. */
@@ -261,7 +261,7 @@ int  fit_demand(const struct job_spec *spec, const struct job_data *data, const 
                 struct errbuf *e);
 /* Where w would train t's learners: its CPU or its device. */
 enum device_class fit_device(const struct trial *t, const struct worker *w);
-bool fit_job(const struct job *j, const struct worker *w); /* w has the device that j's scores, or its teacher, are computed on */
+bool fit_spec(const struct job_spec *s, const struct worker *w); /* w has the device that the job's scores, or its teacher, are computed on */
 bool fit_has_device(const struct trial *t, const struct worker *w); /* one that t may be given to, whatever its memory */
 bool fit_worker(struct trial *t, const struct worker *w);
 bool fit_nobody(struct sched *s, struct trial *t, uint64_t *largest); /* of the workers that are here; the largest's memory */

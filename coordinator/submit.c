@@ -1,6 +1,7 @@
 /* submit.c - from the text of a job file to a job that can run: names become hashes, the data is looked at (headers only),
  * the candidates of `verify` are chosen, impossible constraints are found out before a trial exists. Changes nothing. */
 #include "coordinator/coord.h"
+#include "coordinator/cost.h"
 #include "coordinator/rank.h"
 
 #include "common/net.h"
@@ -265,25 +266,6 @@ static json_t *largest_worker(const struct coord *c)
     return most ? json_integer((json_int_t)most) : json_null();
 }
 
-/* Images through a network, forward passes alone: a step of training costs three, an evaluation one. */
-static double scoring_images(const struct fidelity *f, int batch)
-{
-    return (3.0 * f->steps * batch + f->valid_images * (1.0 + f->n_checkpoints)) * f->inits * (f->n_lr_scales > 0 ? f->n_lr_scales : 1);
-}
-
-/* Of a proposal, on average: one in `reduction` results of a rung goes on to the next. */
-static double mean_scoring(const struct job_spec *s, int batch)
-{
-    double sum = 0, weights = 0, w = 1;
-    for (int r = 0; r <= s->halving.n_steps; r++) {
-        const struct fidelity f = job_fidelity(s, r);
-        sum += w * scoring_images(&f, batch);
-        weights += w;
-        w /= s->halving.reduction;
-    }
-    return sum / weights;
-}
-
 /* Draw proposals as the search will; also finds out whether the constraints leave anything. */
 static int sample_search(struct coord *c, const struct job_spec *s, const struct image_shape *img, const struct job_data *data, int n,
                          json_t *dry, struct errbuf *e)
@@ -325,21 +307,21 @@ static int sample_search(struct coord *c, const struct job_spec *s, const struct
     }
     qsort(macs, (size_t)n, sizeof *macs, by_value);
     double median = (double)macs[n / 2];
-    double total = median * mean_scoring(s, data->B) * s->trials;
     uint32_t slots = 0;
     list_each(l, &c->sched->workers)
         slots += list_entry(l, struct worker, all)->online ? list_entry(l, struct worker, all)->slots : 0;
     json_object_set_new(dry, "sample", list);
     json_object_set_new(dry, "sampled", json_integer(n_seen));
     json_object_set_new(dry, "largest_worker_bytes", largest_worker(c));
-    json_t *est = json_pack("{s:i,s:f,s:f,s:I}", "trials", s->trials, "macs_median", median, "macs_total", total, "slots", (json_int_t)slots);
-    /* From the multiply-adds a second and slot that this coordinator's workers have shown, if they have. */
-    double per_slot = c->sched->macs_per_slot_s, seconds = median * s->fidelity.inits * s->trials;
     const json_t *audit = json_object_get(dry, "audit");
-    double audits = json_number_value(json_object_get(audit, "trainings")) * json_number_value(json_object_get(audit, "scorings_each"));
-    seconds *= 1 + audits / s->trials;
-    json_object_set_new(est, "seconds", per_slot > 0 && slots > 0 ? json_real(seconds / (per_slot * slots)) : json_null());
-    json_object_set_new(dry, "estimate", est);
+    double once = cost_mean(s, data), warmup = cost_warmup(s), passes = once * s->trials + warmup, seconds;
+    passes += once * json_number_value(json_object_get(audit, "trainings")) * json_number_value(json_object_get(audit, "scorings_each"));
+    if (warmup > 0)
+        json_object_set_new(dry, "warmup", json_pack("{s:i,s:f,s:f}", "candidates", s->warmup.candidates, "scorings_each",
+                                                     warmup / s->warmup.candidates / once, "share", warmup / passes));
+    seconds = cost_seconds(c->sched, s, median * passes);
+    json_object_set_new(dry, "estimate", json_pack("{s:i,s:f,s:f,s:I,s:o}", "trials", s->trials, "macs_median", median, "macs_total", median * passes, "slots",
+                                                   (json_int_t)slots, "seconds", seconds > 0 ? json_real(seconds) : json_null()));
     return 0;
 }
 
@@ -348,7 +330,7 @@ static int prepare_audit(struct coord *c, struct job_spec *s, const struct job_d
     struct audit_cfg *a = &s->audit;
     struct curriculum_shape real = { 0 };
     const struct fidelity lowest = job_fidelity(s, 0);
-    double once = mean_scoring(s, data->B), train = a->epochs * (3.0 * (double)data->n_train + (double)data->n_valid) / once, control = 0;
+    double once = cost_mean(s, data), train = cost_training(data, a->epochs) / once, control = 0;
     if (a->share <= 0)
         return 0;
     if ((uint64_t)a->batch > data->n_train)
@@ -362,7 +344,7 @@ static int prepare_audit(struct coord *c, struct job_spec *s, const struct job_d
         return err_set(e, ERR_INPUT, "audit.control_curriculum: %s has %d steps, %s is %d", a->control_curriculum, real.T,
                        s->halving.n_steps ? "halving.steps[0]" : "fidelity.steps", lowest.steps);
     if (a->control)
-        control = scoring_images(&lowest, real.B) / once;
+        control = cost_scoring(&lowest, data, real.B) / once;
     audit_plan(a, s->trials, s->window, train, control);
     int planned = s->trials / a->every < a->max ? s->trials / a->every : a->max;
     if (dry)

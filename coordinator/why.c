@@ -27,7 +27,7 @@ static void count_workers(struct sched *s, const struct job *j, uint32_t *online
     *mem = 0;
     list_each(l, &s->workers) {
         struct worker *w = list_entry(l, struct worker, all);
-        if (!w->online || (j && !fit_job(j, w)))
+        if (!w->online || (j && !fit_spec(&j->spec, w)))
             continue;
         (*online)++;
         *slots += w->slots;
@@ -72,7 +72,7 @@ static bool no_device(struct asking *a, char *out, size_t cap)
     list_each(l, &a->c->sched->workers) {
         struct worker *w = list_entry(l, struct worker, all);
         const size_t at = strlen(out);
-        if (!w->online && fit_job(a->j, w)) {
+        if (!w->online && fit_spec(&a->j->spec, w)) {
             snprintf(out + at, cap - at, "; %s had one and is gone: its log says why, and a new process may find it well", w->name);
             break;
         }
@@ -95,12 +95,12 @@ static bool all_busy(struct asking *a, char *out, size_t cap)
     uint32_t mine = 0; /* of these slots; audits and warm-ups of a device's job run on other workers' CPUs, too */
     list_each(l, &s->running) {
         struct trial *t = list_entry(l, struct trial, running);
-        mine += t->job == a->j && t->worker && fit_job(a->j, t->worker);
+        mine += t->job == a->j && t->worker && fit_spec(&a->j->spec, t->worker);
     }
     if (online == 0 || mine >= slots)
         return false;
     list_each(l, &s->hungry)
-        if (fit_job(a->j, list_entry(l, struct worker, hungry)))
+        if (fit_spec(&a->j->spec, list_entry(l, struct worker, hungry)))
             return false;
     const bool any = device_class_any_cpu(a->j->spec.device);
     size_t at = (size_t)snprintf(out, cap, "no worker%s%s has a free slot (%u online, %u slot%s)", any ? "" : " with device ",

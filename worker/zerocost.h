@@ -12,9 +12,6 @@
 #include "worker/datacache.h"
 #include "worker/engine/engine.h"
 
-#define ZC_BATCHES 2
-#define ZC_BATCH   64   /* images of each, or as many as the training split allows; part of a score's identity */
-
 /* What the scores are computed from. */
 struct zc_input {
     const struct net *net;

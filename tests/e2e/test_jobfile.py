@@ -163,6 +163,38 @@ def test_a_dry_run_says_what_would_happen_and_creates_nothing(box, load):
     assert all(s["flops"] > 2 * s["macs"] for s in doc["sample"]) and doc["largest_worker_bytes"] is None
 
 
+@pytest.mark.parametrize("what, passes", (
+    ({}, 20 * 672),                                                               # (3 x 6 steps x 16 images + 48) x 2
+    ({"fidelity.checkpoints": "[2,6]"}, 20 * 768),                                # the last one is the score itself
+    ({"scores.zero_cost": "[naswot]"}, 20 * (672 + 64)),
+    ({"halving.steps": "[2]", "halving.reduction": 2}, 20 * (288 + 672 / 2) / 1.5),
+    ({"racing.inits": "[6]", "racing.among": 2, "racing.after": 5, "racing.share": 0.25}, 20 * (672 + 0.25 * 1344) / 1.25),
+    ({"warmup.candidates": 100, "warmup.vote": "[naswot,params]"}, 20 * 672 + 100 * 64),
+))
+def test_a_dry_run_prices_all_that_a_search_does(box, load, what, passes):
+    d = load(box.coordinator())
+    file = box.dir / "job.yaml"
+    file.write_text(GOOD)
+    args = [w for k, v in what.items() for w in ("--set", f"{k}={v}")]
+    e = cli_json(d, "submit", file, "--dry-run", *args)["estimate"]
+    assert e["macs_total"] == pytest.approx(e["macs_median"] * passes) and e["seconds"] is None
+    said = cli(d, "submit", file, "--dry-run", *args).out
+    assert ("warm-up: 100 networks, each worth 0.095 scorings; 32.3 % of the whole" in said) == ("warmup.candidates" in what)
+
+
+def test_a_dry_run_knows_how_fast_its_workers_have_been(box, load):
+    d = load(box.coordinator())
+    box.worker(d)
+    d.wait_workers(1)
+    file = box.dir / "job.yaml"
+    file.write_text(GOOD)
+    cli(d, "submit", file)
+    d.wait_end(1)
+    one, two = (cli_json(d, "submit", file, "--dry-run", "--set", f"budget.trials={n}")["estimate"]["seconds"] for n in (20, 40))
+    assert one > 0 and two == pytest.approx(2 * one)
+    assert cli_json(d, "submit", file, "--dry-run", "--set", "device=cuda")["estimate"]["seconds"] is None
+
+
 def test_the_memory_of_a_dry_run_is_that_of_the_trial(box, load):
     d = load(box.coordinator())
     box.worker(d, extra=["--mem-mb", 64])
