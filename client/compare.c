@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct scores { struct score { char hash[ARCH_HASH_LEN + 1]; double v; int n; } *s; size_t n, cap; };
+struct scores { struct score { char hash[ARCH_HASH_LEN + 1]; double v; int rung, n; } *s; size_t n, cap; };
 
 static int on_trial(void *arg, const json_t *trial)
 {
@@ -24,25 +24,33 @@ static int on_trial(void *arg, const json_t *trial)
     struct score *s = &k->s[k->n];
     snprintf(s->hash, sizeof s->hash, "%s", doc_str(trial, "arch_hash"));
     s->v = doc_num(trial, "score");
+    s->rung = (int)json_integer_value(json_object_get(trial, "rung"));
     s->n = 1;
     k->n += isfinite(s->v);
     return 0;
 }
 
-static int by_hash(const void *a, const void *b) { return strcmp(((const struct score *)a)->hash, ((const struct score *)b)->hash); }
+static int by_hash(const void *a, const void *b)
+{
+    const struct score *x = a, *y = b;
+    int d = strcmp(x->hash, y->hash);
+    return d ? d : y->rung - x->rung;
+}
 
-/* The seeds of one architecture (a verify job has several) become their mean. */
+/* Of an architecture the highest rung counts (halving, racing: what lies below was scored with less); its seeds (a verify job has several) become
+ * their mean. */
 static void merge_same(struct scores *k)
 {
     size_t n = 0;
     if (k->n)
         qsort(k->s, k->n, sizeof *k->s, by_hash);
     for (size_t i = 0; i < k->n; i++) {
-        if (n > 0 && strcmp(k->s[n - 1].hash, k->s[i].hash) == 0) {
-            k->s[n - 1].v += k->s[i].v;
-            k->s[n - 1].n++;
-        } else {
+        struct score *last = n > 0 ? &k->s[n - 1] : NULL;
+        if (!last || strcmp(last->hash, k->s[i].hash) != 0) {
             k->s[n++] = k->s[i];
+        } else if (last->rung == k->s[i].rung) {
+            last->v += k->s[i].v;
+            last->n++;
         }
     }
     for (size_t i = 0; i < n; i++)

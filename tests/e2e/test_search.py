@@ -300,6 +300,9 @@ def test_a_race_scores_again_what_cannot_be_told_apart(box, load, submit, search
     first = [t for t in raced if t["rung"] == 1 and t["arch"] in scores]
     assert searcher != "random" or first
     assert all(scores[t["arch"]] == (t["score"], t["score_se"], t["init_scores"]) for t in first)
+    last = {t["arch"]: t["score"] for t in sorted((t for t in trials if t["state"] == "scored"), key=lambda t: t["rung"])}
+    both = cli_json(d, "compare", job, whole)["common"]
+    assert (both["n"], both["equal_scores"]) == (len(set(last) & set(scores)), sum(last[a] == scores[a][0] for a in set(last) & set(scores)))
     best = d.get(f"jobs/{job}/results?top=50")
     hashes = [t["arch_hash"] for t in best["best"]]
     assert len(hashes) == len(set(hashes)) and [t["rung"] for t in best["best"]] == sorted((t["rung"] for t in best["best"]), reverse=True)
