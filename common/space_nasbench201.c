@@ -381,7 +381,7 @@ static int add_cell(struct builder *b, int x, const struct cell *c, int channels
     for (int to = 1; to < N_NODES; to++) {
         int sum = -1;
         for (int from = 0; from < to; from++) {
-            char what[16], path[56];
+            char what[32], path[56];
             int  op = c->op[edge(from, to)];
             if (op == OP_NONE)
                 continue;
