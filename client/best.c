@@ -257,9 +257,13 @@ static int best_one(struct cli *c, struct conn *conn)
         printf("%s\n", doc_str(best, "arch"));
     if (best && !c->json) {
         short_str s, p, m;
-        fprintf(stderr, "trial %.0f  score %s  %s parameters  %s MACs\n", doc_num(best, "trial"),
-                fmt_score(s, doc_num(best, "score"), doc_num(best, "score_se")), fmt_count(p, doc_num(best, "params")),
-                fmt_count(m, doc_num(best, "macs")));
+        const double valid = doc_num(best, "valid_score"); /* of a network trained for real: it was chosen by this one */
+        fprintf(stderr, "trial %.0f  ", doc_num(best, "trial"));
+        if (isfinite(valid))
+            fprintf(stderr, "validation %.4f  test %.4f", valid, doc_num(best, "score"));
+        else
+            fprintf(stderr, "score %s", fmt_score(s, doc_num(best, "score"), doc_num(best, "score_se")));
+        fprintf(stderr, "  %s parameters  %s MACs\n", fmt_count(p, doc_num(best, "params")), fmt_count(m, doc_num(best, "macs")));
     }
     json_decref(doc);
     return rc;

@@ -189,15 +189,16 @@ void verify_sentence(int n, double rho, double low, double high, char *out, size
     }
 }
 
-static int by_accuracy(const void *a, const void *b)
+static int by_validation(const void *a, const void *b)
 {
-    double x = doc_num(*(json_t *const *)a, "accuracy"), y = doc_num(*(json_t *const *)b, "accuracy");
+    double x = doc_num(*(json_t *const *)a, "valid_accuracy"), y = doc_num(*(json_t *const *)b, "valid_accuracy");
     return (x < y) - (x > y);
 }
 
-static void verify_table(const json_t *pairs, FILE *f)
+/* One chooses on the validation images; the test images say what the choice is worth. */
+static void verify_table(const json_t *pairs, size_t top, FILE *f)
 {
-    static const struct table_col cols[] = { { "TEST ACCURACY", true, false }, { "PROXY SCORE", true, false },
+    static const struct table_col cols[] = { { "VALIDATION", true, false }, { "TEST ACCURACY", true, false }, { "PROXY SCORE", true, false },
         { "CHOSEN AS", false, false }, { "ARCHITECTURE", false, true } };
     size_t n = json_array_size(pairs);
     json_t **row = malloc((n ? n : 1) * sizeof *row);
@@ -206,10 +207,11 @@ static void verify_table(const json_t *pairs, FILE *f)
         return;
     for (size_t i = 0; i < n; i++)
         row[i] = json_array_get(pairs, i);
-    qsort(row, n, sizeof *row, by_accuracy);
+    qsort(row, n, sizeof *row, by_validation);
     table_init(&t, sizeof cols / sizeof cols[0], cols);
-    for (size_t i = 0; i < n; i++) {
-        double proxy = doc_num(row[i], "proxy"), acc = doc_num(row[i], "accuracy");
+    for (size_t i = 0; i < n && i < top; i++) {
+        double proxy = doc_num(row[i], "proxy"), acc = doc_num(row[i], "accuracy"), valid = doc_num(row[i], "valid_accuracy");
+        isfinite(valid) ? table_cell(&t, "%.4f", valid) : table_cell(&t, "%s", "");
         isfinite(acc) ? table_cell(&t, "%.4f", acc) : table_cell(&t, "%s", "");
         isfinite(proxy) ? table_cell(&t, "%.4f", proxy) : table_cell(&t, "%s", "");
         table_cell(&t, "%s", doc_str(row[i], "group"));
@@ -217,15 +219,17 @@ static void verify_table(const json_t *pairs, FILE *f)
     }
     table_print(&t, f, print_width(f));
     table_fini(&t);
+    if (n > top)
+        fprintf(f, "and %zu more (--top)\n", n - top);
     free(row);
 }
 
-static void show_verify(const json_t *doc, FILE *f)
+static void show_verify(const json_t *doc, const struct shown *shown, FILE *f)
 {
     char sentence[512];
     const json_t *job = json_object_get(doc, "job");
-    fprintf(f, "job %.0f %s: real training, accuracy on the test split\n", doc_num(job, "id"), doc_str(job, "state"));
-    verify_table(doc_get(doc, "verify.pairs"), f);
+    fprintf(f, "job %.0f %s: real training, accuracy on the validation split, by which to choose, and on the test split\n", doc_num(job, "id"), doc_str(job, "state"));
+    verify_table(doc_get(doc, "verify.pairs"), shown->top, f);
     verify_sentence((int)or_zero(doc_num(doc, "verify.n")), doc_num(doc, "verify.spearman"), doc_num(doc, "verify.ci_low"),
                     doc_num(doc, "verify.ci_high"), sentence, sizeof sentence);
     fprintf(f, "%s\n", sentence);
@@ -274,7 +278,7 @@ static int show(const json_t *doc, const struct shown *shown, FILE *f, struct er
     if (kind == JOB_TEACH)
         show_teach(doc, f);
     else if (kind == JOB_VERIFY)
-        show_verify(doc, f);
+        show_verify(doc, shown, f);
     else
         return show_search(doc, shown, f, e);
     return 0;

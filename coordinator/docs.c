@@ -404,7 +404,7 @@ static int results_doc(struct coord *c, const struct job_row *row, const struct 
     name_str space;
     space_of(row, space);
     struct best b = { { c, json_array(), space }, q->top, row->kind == JOB_SEARCH };
-    int rc = reader_trials(c->reader, row->id, -1, SORT_SCORE, 0, (int64_t)q->top * (2 * MAX_RUNGS + 1), on_best, &b);
+    int rc = reader_trials(c->reader, row->id, -1, row->kind == JOB_VERIFY ? SORT_VALID : SORT_SCORE, 0, (int64_t)q->top * (2 * MAX_RUNGS + 1), on_best, &b);
     json_t *d = json_pack("{s:o,s:o}", "job", doc_job(c, row, true), "best", b.l.list);
     if (rc < 0)
         rc = read_failed(rc, e);

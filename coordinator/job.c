@@ -185,11 +185,16 @@ void job_wait(struct job *j, struct trial *t)
     j->n_waiting++;
 }
 
+/* What the best of a job is the best in. Of real trainings one is chosen on the validation images, so that its accuracy on the test images, which
+ * is the score, stays a fair one. */
+static double merit(const struct job *j, const struct trial_row *row) { return j->spec.kind == JOB_VERIFY ? row->r.valid_score : row->r.score; }
+
 static void better(struct job *j, const struct trial_row *row)
 {
+    const double was = j->have_best ? merit(j, &j->best) : 0, now = merit(j, row);
     if (j->have_best && (j->best.rung > row->rung))
         return; /* scores of different rungs do not compare: the higher one has been tried harder */
-    if (j->have_best && j->best.rung == row->rung && (j->best.r.score > row->r.score || (j->best.r.score == row->r.score && j->best.idx < row->idx)))
+    if (j->have_best && j->best.rung == row->rung && (was > now || (was == now && j->best.idx < row->idx)))
         return;
     j->best = *row;
     j->have_best = true;

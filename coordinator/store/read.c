@@ -32,6 +32,8 @@
     /* The + keeps the planner from searching by idx, and so from sorting: trial_by_rung has the order. */                 \
     X(TRIALS_BEST, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state='scored' AND +" DB_CANDIDATE                     \
                    " ORDER BY rung DESC, score DESC, idx LIMIT ?3 OFFSET ?4")                                                \
+    X(TRIALS_VALID, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND state='scored' AND " DB_CANDIDATE                     \
+                    " ORDER BY valid_score DESC, idx LIMIT ?3 OFFSET ?4")                                                    \
     X(TRIALS_AUDIT, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND " DB_AUDITS " ORDER BY idx LIMIT ?3 OFFSET ?4")          \
     X(TRIALS_FROM, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND idx>=?2 AND " DB_CANDIDATE " ORDER BY idx LIMIT ?3")    \
     X(REQUEST, "SELECT " TRIAL_COLS " FROM trial WHERE job=?1 AND request=?2 AND request<>'' ORDER BY idx")                  \
@@ -332,6 +334,8 @@ static enum stmt trials_stmt(int state, enum trial_sort sort)
 {
     if (sort == SORT_SCORE)
         return R_TRIALS_BEST;
+    if (sort == SORT_VALID)
+        return R_TRIALS_VALID;
     if (sort == SORT_AUDIT)
         return R_TRIALS_AUDIT;
     if (sort == SORT_WARMUP)

@@ -161,9 +161,10 @@ int reader_jobs(struct reader *r, int state, uint64_t offset, int limit, bool (*
 int reader_active_jobs(struct reader *r, bool (*on)(void *arg, struct job_row *row), void *arg); /* not ended, by id; no limit */
 int reader_job_states(struct reader *r, uint64_t n[JOB_STATE_COUNT], struct job_counts *ended);
 
-enum trial_sort { SORT_INDEX, SORT_SCORE, SORT_AUDIT, SORT_WARMUP };
+enum trial_sort { SORT_INDEX, SORT_SCORE, SORT_VALID, SORT_AUDIT, SORT_WARMUP };
 int reader_trial(struct reader *r, uint64_t job, uint64_t idx, struct trial_row *out); /* 1, 0 */
-/* state -1: any. SORT_SCORE gives scored trials only, the highest rung first, in it best first, ties by index; SORT_AUDIT an audit's
+/* state -1: any. SORT_SCORE gives scored trials only, the highest rung first, in it best first, ties by index; SORT_VALID
+ * those of a verify job, the best on the validation images first; SORT_AUDIT an audit's
  * and SORT_WARMUP a warm-up's (state: -1), by index. limit <= 0: all. */
 int reader_trials(struct reader *r, uint64_t job, int state, enum trial_sort sort, uint64_t offset, int64_t limit,
                   bool (*on)(void *arg, const struct trial_row *row), void *arg);

@@ -603,6 +603,18 @@ def test_a_teacher_then_a_search_then_a_verification(box, load, submit):
     assert sorted(p["group"] for p in v["pairs"]) == ["random"] * 3 + ["top"] * 2
     assert all(0 <= p["accuracy"] <= 1 for p in v["pairs"]) and -1 <= v["spearman"] <= 1
     assert v["ci_low"] <= v["spearman"] <= v["ci_high"]
+    # One chooses on the validation images, and the test images say what that is worth.
+    best = d.get(f"jobs/{verify}/results?top=5")["best"]
+    assert [t["valid_score"] for t in best] == sorted((t["valid_score"] for t in best), reverse=True) and len(best) == 5
+    assert len({t["valid_score"] for t in best}) > 1 and doc["best"]["trial"] == best[0]["trial"] and doc["best"]["score"] == best[0]["score"]
+    r = cli(d, "best", verify)
+    assert r.out.strip() == best[0]["arch"] and f"validation {best[0]['valid_score']:.4f}  test {best[0]['score']:.4f}" in r.err
+    lines = cli(d, "results", verify, "--top", 2).out.splitlines()
+    assert [line.split()[:2] for line in lines[2:4]] == [[f"{t['valid_score']:.4f}", f"{t['score']:.4f}"] for t in best[:2]]
+    assert lines[4] == "and 3 more (--top)"
+    assert d.stop() == 0
+    d.start()
+    assert d.job(verify)["best"]["trial"] == best[0]["trial"]
 
 
 @pytest.mark.limit(180)
