@@ -96,6 +96,7 @@ void emu_call::run()
     pthread_mutex_lock(&one_at_a_time);
     running = this;
     blockDim = block;
+    gridDim = grid;
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++) {

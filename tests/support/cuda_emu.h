@@ -16,6 +16,8 @@
 #define __host__
 #define __shared__ static
 #define __launch_bounds__(n)
+#define __grid_constant__
+#define UNROLL
 
 struct dim3 {
     unsigned x, y, z;
@@ -24,7 +26,7 @@ struct dim3 {
 
 // One set for all files: blocks run one at a time.
 struct emu_state {
-    dim3 threadIdx, blockIdx, blockDim;
+    dim3 threadIdx, blockIdx, blockDim, gridDim;
     bool in_fiber;
 };
 extern emu_state emu;
@@ -32,12 +34,16 @@ void emu_wait(void); // this thread; the block's next one goes on
 #define threadIdx emu.threadIdx
 #define blockIdx  emu.blockIdx
 #define blockDim  emu.blockDim
+#define gridDim   emu.gridDim
 
 static inline void __syncthreads(void)
 {
     assert(emu.in_fiber); // the block's first thread did not wait: this one must not
     emu_wait();
 }
+
+static inline void __threadfence(void) {}
+static inline unsigned atomicAdd(unsigned *at, unsigned n) { return (*at += n) - n; } // blocks run one at a time
 
 struct emu_call {
     dim3 grid, block;

@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 #define DEVICE_SHARE 0.8 /* of the memory that is free, where no budget says more: others may use the device, too */
-#define DEVICE_ABI 4
+#define DEVICE_ABI 5
 
 /* One rule of one op for all learners: c's pointers are the first learner's. */
 struct dev_call {
@@ -23,8 +23,10 @@ struct dev_call {
     int            K;
     int64_t        in_val[OP_MAX_IN], in_adj[OP_MAX_IN]; /* bytes from one learner's val (and dot), adj (and adj_dot) to the next one's */
     int64_t        out_val, out_adj, aux, scratch;
+    unsigned      *ticket;                           /* device, DEVICE_TICKETS a learner: 0 before a call and after it */
     void          *queue;
 };
+#define DEVICE_TICKETS(channels) (((channels) + 31) / 32) /* of the tensor with the most channels */
 typedef void (*dev_rule)(const struct dev_call *c);
 enum { DEV_FORWARD, DEV_BACKWARD, DEV_DUAL_FORWARD, DEV_DUAL_BACKWARD, DEV_RULES };
 
@@ -44,6 +46,7 @@ struct dev_optim {
     struct dev_rows raw;                             /* the gradient before it was shaped (unshape; NULL unless clipped) */
     double         *dlr, *dmu, *prod_bar;            /* device; [K][T], [K][T], [K] */
     int             T;
+    int            *failed;                          /* device, [K]: of step, as watch() with code t for w2 and all of s2 but its first state */
     void           *scratch;                         /* device, optim_scratch bytes */
     void           *queue;
 };
@@ -55,7 +58,7 @@ struct dev_loss {
     int64_t         loss_step;                       /* in doubles */
     double          weight;
     bool            add;
-    void           *scratch;                         /* device, loss_scratch bytes */
+    int            *failed, code;                    /* as watch(), for the loss; NULL: nobody asks */
     void           *queue;
 };
 
@@ -94,8 +97,6 @@ struct device {
     void (*squares)(void *q, int K, uint64_t n, struct dev_rows x, double *sum, void *scratch);           /* sum[k] = |x_k|^2 */
     /* failed[k] = min(failed[k], code) where one of learner k's n numbers is not finite */
     void (*watch)(void *q, int K, uint64_t n, struct dev_rows x, int *failed, int code);
-    void (*watch_loss)(void *q, int K, const double *loss, int64_t step, int *failed, int code);
-    uint64_t (*loss_scratch)(int K, int B);
     void (*loss)(const struct dev_loss *l);
     void (*count_correct)(void *q, int K, int n, int classes, struct dev_rows logits, const int *label, int *right); /* right[k] += */
     uint64_t (*optim_scratch)(int K, int n_tensors);

@@ -23,13 +23,21 @@ static void on_device(void *arg, const struct eng_plan *p, int node, int rule, o
     const struct device_pass *s = arg;
     const struct node *n = &p->node[node];
     const bool once = made_once(s, p, n->out);
-    struct dev_call d = { .c = *c, .K = once && rule == DEV_FORWARD ? 1 : s->K, .aux = once ? 0 : s->arena, .scratch = s->arena, .queue = s->queue,
+    struct dev_call d = { .c = *c, .K = once && rule == DEV_FORWARD ? 1 : s->K, .aux = once ? 0 : s->arena, .scratch = s->arena, .ticket = s->ticket, .queue = s->queue,
                           .out_val = step_of(s, p, n->out, false), .out_adj = step_of(s, p, n->out, true) };
     for (int i = 0; i < n->n_in; i++) {
         d.in_val[i] = step_of(s, p, n->in[i], false);
         d.in_adj[i] = step_of(s, p, n->in[i], true);
     }
     s->device->rule[n->op][rule](&d);
+}
+
+uint64_t device_tickets(const struct eng_plan *p, int K)
+{
+    int most = 1;
+    for (int i = 0; i < p->n_tensors; i++)
+        most = p->tensor[i].s.c > most ? p->tensor[i].s.c : most;
+    return (uint64_t)K * DEVICE_TICKETS((uint64_t)most) * sizeof(unsigned);
 }
 
 /* A launch's last block reaches up to LINE (cuda/common.cuh) numbers past the end. */

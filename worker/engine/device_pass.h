@@ -15,7 +15,9 @@ struct device_pass {
     int64_t param, grad;        /* parameters and their tangents; their gradients. param 0: what is made of parameters alone is shared, too,
                                  * and made once on the way forth */
     int64_t x, gx;              /* the input; its gradient, or the mixed derivative by it */
+    void   *ticket;             /* device_tickets bytes, zeroed once */
 };
+uint64_t device_tickets(const struct eng_plan *p, int K);
 
 /* From now on p's rules are the device's, for `pass` as it is at each call. Borrowed: pass, and the device's memory `arena` (K times). */
 void device_pass_attach(struct device_pass *pass, struct eng_plan *p, void *arena);

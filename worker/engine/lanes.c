@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 /* One block of the device: arenas and gradients once a lane, the rest once. */
-struct places { uint64_t arena, g, w, dw, x, dx, ones; };
+struct places { uint64_t arena, g, w, dw, x, dx, ones, ticket; };
 
 struct lanes {
     struct lanes_cfg   cfg;      /* net NULL after lanes_new */
@@ -27,6 +27,7 @@ static void lay_out(struct lanes *l)
     const struct { uint64_t *at, bytes; } part[] = {
         { &l->at.arena, L * l->arena }, { &l->at.g, back * L * l->row }, { &l->at.w, l->row },
         { &l->at.dw, back * l->row }, { &l->at.x, n * l->x_bytes }, { &l->at.dx, back && c->want_dx ? n * l->x_bytes : 0 }, { &l->at.ones, back * L * sizeof(double) },
+        { &l->at.ticket, device_tickets(l->plan, c->lanes) },
     };
     l->bytes = 0;
     for (size_t i = 0; i < sizeof part / sizeof part[0]; l->bytes += device_up(part[i++].bytes))
@@ -104,7 +105,8 @@ int lanes_new(const struct lanes_cfg *c, struct lanes **out, struct errbuf *e)
         d->put(l->pass.queue, l->mem + l->at.ones, ones, (uint64_t)c->lanes * sizeof *ones);
     free(ones);
     l->pass = (struct device_pass){ .device = d, .queue = l->pass.queue, .arena = (int64_t)l->arena, .grad = (int64_t)l->row,
-                                    .x = (int64_t)l->x_bytes, .gx = (int64_t)l->x_bytes };
+                                    .x = (int64_t)l->x_bytes, .gx = (int64_t)l->x_bytes, .ticket = l->mem + l->at.ticket };
+    d->zero(l->pass.queue, 1, device_rows(l->pass.ticket, 0), device_tickets(l->plan, c->lanes));
     device_pass_attach(&l->pass, l->plan, l->mem + l->at.arena);
     *out = l;
     return 0;

@@ -7,7 +7,7 @@
 
 /* Everything lies in one block of the device: of each kind K rows, `row` (parameters) or `arena` bytes apart. Weights and states of
  * every step are kept where there is a way back, of two steps otherwise. */
-struct parts { uint64_t arena, w, s, g, ge, a, b, u, hu, xu, yu, x, y, smooth, meta, lr, scalars, failed, snap, dx, dy, loss, optim, squares, weight, tensor; };
+struct parts { uint64_t arena, w, s, g, ge, a, b, u, hu, xu, yu, x, y, smooth, meta, lr, scalars, failed, snap, dx, dy, optim, squares, weight, tensor, ticket; };
 
 struct slab {
     struct slab_cfg      cfg;       /* learner NULL after slab_new */
@@ -39,7 +39,8 @@ static uint64_t meta_y(const struct slab *s) { return up(owners(s) * label_elems
 /* Doubles a run gives back, in one block: inner_loss [K][T], J [K], dlr, dmu [K][T], |dx|^2, |dy|^2, prod_bar [K]. */
 static uint64_t scalars(const struct slab *s) { return (uint64_t)s->cfg.K * (3 * (uint64_t)s->cfg.T + 4); }
 
-/* One learner's dx and dy: of every step where they stay apart, of the one at hand otherwise. */
+/* One learner's dx and dy: of every step where they stay apart, of the one at hand otherwise; a lone learner's are the sum. */
+static bool lone(const struct slab *s) { return s->cfg.K == 1 && !s->cfg.apart; }
 static uint64_t own_steps(const struct slab *s) { return s->cfg.apart ? (uint64_t)s->cfg.T : 1; }
 static uint64_t own_x(const struct slab *s) { return up(own_steps(s) * image_bytes(s->step)); }
 static uint64_t own_y(const struct slab *s) { return up(own_steps(s) * label_elems(s->step) * sizeof(float)); }
@@ -58,14 +59,14 @@ static void lay_out(struct slab *s)
     const struct { uint64_t *at, bytes; } part[] = {
         { &s->at.arena, K * s->arena }, { &s->at.w, kept * rows }, { &s->at.s, kept * n_states * rows }, { &s->at.g, (keep_g ? T : 1) * rows }, { &s->at.ge, rows },
         { &s->at.a, back(s) ? rows : 0 }, { &s->at.b, back(s) ? n_states * rows : 0 }, { &s->at.u, back(s) ? rows : 0 }, { &s->at.hu, back(s) ? rows : 0 },
-        { &s->at.xu, c->want_dx ? K * own_x(s) : 0 }, { &s->at.yu, c->want_dy ? K * own_y(s) : 0 },
+        { &s->at.xu, c->want_dx && !lone(s) ? K * own_x(s) : 0 }, { &s->at.yu, c->want_dy && !lone(s) ? K * own_y(s) : 0 },
         { &s->at.x, T * x }, { &s->at.y, T * y }, { &s->at.smooth, c->inner.label_smoothing > 0 ? y : 0 },
         { &s->at.meta, back(s) ? (uint64_t)c->n_meta * (meta_x(s) + meta_y(s)) : 0 }, { &s->at.lr, 2 * T * sizeof(double) },
         { &s->at.scalars, scalars(s) * sizeof(double) }, { &s->at.failed, K * sizeof(int) }, { &s->at.snap, (uint64_t)c->n_snaps * rows },
         { &s->at.dx, c->want_dx && !c->apart ? T * x : 0 }, { &s->at.dy, c->want_dy && !c->apart ? T * y : 0 },
-        { &s->at.loss, s->d->loss_scratch(c->K, c->meta_batch > c->B ? c->meta_batch : c->B) }, { &s->at.optim, s->d->optim_scratch(c->K, s->n_tensors) },
+        { &s->at.optim, s->d->optim_scratch(c->K, s->n_tensors) },
         { &s->at.squares, c->apart ? s->d->squares_scratch(c->K) : 0 }, { &s->at.weight, c->apart ? K * sizeof(double) : 0 },
-        { &s->at.tensor, (uint64_t)s->n_tensors * sizeof *s->tensor },
+        { &s->at.tensor, (uint64_t)s->n_tensors * sizeof *s->tensor }, { &s->at.ticket, device_tickets(s->step, c->K) },
     };
     uint64_t total = 0;
     for (size_t i = 0; i < sizeof part / sizeof part[0]; total += up(part[i++].bytes))
@@ -187,14 +188,13 @@ static struct dev_rows none(void) { return (struct dev_rows){ 0 }; }
 static struct dev_rows in_arena(const struct slab *s, void *p) { return (struct dev_rows){ p, (int64_t)s->arena }; }
 static struct dev_rows shared(const void *p) { return (struct dev_rows){ (void *)(uintptr_t)p, 0 }; }
 /* From step t on. */
-static struct dev_rows own_dx(const struct slab *s, int t)
+static struct dev_rows own(const struct slab *s, bool wanted, uint64_t own_at, uint64_t sum_at, int t, uint64_t bytes, uint64_t row)
 {
-    return s->cfg.want_dx ? (struct dev_rows){ s->mem + s->at.xu + (s->cfg.apart ? (uint64_t)t * image_bytes(s->step) : 0), (int64_t)own_x(s) } : none();
+    const uint64_t skip = s->cfg.apart || lone(s) ? (uint64_t)t * bytes : 0;
+    return wanted ? (struct dev_rows){ s->mem + (lone(s) ? sum_at : own_at) + skip, (int64_t)row } : none();
 }
-static struct dev_rows own_dy(const struct slab *s, int t)
-{
-    return s->cfg.want_dy ? (struct dev_rows){ s->mem + s->at.yu + (s->cfg.apart ? (uint64_t)t * label_elems(s->step) * sizeof(float) : 0), (int64_t)own_y(s) } : none();
-}
+static struct dev_rows own_dx(const struct slab *s, int t) { return own(s, s->cfg.want_dx, s->at.xu, s->at.dx, t, image_bytes(s->step), own_x(s)); }
+static struct dev_rows own_dy(const struct slab *s, int t) { return own(s, s->cfg.want_dy, s->at.yu, s->at.dy, t, label_elems(s->step) * sizeof(float), own_y(s)); }
 
 static double *scalar(const struct slab *s, uint64_t i) { return (double *)(void *)(s->mem + s->at.scalars) + i; }
 static double *inner_loss(const struct slab *s) { return scalar(s, 0); }
@@ -220,8 +220,8 @@ static const void *labels(const struct slab *s, int t)
     return s->mem + s->at.smooth;
 }
 
-/* Loss (times weight, added to *to) and gradient g of every learner. */
-static void gradient(struct slab *s, struct eng_plan *p, struct dev_rows w, struct dev_rows x, struct dev_rows y, struct dev_rows g, double weight, bool add, double *to, int64_t to_step)
+/* Loss (times weight, added to *to) and gradient g of every learner. watched: the step that is to blame for a loss that is not finite; -1: nobody asks. */
+static void gradient(struct slab *s, struct eng_plan *p, struct dev_rows w, struct dev_rows x, struct dev_rows y, struct dev_rows g, double weight, bool add, double *to, int64_t to_step, int watched)
 {
     const struct plan_bound b = { .w = w.at, .x = x.at, .g = g.at };
     const struct op_view out = plan_output(p);
@@ -231,7 +231,7 @@ static void gradient(struct slab *s, struct eng_plan *p, struct dev_rows w, stru
         s->d->zero(s->queue, s->cfg.K, g, s->P * sizeof(float));
     plan_forth(p, &b, false);
     s->d->loss(&(struct dev_loss){ .K = s->cfg.K, .B = p->batch, .classes = classes(p), .logits = in_arena(s, out.val), .y = y, .gs = in_arena(s, out.adj),
-                                   .loss = to, .loss_step = to_step, .weight = weight, .add = add, .scratch = s->mem + s->at.loss, .queue = s->queue });
+                                   .loss = to, .loss_step = to_step, .weight = weight, .add = add, .failed = watched < 0 ? NULL : failed(s), .code = watched, .queue = s->queue });
     plan_back(p, &b, false);
 }
 
@@ -246,7 +246,7 @@ static void tangent(struct slab *s, struct dev_rows w, const void *x, const void
         s->d->zero(s->queue, s->cfg.K, hu, s->P * sizeof(float));
     plan_forth(p, &b, true);
     s->d->loss(&(struct dev_loss){ .K = s->cfg.K, .B = p->batch, .classes = classes(p), .logits = in_arena(s, out.val), .dot = in_arena(s, out.dot), .y = shared(y),
-                                   .gs = in_arena(s, out.adj), .gs_dot = in_arena(s, out.adj_dot), .yu = yu, .scratch = s->mem + s->at.loss, .queue = s->queue });
+                                   .gs = in_arena(s, out.adj), .gs_dot = in_arena(s, out.adj_dot), .yu = yu, .queue = s->queue });
     plan_back(p, &b, true);
 }
 
@@ -256,7 +256,7 @@ static struct dev_optim optim(const struct slab *s, int t)
 {
     const double *lr = (const double *)(const void *)(s->mem + s->at.lr);
     return (struct dev_optim){ .cfg = &s->cfg.inner, .tensor = (const struct optim_tensor *)(const void *)(s->mem + s->at.tensor), .n_tensors = s->n_tensors, .K = s->cfg.K, .t = t, .P = s->P,
-                               .state = s->row / sizeof(float), .lr = lr, .mu = lr + s->cfg.T, .T = s->cfg.T, .dlr = dlr(s), .dmu = dmu(s), .prod_bar = prod_bar(s),
+                               .state = s->row / sizeof(float), .lr = lr, .mu = lr + s->cfg.T, .T = s->cfg.T, .dlr = dlr(s), .dmu = dmu(s), .prod_bar = prod_bar(s), .failed = failed(s),
                                .scratch = s->mem + s->at.optim, .queue = s->queue };
 }
 
@@ -266,7 +266,7 @@ static void inner_step(struct slab *s, int t)
 {
     const int from = back(s) ? t : t & 1, to = back(s) ? t + 1 : from ^ 1;
     struct dev_rows g = rows(s, s->at.g, back(s) ? t : 0), seen = g;
-    gradient(s, s->step, rows(s, s->at.w, from), shared(batch(s, s->at.x, t, false)), shared(labels(s, t)), g, 1, false, inner_loss(s) + t, s->cfg.T);
+    gradient(s, s->step, rows(s, s->at.w, from), shared(batch(s, s->at.x, t, false)), shared(labels(s, t)), g, 1, false, inner_loss(s) + t, s->cfg.T, t);
     struct dev_optim o = optim(s, t);
     o.w = rows(s, s->at.w, from);
     o.raw = g;
@@ -279,10 +279,6 @@ static void inner_step(struct slab *s, int t)
     o.w2 = rows(s, s->at.w, to);
     o.s2 = states(s, s->at.s, to);
     s->d->step[s->cfg.inner.type](&o);
-    s->d->watch_loss(s->queue, s->cfg.K, inner_loss(s) + t, s->cfg.T, failed(s), t);
-    s->d->watch(s->queue, s->cfg.K, s->P, o.w2, failed(s), t);
-    for (int i = 1; i < s->n_states; i++) /* a second moment may overflow and leave the weights finite */
-        s->d->watch(s->queue, s->cfg.K, s->P, (struct dev_rows){ (char *)o.s2.at + (uint64_t)i * s->row, o.s2.step }, failed(s), t);
     for (int i = 0; i < s->cfg.n_snaps; i++)
         if (s->cfg.snap[i] == t + 1)
             s->d->copy(s->queue, s->cfg.K, rows(s, s->at.snap, i), o.w2, s->P * sizeof(float));
@@ -295,7 +291,7 @@ static void real_losses(struct slab *s, int t)
             continue;
         const struct dev_rows x = { s->mem + s->at.meta + (uint64_t)i * (meta_x(s) + meta_y(s)), s->cfg.own_meta ? (int64_t)image_bytes(s->real) : 0 },
                               y = { (char *)x.at + meta_x(s), s->cfg.own_meta ? (int64_t)(label_elems(s->real) * sizeof(float)) : 0 };
-        gradient(s, s->real, rows(s, s->at.w, t), x, y, rows(s, s->at.hu, 0), s->cfg.meta[i].weight, true, meta_loss(s), 1);
+        gradient(s, s->real, rows(s, s->at.w, t), x, y, rows(s, s->at.hu, 0), s->cfg.meta[i].weight, true, meta_loss(s), 1, -1);
         s->d->axpy(s->queue, s->cfg.K, s->P, s->cfg.meta[i].weight, rows(s, s->at.hu, 0), rows(s, s->at.a, 0));
     }
 }
@@ -323,13 +319,12 @@ static void step_back(struct slab *s, int t)
     s->d->axpy(s->queue, s->cfg.K, s->P, 1, hu, a);
     if (yu.at && s->cfg.inner.label_smoothing > 0)
         s->d->affine(s->queue, s->cfg.K, ye, 1 - s->cfg.inner.label_smoothing, 0, yu, yu);
-    if (xu.at && !s->cfg.apart)
+    if (xu.at && !s->cfg.apart && !lone(s))
         s->d->total(s->queue, s->cfg.K, xe, xu, (float *)(uintptr_t)batch(s, s->at.dx, t, false));
-    if (yu.at && !s->cfg.apart)
+    if (yu.at && !s->cfg.apart && !lone(s))
         s->d->total(s->queue, s->cfg.K, ye, yu, (float *)(uintptr_t)batch(s, s->at.dy, t, true));
     if (t > 0)
         real_losses(s, t);
-    s->d->watch(s->queue, s->cfg.K, s->P, a, failed(s), s->cfg.T);
 }
 
 static void square(struct slab *s)
@@ -356,13 +351,15 @@ static void train(void *arg)
     real_losses(s, s->cfg.T);
     for (int t = s->cfg.T - 1; t >= 0; t--)
         step_back(s, t);
+    s->d->watch(s->queue, s->cfg.K, s->P, rows(s, s->at.a, 0), failed(s), s->cfg.T); /* what is added to never becomes finite again */
     if (s->cfg.apart)
         square(s);
 }
 
 static struct device_pass pass_of(const struct slab *s)
 {
-    return (struct device_pass){ .device = s->d, .queue = s->queue, .K = s->cfg.K, .arena = (int64_t)s->arena, .param = (int64_t)s->row, .grad = (int64_t)s->row };
+    return (struct device_pass){ .device = s->d, .queue = s->queue, .K = s->cfg.K, .arena = (int64_t)s->arena, .param = (int64_t)s->row, .grad = (int64_t)s->row,
+                                 .ticket = s->mem + s->at.ticket };
 }
 
 int slab_new(const struct slab_cfg *c, struct slab **out, struct errbuf *e)
@@ -381,6 +378,7 @@ int slab_new(const struct slab_cfg *c, struct slab **out, struct errbuf *e)
         slab_free(s);
         return rc;
     }
+    s->d->zero(s->queue, 1, shared(s->mem + s->at.ticket), device_tickets(s->step, c->K));
     s->d->put(s->queue, s->mem + s->at.tensor, s->tensor, (uint64_t)s->n_tensors * sizeof *s->tensor);
     s->pass = pass_of(s);
     device_pass_attach(&s->pass, s->step, s->mem + s->at.arena);
@@ -503,7 +501,7 @@ void slab_weigh(struct slab *s, void *queue, const double *weight, float *dx, fl
 /* ---- accuracy ---- */
 
 /* One block: weights, arenas, a batch and its labels, the counts. */
-struct exam { uint64_t rows, arena, x, label, right, bytes; };
+struct exam { uint64_t rows, arena, x, label, right, ticket, bytes; };
 
 static struct exam exam_of(const struct slab *s, int K, int batch)
 {
@@ -511,7 +509,8 @@ static struct exam exam_of(const struct slab *s, int K, int batch)
     p.x = p.arena + (uint64_t)K * s->arena;
     p.label = p.x + up(image_bytes(s->step));
     p.right = p.label + up((uint64_t)batch * sizeof(int));
-    p.bytes = p.right + (uint64_t)K * sizeof(int);
+    p.ticket = p.right + up((uint64_t)K * sizeof(int));
+    p.bytes = p.ticket + device_tickets(s->step, K);
     return p;
 }
 
@@ -556,6 +555,7 @@ int slab_accuracy(const struct device *d, const struct net *net, int K, int batc
     const struct exam p = exam_of(&s, K, batch_size);
     const uint64_t xb = image_bytes(s.step), rows_at = p.rows, arena_at = p.arena, x_at = p.x, label_at = p.label, right_at = p.right;
     s.bytes = p.bytes;
+    s.at.ticket = p.ticket;
     if (!(s.queue = d->queue_new()) || !(s.mem = d->alloc(s.bytes)))
         rc = err_set(e, ERR_NOMEM, "%d images need %llu MiB on the device, which has %llu MiB free", batch_size, (unsigned long long)(s.bytes >> 20),
                      (unsigned long long)(d->free_bytes() >> 20));
@@ -563,6 +563,7 @@ int slab_accuracy(const struct device *d, const struct net *net, int K, int batc
         s.pass = pass_of(&s);
         device_pass_attach(&s.pass, s.step, s.mem + arena_at);
         put_rows(&s, rows(&s, rows_at, 0), w);
+        d->zero(s.queue, 1, shared(s.mem + s.at.ticket), device_tickets(s.step, K));
         d->zero(s.queue, 1, shared(s.mem + right_at), (uint64_t)K * sizeof(int));
         for (int i = 0; i < n; i += batch_size) {
             d->put(s.queue, s.mem + x_at, (const char *)x + (uint64_t)(i / batch_size) * xb, xb);

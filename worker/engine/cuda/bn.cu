@@ -1,6 +1,6 @@
 // bn.cu - batch normalisation with the leaky ReLU that follows it (../op/bn.c, whose equations and names these are).
 //
-// Sums over N, H, W: a block sums CHUNK rows of 32 channels, the blocks' parts are joined in order, in double. Statistics are taken
+// Sums over N, H, W: a block sums CHUNK rows of 32 channels, the last one of these channels joins all parts, in double and in a fixed order. Statistics are taken
 // about the channel's first number s, d = x - s: mean = s + sum d / M, deviations = sum d^2 - (sum d)^2 / M.
 // Running statistics are the CPU's alone: a slab's learners normalise by their batch.
 #include "common.cuh"
@@ -17,6 +17,7 @@ struct bn {
     bool     mean_only, acc;
     buf      x, xdot, y, ydot, g, gdot, gx, gxdot, gain, gaindot, bias, biasdot;
     buf      kept, parts;          // [N_KEPT][C] floats in aux; [chunks][MAX_SUMS][C] doubles in scratch
+    unsigned *ticket;              // one for 32 channels of a learner
     buf      gb, gg, gbd, ggd;     // gradients of bias and gain, and their tangents
 };
 
@@ -40,6 +41,7 @@ static bn bn_of(const dev_call *d)
     b.kept = aux_of(d);
     b.kept.at += MAX_SUMS * sizeof(double) * (size_t)b.C; // where the CPU keeps its sums
     b.parts = scratch_of(d);
+    b.ticket = d->ticket;
     return b;
 }
 static size_t scratch(const op_call *c)
@@ -60,9 +62,46 @@ __device__ static inline coef coef_of(const bn &b, int k, int c)
     return q;
 }
 
+// N sums of each lane, over the rows of threads, in their order; to room[i][0].
+template <int N, class T> __device__ static inline void add_rows(double room[N][ROWS][WIDE], const T s[MAX_SUMS], int row, int lane)
+{
+    for (int i = 0; i < N; i++)
+        room[i][row][lane] = (double)s[i];
+    __syncthreads();
+    for (int i = row; i < N; i += ROWS) {
+        double sum = 0;
+        for (int r = 0; r < ROWS; r++)
+            sum += room[i][r][lane];
+        room[i][0][lane] = sum;
+    }
+    __syncthreads();
+}
+
+// What all rows' sums of a channel say.
+template <int MODE> __device__ static inline void settle(const bn &b, int k, int c, const double s[MAX_SUMS])
+{
+    const double M = (double)b.rows;
+    float *kept = b.kept(k);
+    if (MODE == SUM_STAT || MODE == SUM_STAT_DUAL) {
+        const double var = (s[1] - s[0] * s[0] / M) / M, r = b.mean_only ? 1 : 1 / sqrt((var < 0 ? 0 : var) + (double)b.eps), vdot = 2 * (s[3] - s[0] * s[2] / M) / M;
+        kept[M_ * b.C + c] = (float)((double)b.x(k)[c] + s[0] / M);
+        kept[R_ * b.C + c] = (float)r;
+        kept[MDOT * b.C + c] = (float)(s[2] / M);
+        kept[RDOT * b.C + c] = b.mean_only ? 0 : (float)(-0.5 * r * r * r * vdot);
+    } else {
+        const buf into[MAX_SUMS] = { b.gb, b.gg, b.gbd, b.ggd };
+        for (int i = 0; i < (MODE == SUM_DUAL ? 4 : 2); i++) {
+            kept[(S1 + i) * b.C + c] = b.mean_only && i % 2 ? 0 : (float)(s[i] / M);
+            if (into[i])
+                into[i](k)[c] = (float)s[i];
+        }
+    }
+}
+
 template <int MODE> __global__ static void gather(const bn b)
 {
-    __shared__ float room[MAX_SUMS][ROWS][WIDE];
+    enum { N = MODE == SUM_STAT || MODE == SUM_BACK ? 2 : MAX_SUMS };
+    __shared__ double room[N][ROWS][WIDE];
     const int lane = (int)threadIdx.x, row = (int)threadIdx.y, c = (int)blockIdx.y * WIDE + lane, k = (int)blockIdx.z;
     const uint64_t from = (uint64_t)blockIdx.x * CHUNK, to = from + CHUNK < b.rows ? from + CHUNK : b.rows;
     float s[MAX_SUMS] = {};
@@ -91,62 +130,58 @@ template <int MODE> __global__ static void gather(const bn b)
             }
         }
     }
-    for (int i = 0; i < MAX_SUMS; i++)
-        room[i][row][lane] = s[i];
-    __syncthreads();
-    if (row == 0 && c < b.C) {
-        double *part = (double *)b.parts(k) + (uint64_t)blockIdx.x * MAX_SUMS * (uint64_t)b.C;
-        for (int i = 0; i < MAX_SUMS; i++) {
-            double sum = 0;
-            for (int r = 0; r < ROWS; r++)
-                sum += (double)room[i][r][lane];
-            part[(uint64_t)i * (uint64_t)b.C + (uint64_t)c] = sum;
-        }
-    }
-}
-
-template <int MODE> __global__ static void settle(const bn b)
-{
-    const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x), k = (int)blockIdx.z;
-    if (c >= b.C)
+    add_rows<N>(room, s, row, lane);
+    double *part = (double *)b.parts(k);
+    if (row == 0 && c < b.C)
+        for (int i = 0; i < N; i++)
+            part[((uint64_t)blockIdx.x * MAX_SUMS + (uint64_t)i) * (uint64_t)b.C + (uint64_t)c] = room[i][0][lane];
+    if (!last_of(b.ticket + blockIdx.z * gridDim.y + blockIdx.y, gridDim.x))
         return;
-    const double *part = (const double *)b.parts(k), M = (double)b.rows;
-    double s[MAX_SUMS] = {};
-    for (int j = 0; j < b.chunks; j++)
-        for (int i = 0; i < MAX_SUMS; i++)
-            s[i] += part[((uint64_t)j * MAX_SUMS + (uint64_t)i) * (uint64_t)b.C + (uint64_t)c];
-    float *kept = b.kept(k);
-    if (MODE == SUM_STAT || MODE == SUM_STAT_DUAL) {
-        const double var = (s[1] - s[0] * s[0] / M) / M, r = b.mean_only ? 1 : 1 / sqrt((var < 0 ? 0 : var) + (double)b.eps), vdot = 2 * (s[3] - s[0] * s[2] / M) / M;
-        kept[M_ * b.C + c] = (float)((double)b.x(k)[c] + s[0] / M);
-        kept[R_ * b.C + c] = (float)r;
-        kept[MDOT * b.C + c] = (float)(s[2] / M);
-        kept[RDOT * b.C + c] = b.mean_only ? 0 : (float)(-0.5 * r * r * r * vdot);
-    } else {
-        const buf into[MAX_SUMS] = { b.gb, b.gg, b.gbd, b.ggd };
-        for (int i = 0; i < (MODE == SUM_DUAL ? 4 : 2); i++) {
-            kept[(S1 + i) * b.C + c] = b.mean_only && i % 2 ? 0 : (float)(s[i] / M);
-            if (into[i])
-                into[i](k)[c] = (float)s[i];
-        }
+    double sum[MAX_SUMS] = {};
+    for (int j = row; j < b.chunks && c < b.C; j += ROWS)
+        for (int i = 0; i < N; i++)
+            sum[i] += part[((uint64_t)j * MAX_SUMS + (uint64_t)i) * (uint64_t)b.C + (uint64_t)c];
+    add_rows<N>(room, sum, row, lane);
+    if (row == 0 && c < b.C) {
+        for (int i = 0; i < N; i++)
+            sum[i] = room[i][0][lane];
+        settle<MODE>(b, k, c, sum);
     }
 }
 
 template <int MODE> static void sums(const dev_call *d, const bn &b)
 {
-    auto first = gather<MODE>;
-    auto then = settle<MODE>;
-    LAUNCH(first, dim3((unsigned)b.chunks, (unsigned)((b.C + WIDE - 1) / WIDE), (unsigned)d->K), dim3(WIDE, ROWS), d->queue, b);
-    LAUNCH(then, dim3((unsigned)((b.C + 63) / 64), 1, (unsigned)d->K), dim3(64), d->queue, b);
+    auto kernel = gather<MODE>;
+    LAUNCH(kernel, dim3((unsigned)b.chunks, (unsigned)((b.C + WIDE - 1) / WIDE), (unsigned)d->K), dim3(WIDE, ROWS), d->queue, b);
 }
 
-static void apply(const dev_call *d, const bn b)
+template <bool DUAL> static void apply(const dev_call *d, const bn b)
 {
-    if (b.y)
+    if (b.y || DUAL)
         over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
             const coef  q = coef_of(b, k, (int)(i % (uint32_t)b.C));
-            const float p = fmaf((b.x(k)[i] - q.m) * q.r, q.gain, q.bias);
-            b.y(k)[i] = p * (p > 0 ? 1 : b.slope);
+            const float dx = b.x(k)[i] - q.m, h = dx * q.r, p = fmaf(h, q.gain, q.bias), mask = p > 0 ? 1 : b.slope;
+            if (DUAL) {
+                const float hd = b.xdot ? fmaf(b.xdot(k)[i] - q.mdot, q.r, dx * q.rdot) : 0;
+                b.ydot(k)[i] = fmaf(q.gaindot, h, fmaf(q.gain, hd, q.biasdot)) * mask;
+            }
+            if (b.y)
+                b.y(k)[i] = p * mask;
+        });
+}
+template <bool DUAL> static void back(const dev_call *d, const bn b)
+{
+    if (b.gx || (DUAL && b.gxdot))
+        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
+            const coef  q = coef_of(b, k, (int)(i % (uint32_t)b.C));
+            const float dx = b.x(k)[i] - q.m, h = dx * q.r, mask = fmaf(h, q.gain, q.bias) > 0 ? 1 : b.slope, g = b.g(k)[i] * mask, core = g - q.s1 - h * q.s2;
+            if (DUAL && b.gxdot) {
+                const float hd = b.xdot ? fmaf(b.xdot(k)[i] - q.mdot, q.r, dx * q.rdot) : 0, gd = b.gdot(k)[i] * mask;
+                const float cd = gd - q.s1dot - fmaf(hd, q.s2, h * q.s2dot);
+                put(&b.gxdot(k)[i], fmaf(fmaf(q.gaindot, q.r, q.gain * q.rdot), core, q.gain * q.r * cd), b.acc);
+            }
+            if (b.gx)
+                put(&b.gx(k)[i], q.gain * q.r * core, b.acc);
         });
 }
 
@@ -154,68 +189,26 @@ static void apply(const dev_call *d, const bn b)
 static bool gathers(const dev_call *d) { return d->c.part != OP_APPLY; }
 static bool applies(const dev_call *d) { return d->c.part != OP_GATHER; }
 
-static void forward(const dev_call *d)
+template <int STAT, bool DUAL> static void go_forth(const dev_call *d)
 {
     const bn b = bn_of(d);
     if (gathers(d) && !d->c.again)
-        sums<SUM_STAT>(d, b);
+        sums<STAT>(d, b);
     if (applies(d))
-        apply(d, b);
+        apply<DUAL>(d, b);
 }
-static void dual_forward(const dev_call *d)
-{
-    const bn b = bn_of(d);
-    if (gathers(d) && !d->c.again)
-        sums<SUM_STAT_DUAL>(d, b);
-    if (!applies(d))
-        return;
-    apply(d, b);
-    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
-        const coef  q = coef_of(b, k, (int)(i % (uint32_t)b.C));
-        const float dx = b.x(k)[i] - q.m, h = dx * q.r, mask = fmaf(h, q.gain, q.bias) > 0 ? 1 : b.slope;
-        const float hd = b.xdot ? fmaf(b.xdot(k)[i] - q.mdot, q.r, dx * q.rdot) : 0;
-        b.ydot(k)[i] = fmaf(q.gaindot, h, fmaf(q.gain, hd, q.biasdot)) * mask;
-    });
-}
-static void back(const dev_call *d, const bn b)
-{
-    if (b.gx)
-        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
-            const coef  q = coef_of(b, k, (int)(i % (uint32_t)b.C));
-            const float h = (b.x(k)[i] - q.m) * q.r, g = b.g(k)[i] * (fmaf(h, q.gain, q.bias) > 0 ? 1 : b.slope);
-            put(&b.gx(k)[i], q.gain * q.r * (g - q.s1 - h * q.s2), b.acc);
-        });
-}
-static void backward(const dev_call *d)
+template <int BACK, bool DUAL> static void go_back(const dev_call *d)
 {
     const bn b = bn_of(d);
     if (gathers(d))
-        sums<SUM_BACK>(d, b);
+        sums<BACK>(d, b);
     if (applies(d))
-        back(d, b);
-}
-static void dual_backward(const dev_call *d)
-{
-    const bn b = bn_of(d);
-    if (gathers(d))
-        sums<SUM_DUAL>(d, b);
-    if (!applies(d))
-        return;
-    back(d, b);
-    if (b.gxdot)
-        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
-            const coef  q = coef_of(b, k, (int)(i % (uint32_t)b.C));
-            const float dx = b.x(k)[i] - q.m, h = dx * q.r, mask = fmaf(h, q.gain, q.bias) > 0 ? 1 : b.slope;
-            const float hd = b.xdot ? fmaf(b.xdot(k)[i] - q.mdot, q.r, dx * q.rdot) : 0;
-            const float g = b.g(k)[i] * mask, gd = b.gdot(k)[i] * mask, core = g - q.s1 - h * q.s2;
-            const float cd = gd - q.s1dot - fmaf(hd, q.s2, h * q.s2dot);
-            put(&b.gxdot(k)[i], fmaf(fmaf(q.gaindot, q.r, q.gain * q.rdot), core, q.gain * q.r * cd), b.acc);
-        });
+        back<DUAL>(d, b);
 }
 
 void rules_bn(device *d)
 {
-    const dev_rule rule[DEV_RULES] = { forward, backward, dual_forward, dual_backward };
+    const dev_rule rule[DEV_RULES] = { go_forth<SUM_STAT, false>, go_back<SUM_BACK, false>, go_forth<SUM_STAT_DUAL, true>, go_back<SUM_DUAL, true> };
     memcpy(d->rule[OP_BN], rule, sizeof rule);
     d->scratch[OP_BN] = scratch;
 }

@@ -12,6 +12,7 @@
 #if defined(__CUDACC__)
 #include <cuda_runtime.h>
 #define LAUNCH(kernel, grid, block, queue, ...) kernel<<<grid, block, 0, (cudaStream_t)(queue)>>>(__VA_ARGS__)
+#define UNROLL _Pragma("unroll")
 #endif // else tests/support/cuda_emu.h is included before: the same kernels, thread by thread on the CPU
 
 enum { LINE = 256 }; // threads of an element-wise launch
@@ -35,6 +36,34 @@ static inline buf out_adj_dot(const dev_call *d) { return { (char *)d->c.out.adj
 static inline buf aux_of(const dev_call *d) { return { (char *)d->c.aux, d->aux }; }
 static inline buf scratch_of(const dev_call *d) { return { (char *)d->c.scratch, d->scratch }; }
 static inline buf of(dev_rows r) { return { (char *)r.at, r.step }; }
+
+// What a rule does to a value and, the same, to its tangent: from[s] to to[s], both in one launch. Loops over s run to PAIR with a look at n: the
+// compiler unrolls them, and an argument that is indexed by a variable would be copied to memory by every thread.
+enum { PAIR = 2 };
+struct pair { int n; buf from[PAIR], to[PAIR]; };
+static inline void join(pair *m, buf from, buf to) // what is known to be zero, or not wanted, takes no part
+{
+    if (from && to) {
+        m->from[m->n] = from;
+        m->to[m->n++] = to;
+    }
+}
+static inline pair there(const dev_call *d, int i, bool dual)
+{
+    pair m = {};
+    join(&m, in_val(d, i), out_val(d));
+    if (dual)
+        join(&m, in_dot(d, i), out_dot(d));
+    return m;
+}
+static inline pair and_back(const dev_call *d, int i, bool dual)
+{
+    pair m = {};
+    join(&m, out_adj(d), in_adj(d, i));
+    if (dual)
+        join(&m, out_adj_dot(d), in_adj_dot(d, i));
+    return m;
+}
 
 static inline uint64_t elems(const net_shape &s) { return (uint64_t)s.c * (uint64_t)s.h * (uint64_t)s.w; }
 static inline uint64_t out_elems(const dev_call *d) { return (uint64_t)d->c.batch * elems(d->c.out.s); }
@@ -77,6 +106,13 @@ __device__ static inline uint64_t index_of(int n, int h, int w, int c, int H, in
 
 __device__ static inline void put(float *d, float v, bool acc) { *d = acc ? *d + v : v; }
 
+// Is v finite? All that find something write the same number, and a later code never replaces an earlier one: the order does not show.
+template <class T> __device__ static inline void look(T v, int *failed, int code)
+{
+    if (!(v - v == 0) && *failed > code)
+        *failed = code;
+}
+
 // The sum of one number of each of `threads` (a power of two) threads, in a fixed tree; every thread gets it. `room`: shared, [threads].
 template <class T> __device__ static inline T block_sum(T v, T *room, int thread, int threads)
 {
@@ -90,6 +126,23 @@ template <class T> __device__ static inline T block_sum(T v, T *room, int thread
     const T sum = room[0];
     __syncthreads();
     return sum;
+}
+
+// Whether this block is the last of `blocks` to come here: then what all of them have written before is there for its threads. The ticket is 0 again.
+// Every thread must come.
+__device__ static inline bool last_of(unsigned *ticket, unsigned blocks)
+{
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x + threadIdx.y == 0) {
+        last = atomicAdd(ticket, 1u) + 1 == blocks;
+        if (last)
+            *ticket = 0;
+    }
+    __syncthreads();
+    __threadfence();
+    return last;
 }
 
 enum rounding { FLOAT32, TF32, BF16, ROUNDINGS }; // of a product's factors

@@ -2,8 +2,9 @@
 //
 // Both products are implicit GEMMs on tiles in shared memory: rows are pixels (of all images), columns output channels, the inner
 // dimension runs over (segment, tap, input channel). Two segments make one sum of a tangent's two terms. The gradient with respect
-// to the image is the same product over the taps that reach a pixel; with stride s there are s * s kinds of pixel (phases), a launch
-// each. A weight gradient's inner dimension is the pixels: cut into splits whose number the shape fixes, added up in order.
+// to the image is the same product over the taps that reach a pixel; with stride s there are s * s kinds of pixel (phases). A launch takes several
+// products of one shape, a value's and its tangent's, all phases. A weight gradient's inner dimension is the pixels: cut into splits whose number the
+// shape fixes, added up in order.
 #include "products.cuh"
 
 struct geom { int N, H, W, Ci, Ho, Wo, Co, k, s, p, d, G; };
@@ -25,10 +26,12 @@ struct map {
     int  n_seg, inner, outer;      // channels of a group on either side
     int  src_h, src_w, src_c, dst_h, dst_w, dst_c;
     int  r0, c0, step, rows, cols; // the phase: pixels (r0 + step i, c0 + step j) of dst
-    int  nh, nw;                   // its taps, kh[i] x kw[j]
-    unsigned char kh[256], kw[256];
+    int  nh, nw, kh, kw, every;    // its taps: kh + every i, i < nh, by kw + every j, j < nw
     buf  src[2], w[2], dst;
 };
+enum { MOST_MAPS = 12 };           // 4 KiB are what a launch takes as arguments
+struct maps { int n; map of[MOST_MAPS]; };
+static_assert(sizeof(maps) <= 4096, "a launch's arguments");
 
 __device__ static inline int floor_div(int a, int b) { return b == 1 ? a : a >= 0 ? a / b : -((-a + b - 1) / b); }
 
@@ -43,15 +46,18 @@ __device__ static inline int source(const map &m, int i, int k, int n)
     return at >= 0 && at < n ? at : -1;
 }
 
-template <class P, int TN> __global__ static void __launch_bounds__(THREADS) map_tile(const map m)
+template <class P, int TN> __global__ static void __launch_bounds__(THREADS) map_tile(const __grid_constant__ maps all)
 {
     enum { DEEP = THREADS / TN }; // inner places of w that are read at once
     typedef typename P::template sums<TM, TN> sums;
     __shared__ typename P::template room<TM, TN> room;
     __shared__ int row_n[TM], row_h[TM], row_w[TM];
-    const int t = (int)threadIdx.x, learner = (int)blockIdx.z, across = (m.outer + TN - 1) / TN, cog = m.g.Co / m.g.G;
+    const map &m = all.of[(int)blockIdx.z % all.n];
+    const int t = (int)threadIdx.x, learner = (int)blockIdx.z / all.n, across = (m.outer + TN - 1) / TN, cog = m.g.Co / m.g.G;
     const int grp = (int)blockIdx.y / across, n0 = (int)blockIdx.y % across * TN;
     const int M = m.g.N * m.rows * m.cols, m0 = (int)blockIdx.x * TM, K = m.nh * m.nw * m.inner;
+    if (m0 >= M) // another of the maps has more pixels
+        return;
     if (t < TM) { // one division a pixel
         const int i = m0 + t;
         row_n[t] = i < M ? i / (m.rows * m.cols) : -1;
@@ -67,7 +73,7 @@ template <class P, int TN> __global__ static void __launch_bounds__(THREADS) map
         for (int k0 = 0; k0 < K; k0 += TK) {
             // this thread's inner place: one tap and channel
             const int kk = k0 + lane, tap = kk / m.inner, c = kk - tap * m.inner;
-            const int kh = kk < K ? m.kh[tap / m.nw] : 0, kw = kk < K ? m.kw[tap % m.nw] : 0;
+            const int kh = kk < K ? m.kh + m.every * (tap / m.nw) : 0, kw = kk < K ? m.kw + m.every * (tap % m.nw) : 0;
             for (int r = row; r < TM; r += ROWS) { // neighbours read neighbouring channels
                 float v = 0;
                 if (kk < K && row_n[r] >= 0) {
@@ -102,23 +108,50 @@ template <class P, int TN> __global__ static void __launch_bounds__(THREADS) map
     }
 }
 
-// Taps that reach pixels i with i mod s = residue.
-static int reaching(const geom &g, int residue, unsigned char *k_of)
+// Taps that reach pixels i with i mod s = residue; the first one in *first.
+static int reaching(const geom &g, int residue, int *first)
 {
     int n = 0;
-    for (int k = 0; k < g.k; k++)
-        if ((((residue + g.p - k * g.d) % g.s) + g.s) % g.s == 0)
-            k_of[n++] = (unsigned char)k;
+    for (int k = g.k - 1; k >= 0; k--)
+        if ((residue + g.p - k * g.d) % g.s == 0) {
+            *first = k;
+            n++;
+        }
     return n;
 }
+static int gcd(int a, int b) { return b ? gcd(b, a % b) : a; }
 
-template <class P> static void run_map(const dev_call *d, const op_call *c, bool transposed, int n_seg, const buf *src, const buf *w, buf dst, bool acc)
+// One product of two segments at most.
+struct product { int n_seg; buf src[2], w[2], dst; };
+static product product_of(buf src, buf w, buf dst) { return { 1, { src }, { w }, dst }; }
+// The tangent of src * w: the first segment is left out where src has none.
+static product tangent_of(buf src, buf dot, buf w, buf wdot, buf dst)
 {
-    map m = {};
+    if (!dot)
+        return product_of(src, wdot, dst);
+    return { 2, { dot, src }, { w, wdot }, dst };
+}
+
+template <class P> static void launch_maps(const dev_call *d, const maps &all)
+{
+    const map &m = all.of[0];
+    uint64_t pixels = 0;
+    for (int i = 0; i < all.n; i++) {
+        const uint64_t n = (uint64_t)m.g.N * (uint64_t)all.of[i].rows * (uint64_t)all.of[i].cols;
+        pixels = n > pixels ? n : pixels;
+    }
+    auto kernel = m.outer > 32 ? map_tile<P, 64> : m.outer > 16 ? map_tile<P, 32> : map_tile<P, 16>;
+    const int TN = m.outer > 32 ? 64 : m.outer > 16 ? 32 : 16;
+    LAUNCH(kernel, dim3((unsigned)((pixels + TM - 1) / TM), (unsigned)(m.g.G * ((m.outer + TN - 1) / TN)), (unsigned)(d->K * all.n)), dim3(THREADS), d->queue, all);
+}
+
+template <class P> static void run_maps(const dev_call *d, const op_call *c, bool transposed, const product *p, int n, bool acc)
+{
+    maps all = {};
+    map  m = {};
     const geom g = m.g = geom_of(c);
     m.transposed = transposed;
     m.acc = acc;
-    m.n_seg = n_seg;
     m.src_c = transposed ? g.Co : g.Ci;
     m.dst_c = transposed ? g.Ci : g.Co;
     m.inner = m.src_c / g.G;
@@ -127,27 +160,35 @@ template <class P> static void run_map(const dev_call *d, const op_call *c, bool
     m.src_w = transposed ? g.Wo : g.W;
     m.dst_h = transposed ? g.H : g.Ho;
     m.dst_w = transposed ? g.W : g.Wo;
-    m.dst = dst;
-    for (int s = 0; s < n_seg; s++) {
-        m.src[s] = src[s];
-        m.w[s] = w[s];
-    }
     m.step = transposed ? g.s : 1;
+    m.nh = m.nw = g.k; // there; back it depends on the phase
+    m.every = transposed ? g.s / gcd(g.s, g.d) : 1;
     for (m.r0 = 0; m.r0 < m.step && m.r0 < m.dst_h; m.r0++)
         for (m.c0 = 0; m.c0 < m.step && m.c0 < m.dst_w; m.c0++) {
             m.rows = (m.dst_h - 1 - m.r0) / m.step + 1;
             m.cols = (m.dst_w - 1 - m.c0) / m.step + 1;
             if (transposed) {
-                m.nh = reaching(g, m.r0, m.kh);
-                m.nw = reaching(g, m.c0, m.kw);
-            } else
-                for (m.nh = m.nw = 0; m.nh < g.k; m.nh++, m.nw++)
-                    m.kh[m.nh] = m.kw[m.nw] = (unsigned char)m.nh;
-            const unsigned tiles = (unsigned)((uint64_t)g.N * (uint64_t)m.rows * (uint64_t)m.cols + TM - 1) / TM;
-            auto kernel = m.outer > 32 ? map_tile<P, 64> : m.outer > 16 ? map_tile<P, 32> : map_tile<P, 16>;
-            const int TN = m.outer > 32 ? 64 : m.outer > 16 ? 32 : 16;
-            LAUNCH(kernel, dim3(tiles, (unsigned)(g.G * ((m.outer + TN - 1) / TN)), (unsigned)d->K), dim3(THREADS), d->queue, m);
+                m.nh = reaching(g, m.r0, &m.kh);
+                m.nw = reaching(g, m.c0, &m.kw);
+            }
+            for (int i = 0; i < n; i++) {
+                m.n_seg = p[i].n_seg;
+                m.dst = p[i].dst;
+                for (int s = 0; s < 2; s++) {
+                    m.src[s] = p[i].src[s];
+                    m.w[s] = p[i].w[s];
+                }
+                if (!m.dst) // not wanted
+                    continue;
+                all.of[all.n++] = m;
+                if (all.n == MOST_MAPS) {
+                    launch_maps<P>(d, all);
+                    all.n = 0;
+                }
+            }
         }
+    if (all.n)
+        launch_maps<P>(d, all);
 }
 
 // ---- gw = sum over pixels of x * gy ----
@@ -249,11 +290,10 @@ static op_call turned(const op_call *c)
     return t;
 }
 
-template <class P> static void products(const dev_call *d, bool turn, bool transposed, int n, const buf *src, const buf *w, buf dst, bool acc)
+template <class P> static void products(const dev_call *d, bool turn, bool transposed, const product *p, int n, bool acc)
 {
     const op_call c = turn ? turned(&d->c) : d->c;
-    if (dst)
-        run_map<P>(d, &c, transposed != turn, n, src, w, dst, acc);
+    run_maps<P>(d, &c, transposed != turn, p, n, acc);
 }
 template <class P> static void weight_gradient(const dev_call *d, bool turn, int n, const buf *x, const buf *gy, buf gw)
 {
@@ -262,32 +302,20 @@ template <class P> static void weight_gradient(const dev_call *d, bool turn, int
         run_corr<P>(d, &c, n, turn ? gy : x, turn ? x : gy, gw);
 }
 
-template <class P> static void forward(const dev_call *d, bool turn)
+template <class P> static void go_forth(const dev_call *d, bool turn, bool dual)
 {
-    const buf x[] = { in_val(d, 0) }, w[] = { in_val(d, 1) };
-    products<P>(d, turn, false, 1, x, w, out_val(d), false);
+    const product p[] = { product_of(in_val(d, 0), in_val(d, 1), out_val(d)), tangent_of(in_val(d, 0), in_dot(d, 0), in_val(d, 1), in_dot(d, 1), out_dot(d)) };
+    products<P>(d, turn, false, p, dual ? 2 : 1, false);
 }
-template <class P> static void backward(const dev_call *d, bool turn)
+template <class P> static void go_back(const dev_call *d, bool turn, bool dual)
 {
-    const buf gy[] = { out_adj(d) }, w[] = { in_val(d, 1) }, x[] = { in_val(d, 0) };
-    products<P>(d, turn, true, 1, gy, w, in_adj(d, 0), d->c.in[0].acc);
+    const product p[] = { product_of(out_adj(d), in_val(d, 1), in_adj(d, 0)),
+                          tangent_of(out_adj(d), out_adj_dot(d), in_val(d, 1), in_dot(d, 1), in_adj_dot(d, 0)) };
+    const buf x[] = { in_val(d, 0), in_dot(d, 0) }, gy[] = { out_adj(d), out_adj_dot(d) }, other[] = { gy[1], gy[0] };
+    products<P>(d, turn, true, p, dual ? 2 : 1, d->c.in[0].acc);
     weight_gradient<P>(d, turn, 1, x, gy, in_adj(d, 1));
-}
-template <class P> static void dual_forward(const dev_call *d, bool turn)
-{
-    const int first = in_dot(d, 0) ? 0 : 1; // a tangent known to be zero takes no part
-    const buf x[] = { in_dot(d, 0), in_val(d, 0) }, w[] = { in_val(d, 1), in_dot(d, 1) };
-    forward<P>(d, turn);
-    products<P>(d, turn, false, 2 - first, x + first, w + first, out_dot(d), false);
-}
-template <class P> static void dual_backward(const dev_call *d, bool turn)
-{
-    const int first = in_dot(d, 0) ? 0 : 1;
-    const buf g[] = { out_adj_dot(d), out_adj(d) }, w[] = { in_val(d, 1), in_dot(d, 1) };
-    const buf x[] = { in_dot(d, 0), in_val(d, 0) }, gy[] = { out_adj(d), out_adj_dot(d) };
-    backward<P>(d, turn);
-    products<P>(d, turn, true, 2, g, w, in_adj_dot(d, 0), d->c.in[0].acc);
-    weight_gradient<P>(d, turn, 2 - first, x + first, gy + first, in_adj_dot(d, 1));
+    if (dual) // x gydot + xdot gy
+        weight_gradient<P>(d, turn, x[1] ? 2 : 1, x, other, in_adj_dot(d, 1));
 }
 
 static size_t scratch(const op_call *c)
@@ -304,10 +332,10 @@ static size_t turned_scratch(const op_call *c)
 
 template <class P> static void rules_of(device *d)
 {
-    const dev_rule conv[DEV_RULES] = { [](const dev_call *c) { forward<P>(c, false); }, [](const dev_call *c) { backward<P>(c, false); },
-                                       [](const dev_call *c) { dual_forward<P>(c, false); }, [](const dev_call *c) { dual_backward<P>(c, false); } };
-    const dev_rule upconv[DEV_RULES] = { [](const dev_call *c) { forward<P>(c, true); }, [](const dev_call *c) { backward<P>(c, true); },
-                                         [](const dev_call *c) { dual_forward<P>(c, true); }, [](const dev_call *c) { dual_backward<P>(c, true); } };
+    const dev_rule conv[DEV_RULES] = { [](const dev_call *c) { go_forth<P>(c, false, false); }, [](const dev_call *c) { go_back<P>(c, false, false); },
+                                       [](const dev_call *c) { go_forth<P>(c, false, true); }, [](const dev_call *c) { go_back<P>(c, false, true); } };
+    const dev_rule upconv[DEV_RULES] = { [](const dev_call *c) { go_forth<P>(c, true, false); }, [](const dev_call *c) { go_back<P>(c, true, false); },
+                                         [](const dev_call *c) { go_forth<P>(c, true, true); }, [](const dev_call *c) { go_back<P>(c, true, true); } };
     memcpy(d->rule[OP_CONV], conv, sizeof conv);
     memcpy(d->rule[OP_UPCONV], upconv, sizeof upconv);
     d->scratch[OP_CONV] = scratch;

@@ -9,42 +9,55 @@ static dw dw_of(const op_call *c)
     return { c->batch, x.h, x.w, x.c, y.h, y.w, c->at.k, c->at.stride > 0 ? c->at.stride : 1, c->at.pad, c->at.dilation > 0 ? c->at.dilation : 1 };
 }
 
-struct terms { int n; buf src[2], w[2]; };
-
-static void there(const dev_call *d, terms m, buf y)
+// y = x * w, and its tangent xd * w + x * wd; a NULL among xd, wd: zero.
+struct product { buf x, w, xd, wd, y, yd; };
+__device__ static inline void add_terms(const product &m, int k, uint64_t at, int tap, float *sum, float *dot)
 {
-    const dw q = dw_of(&d->c);
-    if (y)
-        over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
-            const place o = place_of(i, q.Ho, q.Wo, q.C);
-            float sum = 0;
-            for (int s = 0; s < m.n; s++)
-                for (int kh = 0; kh < q.k; kh++)
-                    for (int kw = 0; kw < q.k; kw++) {
-                        const int h = o.h * q.s - q.p + kh * q.d, w = o.w * q.s - q.p + kw * q.d;
-                        if (h >= 0 && h < q.H && w >= 0 && w < q.W)
-                            sum = fmaf(m.src[s](k)[index_of(o.n, h, w, o.c, q.H, q.W, q.C)], m.w[s](k)[(kh * q.k + kw) * q.C + o.c], sum);
-                    }
-            y(k)[i] = sum;
-        });
+    const float x = m.x(k)[at], w = m.w(k)[tap];
+    *sum = fmaf(x, w, *sum);
+    if (m.xd)
+        *dot = fmaf(m.xd(k)[at], w, *dot);
+    if (m.wd)
+        *dot = fmaf(x, m.wd(k)[tap], *dot);
 }
 
-static void back_to_image(const dev_call *d, terms m, buf gx)
+static void forth(const dev_call *d, product m)
+{
+    const dw q = dw_of(&d->c);
+    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
+        const place o = place_of(i, q.Ho, q.Wo, q.C);
+        float sum = 0, dot = 0;
+        for (int kh = 0; kh < q.k; kh++)
+            for (int kw = 0; kw < q.k; kw++) {
+                const int h = o.h * q.s - q.p + kh * q.d, w = o.w * q.s - q.p + kw * q.d;
+                if (h >= 0 && h < q.H && w >= 0 && w < q.W)
+                    add_terms(m, k, index_of(o.n, h, w, o.c, q.H, q.W, q.C), (kh * q.k + kw) * q.C + o.c, &sum, &dot);
+            }
+        if (m.y)
+            m.y(k)[i] = sum;
+        if (m.yd)
+            m.yd(k)[i] = dot;
+    });
+}
+
+static void back_to_image(const dev_call *d, product m)
 {
     const dw   q = dw_of(&d->c);
     const bool acc = d->c.in[0].acc;
-    if (gx)
+    if (m.y || m.yd)
         over(d->queue, d->K, in_elems(d, 0), [=] __device__ (int k, uint32_t i) {
             const place o = place_of(i, q.H, q.W, q.C);
-            float sum = 0;
-            for (int s = 0; s < m.n; s++)
-                for (int kh = 0; kh < q.k; kh++)
-                    for (int kw = 0; kw < q.k; kw++) {
-                        const int a = o.h + q.p - kh * q.d, b = o.w + q.p - kw * q.d;
-                        if (a >= 0 && b >= 0 && a % q.s == 0 && b % q.s == 0 && a / q.s < q.Ho && b / q.s < q.Wo)
-                            sum = fmaf(m.src[s](k)[index_of(o.n, a / q.s, b / q.s, o.c, q.Ho, q.Wo, q.C)], m.w[s](k)[(kh * q.k + kw) * q.C + o.c], sum);
-                    }
-            put(&gx(k)[i], sum, acc);
+            float sum = 0, dot = 0;
+            for (int kh = 0; kh < q.k; kh++)
+                for (int kw = 0; kw < q.k; kw++) {
+                    const int a = o.h + q.p - kh * q.d, b = o.w + q.p - kw * q.d;
+                    if (a >= 0 && b >= 0 && a % q.s == 0 && b % q.s == 0 && a / q.s < q.Ho && b / q.s < q.Wo)
+                        add_terms(m, k, index_of(o.n, a / q.s, b / q.s, o.c, q.Ho, q.Wo, q.C), (kh * q.k + kw) * q.C + o.c, &sum, &dot);
+                }
+            if (m.y)
+                put(&m.y(k)[i], sum, acc);
+            if (m.yd)
+                put(&m.yd(k)[i], dot, acc);
         });
 }
 
@@ -105,29 +118,30 @@ static void to_weights(const dev_call *d, int n, const buf *x, const buf *gy, bu
         sum_splits(d->queue, d->K, j.parts, j.splits, weights(j.q), gw);
 }
 
-static void forward(const dev_call *d) { there(d, { 1, { in_val(d, 0) }, { in_val(d, 1) } }, out_val(d)); }
-static void backward(const dev_call *d)
+static void go_forth(const dev_call *d, bool dual)
 {
-    const buf x[] = { in_val(d, 0) }, gy[] = { out_adj(d) };
-    back_to_image(d, { 1, { out_adj(d) }, { in_val(d, 1) } }, in_adj(d, 0));
+    product m = { in_val(d, 0), in_val(d, 1), {}, {}, out_val(d), {} };
+    if (dual)
+        m.xd = in_dot(d, 0), m.wd = in_dot(d, 1), m.yd = out_dot(d);
+    forth(d, m);
+}
+static void go_back(const dev_call *d, bool dual)
+{
+    product m = { out_adj(d), in_val(d, 1), {}, {}, in_adj(d, 0), {} };
+    const buf x[] = { in_val(d, 0), in_dot(d, 0) }, gy[] = { out_adj(d), out_adj_dot(d) };
+    if (dual)
+        m.xd = gy[1], m.wd = in_dot(d, 1), m.yd = in_adj_dot(d, 0);
+    back_to_image(d, m);
     to_weights(d, 1, x, gy, in_adj(d, 1));
+    if (!dual)
+        return;
+    const buf turned[] = { gy[1], gy[0] }; // x gyd + xd gy
+    to_weights(d, x[1] ? 2 : 1, x, turned, in_adj_dot(d, 1));
 }
-static void dual_forward(const dev_call *d)
-{
-    forward(d);
-    if (in_dot(d, 0))
-        there(d, { 2, { in_dot(d, 0), in_val(d, 0) }, { in_val(d, 1), in_dot(d, 1) } }, out_dot(d));
-    else
-        there(d, { 1, { in_val(d, 0) }, { in_dot(d, 1) } }, out_dot(d));
-}
-static void dual_backward(const dev_call *d)
-{
-    const int first = in_dot(d, 0) ? 0 : 1;
-    const buf x[] = { in_dot(d, 0), in_val(d, 0) }, gy[] = { out_adj(d), out_adj_dot(d) };
-    backward(d);
-    back_to_image(d, { 2, { out_adj_dot(d), out_adj(d) }, { in_val(d, 1), in_dot(d, 1) } }, in_adj_dot(d, 0));
-    to_weights(d, 2 - first, x + first, gy + first, in_adj_dot(d, 1));
-}
+static void forward(const dev_call *d) { go_forth(d, false); }
+static void backward(const dev_call *d) { go_back(d, false); }
+static void dual_forward(const dev_call *d) { go_forth(d, true); }
+static void dual_backward(const dev_call *d) { go_back(d, true); }
 static size_t scratch(const op_call *c)
 {
     const dw  q = dw_of(c);

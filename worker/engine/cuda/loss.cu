@@ -1,5 +1,5 @@
 // loss.cu - softmax cross-entropy with free soft labels, its gradient, and both with tangents (../cpu/loss.c); correct answers.
-// A thread a row; a learner's loss is the sum of its rows' in a fixed tree, in double.
+// A block a learner, a thread a row; the loss is the sum of the rows' in a fixed tree, in double.
 #include "common.cuh"
 
 enum { LANES = 256 };
@@ -26,16 +26,19 @@ __device__ static inline double row(int K, const float *s, const float *y, float
     return l;
 }
 
-struct loss_job { int B, K; buf logits, dot, y, gs, gs_dot, yu; double *part; };
+struct loss_job { int B, K; buf logits, dot, y, gs, gs_dot, yu; double *loss, weight; int64_t step; bool add; int *failed, code; };
 
-static void rows(const dev_loss *l, const loss_job j)
+__global__ static void losses(const loss_job j)
 {
-    over(l->queue, l->K, (uint64_t)j.B, [=] __device__ (int k, uint64_t b) {
-        const uint64_t at = b * (uint64_t)j.K;
+    __shared__ double room[LANES];
+    const int t = (int)threadIdx.x, k = (int)blockIdx.z;
+    double sum = 0;
+    for (int b = t; b < j.B; b += LANES) {
+        const uint64_t at = (uint64_t)b * (uint64_t)j.K;
         const float *s = j.logits(k) + at, *y = j.y(k) + at, *sd = j.dot ? j.dot(k) + at : NULL;
         float *gs = j.gs(k) + at;
         double sy, mean = 0;
-        j.part[(uint64_t)k * (uint64_t)j.B + b] = row(j.K, s, y, gs, &sy);
+        sum += row(j.K, s, y, gs, &sy);
         for (int i = 0; sd && i < j.K; i++)
             mean += (double)gs[i] * (double)sd[i];
         for (int i = 0; i < j.K; i++) {
@@ -48,30 +51,23 @@ static void rows(const dev_loss *l, const loss_job j)
             }
             gs[i] = (float)((p * sy - (double)y[i]) / j.B);
         }
-    });
-}
-
-__global__ static void total_loss(int B, const double *part, double weight, bool add, double *loss, int64_t step)
-{
-    __shared__ double room[LANES];
-    const int t = (int)threadIdx.x, k = (int)blockIdx.z;
-    double s = 0;
-    for (int b = t; b < B; b += LANES)
-        s += part[(uint64_t)k * (uint64_t)B + (uint64_t)b];
-    s = block_sum(s, room, t, LANES) / B;
-    if (t == 0)
-        loss[k * step] = add ? loss[k * step] + weight * s : s;
+    }
+    if (!j.loss)
+        return;
+    sum = block_sum(sum, room, t, LANES) / j.B;
+    if (t == 0) {
+        double *to = j.loss + k * j.step;
+        *to = j.add ? *to + j.weight * sum : sum;
+        if (j.failed)
+            look(*to, j.failed + k, j.code);
+    }
 }
 
 static void loss(const dev_loss *l)
 {
-    const loss_job j = { l->B, l->classes, of(l->logits), of(l->dot), of(l->y), of(l->gs), of(l->gs_dot), of(l->yu), (double *)l->scratch };
-    rows(l, j);
-    if (l->loss)
-        LAUNCH(total_loss, dim3(1, 1, (unsigned)l->K), dim3(LANES), l->queue, l->B, (const double *)l->scratch, l->weight, l->add, l->loss, l->loss_step);
+    const loss_job j = { l->B, l->classes, of(l->logits), of(l->dot), of(l->y), of(l->gs), of(l->gs_dot), of(l->yu), l->loss, l->weight, l->loss_step, l->add, l->failed, l->code };
+    LAUNCH(losses, dim3(1, 1, (unsigned)l->K), dim3(LANES), l->queue, j);
 }
-
-static uint64_t loss_scratch(int K, int B) { return (uint64_t)K * (uint64_t)B * sizeof(double); }
 
 __global__ static void count(int n, int K, buf logits, const int *label, int *right)
 {
@@ -99,7 +95,6 @@ static void count_correct(void *q, int K, int n, int classes, dev_rows logits, c
 
 void rules_loss(device *d)
 {
-    d->loss_scratch = loss_scratch;
     d->loss = loss;
     d->count_correct = count_correct;
 }

@@ -49,11 +49,23 @@ struct at {
     double   clip, beta2;
     buf      w, s, w2, s2, g, a, b, q, raw;
     double  *part, *dlr, *dmu, *prod_bar;
+    int     *failed;
 };
+// A new weight; and a second moment, which may overflow and leave the weights finite.
+__device__ static inline void new_weight(const at &x, int k, uint64_t i, float v)
+{
+    x.w2(k)[i] = v;
+    look(v, x.failed + k, x.t);
+}
+__device__ static inline void new_moment(const at &x, int k, uint64_t i, float v)
+{
+    x.s2(k)[x.state + i] = v;
+    look(v, x.failed + k, x.t);
+}
 static at at_of(const dev_optim *o)
 {
     return { o->lr, o->mu, o->t, o->T, o->state, (float)o->cfg->beta2, (float)o->cfg->eps, (float)o->cfg->weight_decay, o->cfg->clip, o->cfg->beta2,
-             of(o->w), of(o->s), of(o->w2), of(o->s2), of(o->g), of(o->a), of(o->b), of(o->q), of(o->raw), dot_parts(o), o->dlr, o->dmu, o->prod_bar };
+             of(o->w), of(o->s), of(o->w2), of(o->s2), of(o->g), of(o->a), of(o->b), of(o->q), of(o->raw), dot_parts(o), o->dlr, o->dmu, o->prod_bar, o->failed };
 }
 
 // ---- the gradient's shape ----
@@ -101,7 +113,7 @@ static void sgd_step(const dev_optim *o)
     along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) {
         const float step = fmaf((float)x.mu[x.t], x.s(k)[i], x.g(k)[i]);
         x.s2(k)[i] = step;
-        x.w2(k)[i] = x.w(k)[i] - (float)x.lr[x.t] * step;
+        new_weight(x, k, i, x.w(k)[i] - (float)x.lr[x.t] * step);
     });
 }
 static void sgd_adjoint(const dev_optim *o)
@@ -111,11 +123,11 @@ static void sgd_adjoint(const dev_optim *o)
         s[0] = (double)x.a(k)[i] * (double)x.s2(k)[i];
         s[1] = (double)(x.b(k)[i] - (float)x.lr[x.t] * x.a(k)[i]) * (double)x.s(k)[i];
     });
-    along(o->queue, o->K, 1, [=] __device__ (int k, uint64_t) {
-        x.dlr[k * x.T + x.t] = -joined(x.part, k, 0);
-        x.dmu[k * x.T + x.t] = joined(x.part, k, 1);
-    });
     along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) {
+        if (i == 0) {
+            x.dlr[k * x.T + x.t] = -joined(x.part, k, 0);
+            x.dmu[k * x.T + x.t] = joined(x.part, k, 1);
+        }
         const float u = x.b(k)[i] - (float)x.lr[x.t] * x.a(k)[i];
         x.q(k)[i] = u;
         x.b(k)[i] = (float)x.mu[x.t] * u;
@@ -130,7 +142,7 @@ static void nesterov_step(const dev_optim *o)
     along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) {
         const float mu = (float)x.mu[x.t], g = x.g(k)[i], v = fmaf(mu, x.s(k)[i], g);
         x.s2(k)[i] = v;
-        x.w2(k)[i] = x.w(k)[i] - (float)x.lr[x.t] * fmaf(mu, v, g);
+        new_weight(x, k, i, x.w(k)[i] - (float)x.lr[x.t] * fmaf(mu, v, g));
     });
 }
 static void nesterov_adjoint(const dev_optim *o)
@@ -142,12 +154,12 @@ static void nesterov_adjoint(const dev_optim *o)
         s[1] = (double)a * (double)x.s2(k)[i];
         s[2] = (double)u * (double)x.s(k)[i];
     });
-    along(o->queue, o->K, 1, [=] __device__ (int k, uint64_t) {
-        const double av = joined(x.part, k, 1);
-        x.dlr[k * x.T + x.t] = -(joined(x.part, k, 0) + x.mu[x.t] * av);
-        x.dmu[k * x.T + x.t] = joined(x.part, k, 2) - x.lr[x.t] * av;
-    });
     along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) {
+        if (i == 0) {
+            const double av = joined(x.part, k, 1);
+            x.dlr[k * x.T + x.t] = -(joined(x.part, k, 0) + x.mu[x.t] * av);
+            x.dmu[k * x.T + x.t] = joined(x.part, k, 2) - x.lr[x.t] * av;
+        }
         const float lr = (float)x.lr[x.t], mu = (float)x.mu[x.t], a = x.a(k)[i], u = x.b(k)[i] - mu * lr * a;
         x.b(k)[i] = mu * u;
         x.q(k)[i] = u - lr * a;
@@ -199,7 +211,7 @@ __global__ static void lars_update(const lars l)
     for (uint64_t i = r.from + (uint64_t)t; i < r.to; i += LANES) {
         const float step = fmaf(mu, l.x.s(k)[i], s * l.x.g(k)[i]);
         l.x.s2(k)[i] = step;
-        l.x.w2(k)[i] = l.x.w(k)[i] - lr * step;
+        new_weight(l.x, k, i, l.x.w(k)[i] - lr * step);
     }
 }
 __global__ static void lars_back(const lars l)
@@ -242,9 +254,9 @@ static void rmsprop_step(const dev_optim *o)
     along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) {
         const float g = x.g(k)[i], r = x.beta * x.s(k)[x.state + i] + (1 - x.beta) * g * g;
         const float v = (float)x.mu[x.t] * x.s(k)[i] + g / (sqrtf(r + x.eps) + x.eps);
-        x.s2(k)[x.state + i] = r;
+        new_moment(x, k, i, r);
         x.s2(k)[i] = v;
-        x.w2(k)[i] = x.w(k)[i] - (float)x.lr[x.t] * v;
+        new_weight(x, k, i, x.w(k)[i] - (float)x.lr[x.t] * v);
     });
 }
 static void rmsprop_adjoint(const dev_optim *o)
@@ -291,8 +303,8 @@ static void adam_step(const dev_optim *o)
         const corrections c = correct(x);
         const float mu = (float)x.mu[x.t], g = x.g(k)[i], m = mu * x.s(k)[i] + (1 - mu) * g, r = x.beta * x.s(k)[x.state + i] + (1 - x.beta) * g * g;
         x.s2(k)[i] = m;
-        x.s2(k)[x.state + i] = r;
-        x.w2(k)[i] = x.w(k)[i] - (float)x.lr[x.t] * (m / c.c1 / (sqrtf(r / c.c2 + x.eps) + x.eps));
+        new_moment(x, k, i, r);
+        new_weight(x, k, i, x.w(k)[i] - (float)x.lr[x.t] * (m / c.c1 / (sqrtf(r / c.c2 + x.eps) + x.eps)));
     });
 }
 static void adam_adjoint(const dev_optim *o)
@@ -303,16 +315,16 @@ static void adam_adjoint(const dev_optim *o)
         s[0] = (double)x.a(k)[i] * (double)r.n;
         s[1] = (double)r.um * ((double)x.s(k)[i] - (double)x.g(k)[i]);
     });
-    along(o->queue, o->K, 1, [=] __device__ (int k, uint64_t) {
-        const corrections c = correct(x);
-        const double an = joined(x.part, k, 0);
-        const double bar = x.prod_bar[k] - x.lr[x.t] * an / c.full1;
-        x.dlr[k * x.T + x.t] = -an;
-        x.dmu[k * x.T + x.t] = joined(x.part, k, 1) + bar * c.prod;
-        x.prod_bar[k] = bar * x.mu[x.t];
-    });
     along(o->queue, o->K, o->P, [=] __device__ (int k, uint64_t i) {
-        const adam_terms r = adam_back(x, correct(x), k, i);
+        const corrections c = correct(x);
+        const adam_terms r = adam_back(x, c, k, i);
+        if (i == 0) {
+            const double an = joined(x.part, k, 0);
+            const double bar = x.prod_bar[k] - x.lr[x.t] * an / c.full1;
+            x.dlr[k * x.T + x.t] = -an;
+            x.dmu[k * x.T + x.t] = joined(x.part, k, 1) + bar * c.prod;
+            x.prod_bar[k] = bar * x.mu[x.t];
+        }
         x.q(k)[i] = r.q;
         x.b(k)[i] = (float)x.mu[x.t] * r.um;
         x.b(k)[x.state + i] = x.beta * r.rb;

@@ -34,10 +34,10 @@ __device__ static inline void holders(int i, int k, int s, int p, int n, int *fr
 
 // ---- max: the winner's number in its clipped window is kept ----
 
-static void maxpool_forward(const dev_call *d)
+static void max_forth(const dev_call *d, bool dual)
 {
     const pool q = pool_of(d, false);
-    const buf  x = in_val(d, 0), y = out_val(d), at = aux_of(d);
+    const buf  x = in_val(d, 0), y = out_val(d), at = aux_of(d), xd = dual ? in_dot(d, 0) : buf{}, yd = dual ? out_dot(d) : buf{};
     over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
         const place o = place_of(i, q.Ho, q.Wo, q.C);
         const win   v = window(q, o.h, o.w);
@@ -54,100 +54,92 @@ static void maxpool_forward(const dev_call *d)
             }
         y(k)[i] = best;
         at(k)[i] = (float)who;
+        if (xd && yd) {
+            const int wide = v.w1 - v.w0;
+            yd(k)[i] = xd(k)[index_of(o.n, v.h0 + who / wide, v.w0 + who % wide, o.c, q.H, q.W, q.C)];
+        }
     });
 }
-static void pick(const dev_call *d, buf x, buf y)
+static void max_back(const dev_call *d, bool dual)
 {
     const pool q = pool_of(d, false);
     const buf  at = aux_of(d);
-    over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
-        const place o = place_of(i, q.Ho, q.Wo, q.C);
-        const win   v = window(q, o.h, o.w);
-        const int   who = (int)at(k)[i], wide = v.w1 - v.w0;
-        y(k)[i] = x(k)[index_of(o.n, v.h0 + who / wide, v.w0 + who % wide, o.c, q.H, q.W, q.C)];
-    });
-}
-static void route(const dev_call *d, buf g, buf gx)
-{
-    const pool q = pool_of(d, false);
-    const buf  at = aux_of(d);
+    const pair m = and_back(d, 0, dual);
     const bool acc = d->c.in[0].acc;
-    if (gx)
+    if (m.n)
         over(d->queue, d->K, in_elems(d, 0), [=] __device__ (int k, uint32_t i) {
             const place a = place_of(i, q.H, q.W, q.C);
             int h0, h1, w0, w1;
             holders(a.h, q.k, q.s, q.p, q.Ho, &h0, &h1);
             holders(a.w, q.k, q.s, q.p, q.Wo, &w0, &w1);
-            float sum = 0;
+            float sum[PAIR] = {};
             for (int h = h0; h < h1; h++)
                 for (int w = w0; w < w1; w++) {
                     const win v = window(q, h, w);
                     const uint64_t o = index_of(a.n, h, w, a.c, q.Ho, q.Wo, q.C);
                     if ((int)at(k)[o] == (a.h - v.h0) * (v.w1 - v.w0) + a.w - v.w0)
-                        sum += g(k)[o];
+                        for (int s = 0; s < PAIR; s++)
+                            if (s < m.n)
+                                sum[s] += m.from[s](k)[o];
                 }
-            put(&gx(k)[i], sum, acc);
+            for (int s = 0; s < PAIR; s++)
+                if (s < m.n)
+                    put(&m.to[s](k)[i], sum[s], acc);
         });
 }
-static void maxpool_dual_forward(const dev_call *d)
-{
-    maxpool_forward(d);
-    pick(d, in_dot(d, 0), out_dot(d));
-}
-static void maxpool_backward(const dev_call *d) { route(d, out_adj(d), in_adj(d, 0)); }
-static void maxpool_dual_backward(const dev_call *d)
-{
-    maxpool_backward(d);
-    route(d, out_adj_dot(d), in_adj_dot(d, 0));
-}
+static void maxpool_forward(const dev_call *d) { max_forth(d, false); }
+static void maxpool_backward(const dev_call *d) { max_back(d, false); }
+static void maxpool_dual_forward(const dev_call *d) { max_forth(d, true); }
+static void maxpool_dual_backward(const dev_call *d) { max_back(d, true); }
 
 // ---- average ----
 
-static void mean(const dev_call *d, buf x, buf y, bool global)
+static void mean(const dev_call *d, pair m, bool global)
 {
     const pool q = pool_of(d, global);
     over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
         const place o = place_of(i, q.Ho, q.Wo, q.C);
         const win   v = window(q, o.h, o.w);
-        float sum = 0;
+        float sum[PAIR] = {};
         for (int h = v.h0; h < v.h1; h++)
             for (int w = v.w0; w < v.w1; w++)
-                sum += x(k)[index_of(o.n, h, w, o.c, q.H, q.W, q.C)];
-        y(k)[i] = sum / (float)((v.h1 - v.h0) * (v.w1 - v.w0));
+                for (int s = 0; s < PAIR; s++)
+                    if (s < m.n)
+                        sum[s] += m.from[s](k)[index_of(o.n, h, w, o.c, q.H, q.W, q.C)];
+        for (int s = 0; s < PAIR; s++)
+            if (s < m.n)
+                m.to[s](k)[i] = sum[s] / (float)((v.h1 - v.h0) * (v.w1 - v.w0));
     });
 }
-static void spread(const dev_call *d, buf g, buf gx, bool global)
+static void spread(const dev_call *d, pair m, bool global)
 {
     const pool q = pool_of(d, global);
     const bool acc = d->c.in[0].acc;
-    if (gx)
+    if (m.n)
         over(d->queue, d->K, in_elems(d, 0), [=] __device__ (int k, uint32_t i) {
             const place a = place_of(i, q.H, q.W, q.C);
             int h0, h1, w0, w1;
             holders(a.h, q.k, q.s, q.p, q.Ho, &h0, &h1);
             holders(a.w, q.k, q.s, q.p, q.Wo, &w0, &w1);
-            float sum = 0;
+            float sum[PAIR] = {};
             for (int h = h0; h < h1; h++)
                 for (int w = w0; w < w1; w++) {
-                    const win v = window(q, h, w);
-                    sum += g(k)[index_of(a.n, h, w, a.c, q.Ho, q.Wo, q.C)] / (float)((v.h1 - v.h0) * (v.w1 - v.w0));
+                    const win   v = window(q, h, w);
+                    const float n = (float)((v.h1 - v.h0) * (v.w1 - v.w0));
+                    for (int s = 0; s < PAIR; s++)
+                        if (s < m.n)
+                            sum[s] += m.from[s](k)[index_of(a.n, h, w, a.c, q.Ho, q.Wo, q.C)] / n;
                 }
-            put(&gx(k)[i], sum, acc);
+            for (int s = 0; s < PAIR; s++)
+                if (s < m.n)
+                    put(&m.to[s](k)[i], sum[s], acc);
         });
 }
 #define MEAN_RULES(name, global)                                                                            \
-    static void name##_forward(const dev_call *d) { mean(d, in_val(d, 0), out_val(d), global); }            \
-    static void name##_backward(const dev_call *d) { spread(d, out_adj(d), in_adj(d, 0), global); }         \
-    static void name##_dual_forward(const dev_call *d)                                                      \
-    {                                                                                                       \
-        name##_forward(d);                                                                                  \
-        mean(d, in_dot(d, 0), out_dot(d), global);                                                          \
-    }                                                                                                       \
-    static void name##_dual_backward(const dev_call *d)                                                     \
-    {                                                                                                       \
-        name##_backward(d);                                                                                 \
-        spread(d, out_adj_dot(d), in_adj_dot(d, 0), global);                                                \
-    }
+    static void name##_forward(const dev_call *d) { mean(d, there(d, 0, false), global); }                  \
+    static void name##_backward(const dev_call *d) { spread(d, and_back(d, 0, false), global); }            \
+    static void name##_dual_forward(const dev_call *d) { mean(d, there(d, 0, true), global); }              \
+    static void name##_dual_backward(const dev_call *d) { spread(d, and_back(d, 0, true), global); }
 MEAN_RULES(avgpool, false)
 MEAN_RULES(gap, true)
 

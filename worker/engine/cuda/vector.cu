@@ -75,22 +75,11 @@ static void squares(void *q, int K, uint64_t n, dev_rows x, double *sum, void *s
     LAUNCH(square_total, dim3(1, 1, (unsigned)K), dim3(PARTS), q, (const double *)part, sum);
 }
 
-// All that find something write the same number, and a later code never replaces an earlier one: the order does not show.
 static void watch(void *q, int K, uint64_t n, dev_rows x, int *failed, int code)
 {
     const buf from = of(x);
     along(q, K, n, [=] __device__ (int k, uint64_t i) {
-        const float v = from(k)[i];
-        if (!(v - v == 0) && failed[k] > code)
-            failed[k] = code;
-    });
-}
-static void watch_loss(void *q, int K, const double *loss, int64_t step, int *failed, int code)
-{
-    along(q, K, 1, [=] __device__ (int k, uint64_t) {
-        const double v = loss[k * step];
-        if (!(v - v == 0) && failed[k] > code)
-            failed[k] = code;
+        look(from(k)[i], failed + k, code);
     });
 }
 
@@ -115,5 +104,4 @@ void rules_vector(device *d)
     d->squares_scratch = squares_scratch;
     d->squares = squares;
     d->watch = watch;
-    d->watch_loss = watch_loss;
 }

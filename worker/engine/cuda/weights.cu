@@ -83,49 +83,48 @@ __device__ static inline int part(int r, int i) // the i-th place of w in row r 
     return place[r][i];
 }
 
-static void forth(const dev_call *d, buf w, buf f)
+static void forth(const dev_call *d, pair m)
 {
     const uint32_t ci = (uint32_t)d->c.in[0].s.h / 9, co = (uint32_t)d->c.in[0].s.c; // rows of w are (place, input channel)
     over(d->queue, d->K, (uint64_t)16 * ci * co, [=] __device__ (int k, uint32_t e) {
         const uint32_t i = e % ci, o = e / ci % co, p = e / ci / co;
-        float sum = 0;
+        float sum[PAIR] = {};
         for (int a = 0; a < 2; a++)
             for (int b = 0; b < 2; b++) {
                 const int kh = part((int)p / 4, a), kw = part((int)p % 4, b);
-                if (kh >= 0 && kw >= 0)
-                    sum += w(k)[((uint64_t)(kh * 3 + kw) * ci + i) * co + o];
+                for (int s = 0; s < PAIR; s++)
+                    if (s < m.n && kh >= 0 && kw >= 0)
+                        sum[s] += m.from[s](k)[((uint64_t)(kh * 3 + kw) * ci + i) * co + o];
             }
-        f(k)[e] = sum;
+        for (int s = 0; s < PAIR; s++)
+            if (s < m.n)
+                m.to[s](k)[e] = sum[s];
     });
 }
-static void back(const dev_call *d, buf f, buf w)
+static void back(const dev_call *d, pair m)
 {
     const uint32_t ci = (uint32_t)d->c.in[0].s.h / 9, co = (uint32_t)d->c.in[0].s.c;
-    if (w)
+    if (m.n)
         over(d->queue, d->K, (uint64_t)9 * ci * co, [=] __device__ (int k, uint32_t e) {
             const uint32_t o = e % co, i = e / co % ci, p = e / co / ci;
-            float sum = 0;
+            float sum[PAIR] = {};
             for (int r = 0; r < 4; r++)
                 for (int q = 0; q < 4; q++)
                     for (int a = 0; a < 2; a++)
                         for (int b = 0; b < 2; b++)
                             if (part(r, a) == (int)p / 3 && part(q, b) == (int)p % 3)
-                                sum += f(k)[((uint64_t)(r * 4 + q) * co + o) * ci + i];
-            w(k)[e] = sum;
+                                for (int s = 0; s < PAIR; s++)
+                                    if (s < m.n)
+                                        sum[s] += m.from[s](k)[((uint64_t)(r * 4 + q) * co + o) * ci + i];
+            for (int s = 0; s < PAIR; s++)
+                if (s < m.n)
+                    m.to[s](k)[e] = sum[s];
         });
 }
-static void fold_forward(const dev_call *d) { forth(d, in_val(d, 0), out_val(d)); }
-static void fold_backward(const dev_call *d) { back(d, out_adj(d), in_adj(d, 0)); }
-static void fold_dual_forward(const dev_call *d)
-{
-    fold_forward(d);
-    forth(d, in_dot(d, 0), out_dot(d));
-}
-static void fold_dual_backward(const dev_call *d)
-{
-    fold_backward(d);
-    back(d, out_adj_dot(d), in_adj_dot(d, 0));
-}
+static void fold_forward(const dev_call *d) { forth(d, there(d, 0, false)); }
+static void fold_backward(const dev_call *d) { back(d, and_back(d, 0, false)); }
+static void fold_dual_forward(const dev_call *d) { forth(d, there(d, 0, true)); }
+static void fold_dual_backward(const dev_call *d) { back(d, and_back(d, 0, true)); }
 
 void rules_weights(device *d)
 {
