@@ -7,6 +7,7 @@
 
 static char name[256];
 static int  chosen;
+static bool reads_host; // its copies may read the host's pages by themselves, later: nothing is staged
 
 // Which GPU a thread speaks to is the thread's own setting.
 static void here(void)
@@ -70,6 +71,8 @@ static void put(void *q, void *dst, const void *host, uint64_t bytes)
 {
     here();
     cudaMemcpyAsync(dst, host, bytes, cudaMemcpyHostToDevice, (cudaStream_t)q); // of pageable memory: staged before it returns
+    if (reads_host)
+        cudaStreamSynchronize((cudaStream_t)q);
 }
 static int get(void *q, void *host, const void *src, uint64_t bytes, errbuf *e)
 {
@@ -134,6 +137,7 @@ extern "C" const struct device *didact_device(int abi, int number, struct errbuf
     }
     snprintf(name, sizeof name, "%s", p.name);
     chosen = number;
+    reads_host = p.pageableMemoryAccessUsesHostPageTables;
     device &d = made[k];
     d.abi = DEVICE_ABI;
     d.kind = kinds[k].kind;
