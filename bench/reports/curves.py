@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""curves.py FIELD TITLE OUT.svg NAME=LOG.jsonl… - a teacher's log (`didact-worker run`: log.jsonl) against its meta-steps, one line a teacher; FIELD is accuracy
-(fresh learners of its mix) or held_out. Meta-step 0, chance, is left out, and so is a log that has nothing more. Axes begin and end at round numbers around what is there."""
+"""curves.py FIELD TITLE OUT.svg NAME=LOG.jsonl… or NAME=X:Y,X:Y… - a teacher's log (`didact-worker run`: log.jsonl) against its meta-steps, one line a teacher; FIELD is accuracy
+(fresh learners of its mix) or held_out. Meta-step 0, chance, is left out, and so is a log that has nothing more. Points given themselves are accuracies after so many steps of a learner. Axes begin and end at round numbers around what is there."""
 import json
 import math
 import sys
@@ -20,9 +20,13 @@ def main():
     if len(sys.argv) < 5:
         sys.exit(__doc__)
     field, title, path = sys.argv[1:4]
-    curves = []
+    curves, along = [], "meta-steps"
     for arg in sys.argv[4:]:
         name, log = arg.split("=", 1)
+        if ":" in log:
+            curves.append((name, [tuple(float(v) for v in point.split(":")) for point in log.split(",")]))
+            along = "steps"
+            continue
         rows = [json.loads(line) for line in open(log)]
         curves.append((name, [(r["meta_step"], r[field]) for r in rows if r["meta_step"] and r.get(field) is not None]))
     curves = [(name, c) for name, c in curves if c]
@@ -42,7 +46,7 @@ def main():
     for k in range(round((y1 - y0) / dy) + 1):
         x, y = at(0, y0 + k * dy)
         out.append(f'<path d="M{x:.1f} {y:.1f}H{W - RIGHT}" stroke="#ddd"/><text x="{x - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{y0 + k * dy:.3g}</text>')
-    out.append(f'<text x="{(LEFT + W - RIGHT) / 2}" y="{H - 8}" text-anchor="middle">meta-steps</text>')
+    out.append(f'<text x="{(LEFT + W - RIGHT) / 2}" y="{H - 8}" text-anchor="middle">{along}</text>')
     label = {}  # the last one's height, by where its curve ends
     for (name, c), colour in sorted(zip(curves, COLOURS * len(curves)), key=lambda k: -k[0][1][-1][1]):
         points = " ".join("%.1f,%.1f" % at(x, y) for x, y in c)

@@ -136,7 +136,7 @@ typedef emu_stream *cudaStream_t;
 typedef emu_call *cudaGraph_t, *cudaGraphExec_t;
 typedef int cudaEvent_t;
 enum { cudaEventDisableTiming = 2 };
-struct cudaDeviceProp { char name[256]; int major, minor, pageableMemoryAccessUsesHostPageTables; };
+struct cudaDeviceProp { char name[256]; int major, minor, pageableMemoryAccess; };
 
 cudaError_t cudaMalloc(void **p, size_t bytes); // filled with NaN: what nobody wrote shows
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, int kind, cudaStream_t s);

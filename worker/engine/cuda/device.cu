@@ -7,7 +7,7 @@
 
 static char name[256];
 static int  chosen;
-static bool reads_host; // its copies may read the host's pages by themselves, later: nothing is staged
+static bool reads_host; // it can read the host's pages by itself: nobody promises then that a copy from them is staged
 
 // Which GPU a thread speaks to is the thread's own setting.
 static void here(void)
@@ -137,7 +137,7 @@ extern "C" const struct device *didact_device(int abi, int number, struct errbuf
     }
     snprintf(name, sizeof name, "%s", p.name);
     chosen = number;
-    reads_host = p.pageableMemoryAccessUsesHostPageTables;
+    reads_host = p.pageableMemoryAccess;
     device &d = made[k];
     d.abi = DEVICE_ABI;
     d.kind = kinds[k].kind;

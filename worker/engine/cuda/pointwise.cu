@@ -128,7 +128,7 @@ static void add_forth(const dev_call *d, bool dual)
         m.x[1][i] = in_dot(d, i);
     }
     over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
-        for (int s = 0; s < PAIR; s++) {
+        UNROLL for (int s = 0; s < PAIR; s++) {
             float sum = 0;
             UNROLL for (int j = 0; j < OP_MAX_IN && j < m.n; j++)
                 if (m.y[s] && m.x[s][j])
@@ -149,7 +149,7 @@ static void add_back(const dev_call *d, bool dual)
         m.acc[i] = d->c.in[i].acc;
     }
     over(d->queue, d->K, out_elems(d), [=] __device__ (int k, uint32_t i) {
-        for (int s = 0; s < PAIR; s++) {
+        UNROLL for (int s = 0; s < PAIR; s++) {
             const float g = m.from[s] ? m.from[s](k)[i] : 0.0f;
             UNROLL for (int j = 0; j < OP_MAX_IN && j < m.n; j++)
                 if (m.from[s] && m.to[s][j])
