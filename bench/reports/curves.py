@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """curves.py FIELD TITLE OUT.svg NAME=LOG.jsonl… or NAME=X:Y,X:Y… - a teacher's log (`didact-worker run`: log.jsonl) against its meta-steps, one line a teacher; FIELD is accuracy
-(fresh learners of its mix) or held_out. Meta-step 0, chance, is left out, and so is a log that has nothing more. Points given themselves are accuracies after so many steps of a learner. Axes begin and end at round numbers around what is there."""
+(fresh learners of its mix) or held_out. Meta-step 0, chance, is left out, and so is a log that has nothing more. Points given themselves are accuracies after so many steps of a learner, on a logarithmic axis. Axes begin and end at round numbers around what is there."""
 import json
 import math
 import sys
@@ -24,7 +24,8 @@ def main():
     for arg in sys.argv[4:]:
         name, log = arg.split("=", 1)
         if ":" in log:
-            curves.append((name, [tuple(float(v) for v in point.split(":")) for point in log.split(",")]))
+            points = [[float(v) for v in point.split(":")] for point in log.split(",")]
+            curves.append((name, [(math.log2(x), y) for x, y in points]))
             along = "steps"
             continue
         rows = [json.loads(line) for line in open(log)]
@@ -34,7 +35,7 @@ def main():
         sys.exit(f"curves.py: no log has a meta-step with {field}")
     xs = [x for _, c in curves for x, _ in c]
     ys = [y for _, c in curves for _, y in c]
-    dx, dy = step_of(max(xs)), step_of(max(ys) - min(ys) or abs(max(ys)) or 1)  # of a flat curve: of its height
+    dx, dy = 1 if along == "steps" else step_of(max(xs)), step_of(max(ys) - min(ys) or abs(max(ys)) or 1)  # of a flat curve: of its height
     x1, y0, y1 = math.ceil(max(xs) / dx) * dx, math.floor(min(ys) / dy) * dy, math.ceil(max(ys) / dy) * dy
     y1 = y1 if y1 > y0 else y0 + dy
     at = lambda x, y: (LEFT + (W - LEFT - RIGHT) * x / x1, H - BOTTOM - (H - TOP - BOTTOM) * (y - y0) / (y1 - y0))
@@ -42,7 +43,7 @@ def main():
            f'<rect width="{W}" height="{H}" fill="#fff"/>', f'<text x="{LEFT}" y="20" font-size="14">{escape(title)}</text>']
     for k in range(round(x1 / dx) + 1):
         x, y = at(k * dx, y0)
-        out.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{k * dx:g}</text>')
+        out.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{2 ** k if along == "steps" else k * dx:g}</text>')
     for k in range(round((y1 - y0) / dy) + 1):
         x, y = at(0, y0 + k * dy)
         out.append(f'<path d="M{x:.1f} {y:.1f}H{W - RIGHT}" stroke="#ddd"/><text x="{x - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{y0 + k * dy:.3g}</text>')
