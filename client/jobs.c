@@ -147,9 +147,9 @@ void show_job(const json_t *job, FILE *f)
     }
     if (audit_line(job, text, sizeof text))
         line(f, "audit", text + strlen("audit: "));
-    const bool trains = strcmp(doc_str(job, "kind"), job_kind_name(JOB_VERIFY)) == 0 || strcmp(doc_str(job, "spec.audit.action"), audit_action_name(AUDIT_STOP)) == 0;
+    const bool trains = strcmp(doc_str(job, "kind"), job_kind_name(JOB_VERIFY)) == 0 || doc_num(job, "spec.audit.share") > 0;
     if (json_is_boolean(doc_get(job, "repeatable")))
-        line(f, "repeatable", doc_true(job, "repeatable") ? trains ? "yes, to the bit, on processors of one kind (OpenBLAS has a say in real training)" : "yes, to the bit"
+        line(f, "repeatable", doc_true(job, "repeatable") ? trains ? "yes, to the bit; real training on processors of one kind (OpenBLAS has a say there)" : "yes, to the bit"
                                                           : "no (a budget in seconds, a measured latency or device any has a say)");
 }
 

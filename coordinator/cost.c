@@ -26,7 +26,9 @@ static double zero_costs(uint32_t set)
 
 double cost_trial(const struct job_spec *s, const struct job_data *data, int rung)
 {
-    const struct fidelity f = job_fidelity(s, rung);
+    struct fidelity f = job_fidelity(s, rung);
+    if (rung > s->halving.n_steps) /* a round does not choose among step sizes again (race.c) */
+        f.n_lr_scales = 0;
     return cost_scoring(&f, data, data->B) + (rung > s->halving.n_steps ? 0 : zero_costs(job_zero_cost(s))); /* a racing round has its parent's */
 }
 
@@ -55,13 +57,17 @@ void cost_measured(struct sched *s, const struct trial *t, const struct trial_re
     *rate = *rate > 0 ? (1 - NEWEST_WEIGHS) * *rate + NEWEST_WEIGHS * now : now;
 }
 
-double cost_seconds(const struct sched *s, const struct job_spec *spec, double macs)
+double cost_seconds(const struct sched *s, const struct job_spec *spec, double scoring, double training)
 {
-    double rate = 0;
+    double on_device = 0, on_cpu = 0; /* rates of all */
     list_each(l, &s->workers) {
         const struct worker *w = list_entry(l, struct worker, all);
+        if (w->online)
+            on_cpu += w->slots * s->macs_per_slot_s[DEVICE_CPU];
         if (w->online && fit_spec(spec, w))
-            rate += w->slots * s->macs_per_slot_s[spec->device == DEVICE_CPU ? DEVICE_CPU : w->device];
+            on_device += w->slots * s->macs_per_slot_s[spec->device == DEVICE_CPU ? DEVICE_CPU : w->device];
     }
-    return rate > 0 ? macs / rate : 0;
+    if (!(on_device > 0) || (training > 0 && !(on_cpu > 0)))
+        return 0;
+    return scoring / on_device + (training > 0 ? training / on_cpu : 0);
 }

@@ -20,7 +20,8 @@ double cost_training(const struct job_data *data, double epochs); /* passes of r
 
 /* A scoring was measured: it becomes part of the average for where it was computed. */
 void   cost_measured(struct sched *s, const struct trial *t, const struct trial_result *r, const struct worker *w);
-/* Seconds that so many multiply-adds of this job take on all slots that may work for it; 0: nothing is known of any. */
-double cost_seconds(const struct sched *s, const struct job_spec *spec, double macs);
+/* Seconds that so many multiply-adds of scoring take on all slots that have the job's device, and then so many of what is the CPU's whatever the device
+ * (warm-up, real training) on every slot; 0: a rate that it takes is not known. */
+double cost_seconds(const struct sched *s, const struct job_spec *spec, double scoring, double training);
 
 #endif

@@ -32,7 +32,7 @@ const char dashboard_html[] =
 "o.append(h,t);const au=r.job.audit,es=e=>e&&e.value!=null?`${num(e.value,2)} [${num(e.low,2)} … ${num(e.high,2)}]`:'–';"
 "if(au){const p=document.createElement('p');p.textContent=`Audit (${au.state}): Spearman ${es(au.spearman)} over ${au.spearman.n} trained for real, "
 "parameters ${es(au.params)}`+(au.control?`, real batches ${es(au.control)}`:'')+`; floor ${au.floor}`;o.append(p)}"
-"fill(t,['trial','score','±','params','MACs','seconds','architecture'],r.best.map(b=>({cells:[cell(b.trial),cell(num(b.score)),"
+"fill(t,['trial','score','±','params','MACs','seconds','architecture'],r.best.map(b=>({cells:[cell(b.trial),cell((b.valid_score!=null?`${num(b.valid_score)} validation, `:'')+num(b.score)),"
 "cell(num(b.score_se)),cell(b.params),cell(b.macs),cell(num(b.seconds,2)),cell(b.arch,'arch')]})));"
 "if(r.verify){const p=document.createElement('p');const v=r.verify;p.textContent=`Spearman ${num(v.spearman,2)} (95 % ${num(v.ci_low,2)} … "
 "${num(v.ci_high,2)}) over ${v.n} networks. ${v.note||''}`;o.append(p)}}\n"

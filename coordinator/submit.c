@@ -313,13 +313,15 @@ static int sample_search(struct coord *c, const struct job_spec *s, const struct
     json_object_set_new(dry, "sample", list);
     json_object_set_new(dry, "sampled", json_integer(n_seen));
     json_object_set_new(dry, "largest_worker_bytes", largest_worker(c));
-    const json_t *audit = json_object_get(dry, "audit");
-    double once = cost_mean(s, data), warmup = cost_warmup(s), passes = once * s->trials + warmup, seconds;
-    passes += once * json_number_value(json_object_get(audit, "trainings")) * json_number_value(json_object_get(audit, "scorings_each"));
+    json_t *audit = json_object_get(dry, "audit");
+    double once = cost_mean(s, data), warmup = cost_warmup(s);
+    double trainings = once * json_number_value(json_object_get(audit, "trainings")) * json_number_value(json_object_get(audit, "scorings_each"));
+    double passes = once * s->trials + warmup + trainings, seconds = cost_seconds(c->sched, s, median * once * s->trials, median * (warmup + trainings));
+    if (audit)
+        json_object_set_new(audit, "share", json_real(trainings / passes));
     if (warmup > 0)
         json_object_set_new(dry, "warmup", json_pack("{s:i,s:f,s:f}", "candidates", s->warmup.candidates, "scorings_each",
                                                      warmup / s->warmup.candidates / once, "share", warmup / passes));
-    seconds = cost_seconds(c->sched, s, median * passes);
     json_object_set_new(dry, "estimate", json_pack("{s:i,s:f,s:f,s:I,s:o}", "trials", s->trials, "macs_median", median, "macs_total", median * passes, "slots",
                                                    (json_int_t)slots, "seconds", seconds > 0 ? json_real(seconds) : json_null()));
     return 0;
@@ -348,8 +350,7 @@ static int prepare_audit(struct coord *c, struct job_spec *s, const struct job_d
     audit_plan(a, s->trials, s->window, train, control);
     int planned = s->trials / a->every < a->max ? s->trials / a->every : a->max;
     if (dry)
-        json_object_set_new(dry, "audit", json_pack("{s:i,s:f,s:f}", "trainings", planned, "scorings_each", train + control, "share",
-                            planned * (train + control) / (planned * (train + control) + s->trials)));
+        json_object_set_new(dry, "audit", json_pack("{s:i,s:f}", "trainings", planned, "scorings_each", train + control));
     return 0;
 }
 

@@ -609,7 +609,7 @@ def test_a_teacher_then_a_search_then_a_verification(box, load, submit):
     assert len({t["valid_score"] for t in best}) > 1 and doc["best"]["trial"] == best[0]["trial"] and doc["best"]["score"] == best[0]["score"]
     r = cli(d, "best", verify)
     assert r.out.strip() == best[0]["arch"] and f"validation {best[0]['valid_score']:.4f}  test {best[0]['score']:.4f}" in r.err
-    assert "on processors of one kind" in cli(d, "show", verify).out and "to the bit\n" in cli(d, "show", search).out
+    assert "real training on processors of one kind" in cli(d, "show", verify).out and "to the bit\n" in cli(d, "show", search).out
     lines = cli(d, "results", verify, "--top", 2).out.splitlines()
     assert [line.split()[:2] for line in lines[2:4]] == [[f"{t['valid_score']:.4f}", f"{t['score']:.4f}"] for t in best[:2]]
     assert lines[4] == "and 3 more (--top)"
