@@ -3,8 +3,6 @@
 
 #include "common/zero_cost.h"
 
-#include <math.h>
-
 #define NEWEST_WEIGHS 0.05 /* in the average rate */
 
 double cost_scoring(const struct fidelity *f, const struct job_data *data, int batch)
@@ -27,9 +25,10 @@ static double zero_costs(uint32_t set)
 double cost_trial(const struct job_spec *s, const struct job_data *data, int rung)
 {
     struct fidelity f = job_fidelity(s, rung);
-    if (rung > s->halving.n_steps) /* a round does not choose among step sizes again (race.c) */
-        f.n_lr_scales = 0;
-    return cost_scoring(&f, data, data->B) + (rung > s->halving.n_steps ? 0 : zero_costs(job_zero_cost(s))); /* a racing round has its parent's */
+    if (rung <= s->halving.n_steps)
+        return cost_scoring(&f, data, data->B) + zero_costs(job_zero_cost(s));
+    f.n_lr_scales = 0; /* a racing round has the step size and the zero-cost scores of the one before (race.c) */
+    return cost_scoring(&f, data, data->B);
 }
 
 double cost_mean(const struct job_spec *s, const struct job_data *data)

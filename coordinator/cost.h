@@ -6,8 +6,6 @@
 
 #include "coordinator/sched.h"
 
-struct json_t;
-
 /* Passes of one scoring, with steps' batches of `batch` images. f.steps and f.valid_images 0: all that `data` has. */
 double cost_scoring(const struct fidelity *f, const struct job_data *data, int batch);
 /* Passes of a search's trial on this rung, with the zero-cost scores beside it. */
@@ -21,7 +19,7 @@ double cost_training(const struct job_data *data, double epochs); /* passes of r
 /* A scoring was measured: it becomes part of the average for where it was computed. */
 void   cost_measured(struct sched *s, const struct trial *t, const struct trial_result *r, const struct worker *w);
 /* Seconds that so many multiply-adds of scoring take on all slots that have the job's device, and then so many of what is the CPU's whatever the device
- * (warm-up, real training) on every slot; 0: a rate that it takes is not known. */
+ * (warm-up, an audit with its control) on every slot; 0: a rate that it takes is not known. */
 double cost_seconds(const struct sched *s, const struct job_spec *spec, double scoring, double training);
 
 #endif

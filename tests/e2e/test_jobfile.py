@@ -169,6 +169,7 @@ def test_a_dry_run_says_what_would_happen_and_creates_nothing(box, load):
     ({"scores.zero_cost": "[naswot]"}, 20 * (672 + 64)),
     ({"halving.steps": "[2]", "halving.reduction": 2}, 20 * (288 + 672 / 2) / 1.5),
     ({"racing.inits": "[6]", "racing.among": 2, "racing.after": 5, "racing.share": 0.25}, 20 * (672 + 0.25 * 1344) / 1.25),
+    ({"racing.inits": "[6]", "racing.among": 2, "racing.after": 5, "racing.share": 0.25, "fidelity.lr_scales": "[0.5,1]"}, 20 * (1344 + 0.25 * 1344) / 1.25),  # a round has one step size
     ({"warmup.candidates": 100, "warmup.vote": "[naswot,params]"}, 20 * 672 + 100 * 64),
 ))
 def test_a_dry_run_prices_all_that_a_search_does(box, load, what, passes):

@@ -618,6 +618,24 @@ def test_a_teacher_then_a_search_then_a_verification(box, load, submit):
     assert d.job(verify)["best"]["trial"] == best[0]["trial"]
 
 
+def test_a_verify_job_chooses_on_the_validation_images(box, load, submit, messages):
+    """Where both splits disagree: the test images have no say, now or after a restart."""
+    from fake_worker import FakeWorker
+    d = load(box.coordinator())
+    archs = [f"bn relu | c{c}k3 max2 | c16k3 | gap" for c in (8, 12, 16)]
+    job = submit(d, kind="verify", name="three", curriculum=None, searcher=None, fidelity=None, window=None, budget=None, verify={"arch": archs, "epochs": 1})
+    with FakeWorker(messages, d.connect) as w:
+        w.hello()
+        for lease in [w.lease() for _ in archs]:
+            w.deliver(lease, valid_score=(0.6, 0.8, 0.7)[lease.ref.trial], score=(0.9, 0.5, 0.7)[lease.ref.trial], init_score=[])
+    for again in range(2):
+        assert d.wait_end(job)["best"]["trial"] == 1 and d.job(job)["best"]["score"] == 0.5
+        assert [t["trial"] for t in d.get(f"jobs/{job}/results?top=3")["best"]] == [1, 2, 0]
+        assert cli(d, "best", job).out.strip() == archs[1]
+        assert d.stop() == 0
+        d.start()
+
+
 @pytest.mark.limit(180)
 def test_a_teacher_goes_on_from_its_checkpoint_after_its_worker_is_killed(box, load, submit):
     d = load(box.coordinator(lease_ms=1500))

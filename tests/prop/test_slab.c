@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-enum { LEARNERS = 3, NETS = 40, WIDE_NETS = 5 };
+enum { LEARNERS = 3, NETS = 40, WIDE_NETS = 5, LONE_NETS = 6 };
 
 static const struct device *device;
 
@@ -60,7 +60,7 @@ static void answers(struct run *t)
     struct errbuf e = { 0 };
     double *dx = zeros(t->n_x, sizeof *dx), *dy = zeros(t->n_y, sizeof *dy);
     assert_int_equal(unroll_new(&t->r.cfg, &u, &e), 0);
-    for (int k = 0; k < LEARNERS; k++) {
+    for (int k = 0; k < t->cfg.K; k++) {
         struct unroll_out o = { .inner_loss = t->loss + (size_t)k * t->T, .wT = t->wT + (size_t)k * t->r.P, .dw0 = t->dw0 + (size_t)k * t->r.P, .dx = dx, .dy = dy,
                                 .dlr = t->dlr + (size_t)k * t->T, .dmu = t->dmu + (size_t)k * t->T };
         t->r.in.w0 = t->w[k];
@@ -173,10 +173,11 @@ enum { N_DISTANCES = 8 };
 static void distances(const struct run *t, struct distance d[N_DISTANCES])
 {
     const struct slab_out *o = &t->out;
+    const size_t K = (size_t)t->cfg.K;
     const struct distance all[N_DISTANCES] = {
-        { "J", far(LEARNERS, NULL, o->meta_loss, t->J) }, { "inner losses", far(LEARNERS * t->T, NULL, o->inner_loss, t->loss) }, { "w_T", far(LEARNERS * t->r.P, o->wT, NULL, t->wT) },
-        { "dJ/dw_0", far(LEARNERS * t->r.P, o->dw0, NULL, t->dw0) }, { "dJ/dx", far(t->n_x, o->dx, NULL, t->dx) }, { "dJ/dy", far(t->n_y, o->dy, NULL, t->dy) },
-        { "dJ/dlr", far(LEARNERS * t->T, NULL, o->dlr, t->dlr) }, { "dJ/dmu", far(LEARNERS * t->T, NULL, o->dmu, t->dmu) },
+        { "J", far(K, NULL, o->meta_loss, t->J) }, { "inner losses", far(K * t->T, NULL, o->inner_loss, t->loss) }, { "w_T", far(K * t->r.P, o->wT, NULL, t->wT) },
+        { "dJ/dw_0", far(K * t->r.P, o->dw0, NULL, t->dw0) }, { "dJ/dx", far(t->n_x, o->dx, NULL, t->dx) }, { "dJ/dy", far(t->n_y, o->dy, NULL, t->dy) },
+        { "dJ/dlr", far(K * t->T, NULL, o->dlr, t->dlr) }, { "dJ/dmu", far(K * t->T, NULL, o->dmu, t->dmu) },
     };
     memcpy(d, all, sizeof all);
 }
@@ -201,7 +202,7 @@ static void look_at_ops(const struct net *n)
 }
 
 /* size NULL: dreamers. */
-static void agrees(const struct randnet_size *size, int nets, int allowed)
+static void agrees(const struct randnet_size *size, int nets, int allowed, int K)
 {
     int loose = 0;
     if (getenv("KERNEL_SEEDS")) /* under a sanitizer: fewer (tests/run) */
@@ -212,6 +213,7 @@ static void agrees(const struct randnet_size *size, int nets, int allowed)
         struct errbuf e = { 0 };
         struct distance d[N_DISTANCES], worst = { "", 0 };
         run_init(&t, seed, size);
+        t.cfg.K = K;
         look_at_ops(&t.r.net);
         answers(&t);
         if (slab_new(&t.cfg, &s, &e) < 0)
@@ -221,7 +223,7 @@ static void agrees(const struct randnet_size *size, int nets, int allowed)
         for (int i = 0; i < N_DISTANCES; i++)
             if (d[i].off > worst.off)
                 worst = d[i];
-        for (int k = 0; k < LEARNERS; k++)
+        for (int k = 0; k < K; k++)
             assert_int_equal(t.out.failed[k], -1);
         if (worst.off > 1e-3) {
             loose++;
@@ -229,7 +231,7 @@ static void agrees(const struct randnet_size *size, int nets, int allowed)
             if (getenv("DIDACT_TEST_VERBOSE")) {
                 for (int i = 0; i < N_DISTANCES; i++)
                     fprintf(stderr, "  %s %.2g\n", d[i].what, d[i].off);
-                for (int k = 0; k < LEARNERS; k++)
+                for (int k = 0; k < K; k++)
                     fprintf(stderr, "  learner %d: J %.9g, want %.9g\n", k, t.out.meta_loss[k], t.J[k]);
                 randnet_print(&t.r.net);
             }
@@ -244,18 +246,24 @@ static void agrees(const struct randnet_size *size, int nets, int allowed)
 static void slabs_agree_with_the_cpu_in_double(void **state)
 {
     (void)state;
-    agrees(&randnet_small, NETS, 1);
+    agrees(&randnet_small, NETS, 1, LEARNERS);
 }
 static void slabs_of_wide_networks_agree(void **state)
 {
     (void)state;
-    agrees(&randnet_wide, WIDE_NETS, 0);
+    agrees(&randnet_wide, WIDE_NETS, 0, LEARNERS);
 }
 
 static void slabs_of_what_generators_are_made_of_agree(void **state)
 {
     (void)state;
-    agrees(NULL, DREAMERS, 0);
+    agrees(NULL, DREAMERS, 0, LEARNERS);
+}
+/* Its dx and dy are nobody's sum, and lie where the sum would. */
+static void a_lone_learner_agrees(void **state)
+{
+    (void)state;
+    agrees(&randnet_small, LONE_NETS, 0, 1);
 }
 
 /* Factors of 10 or 7 bits: how far the meta-gradient of w_0 is then, in the middle of some networks, narrow and wide. */
@@ -353,6 +361,39 @@ static void a_learner_that_diverges_leaves_the_others_alone(void **state)
     free(dw0);
     slab_free(s);
     run_fini(&t);
+}
+
+/* Of the last step nobody sees a loss afterwards: weights that overflow there, and a second moment that does and leaves the weights finite. */
+static void what_overflows_in_the_last_step_is_seen(void **state)
+{
+    (void)state;
+    enum { T = 2, B = 3, CLASSES = 2, PIXELS = 4 };
+    struct net n;
+    struct errbuf e = { 0 };
+    assert_int_equal(net_init(&n, 1, 2, 2, &e), 0);
+    assert_true(net_linear(&n, net_unary(&n, NET_FLATTEN, 0, NULL, &e), CLASSES, NULL, &e) >= 0);
+    float w0[64] = { 0.1f, -0.2f, 0.3f, 0.4f, -0.5f }, x[T * B * PIXELS], y[T * B * CLASSES] = { 0 };
+    assert_true(n.param_count <= 64);
+    for (int i = 0; i < T * B; i++)
+        y[i * CLASSES + i % CLASSES] = 1;
+    for (int type = 0; type < INNER_TYPE_COUNT; type++)
+        for (int moment = 0; moment < 2; moment++) {
+            const bool second = type == INNER_RMSPROP || type == INNER_ADAM;
+            struct slab_cfg c = { .learner = &n, .device = device, .K = 1, .T = T, .B = B, .inner = inner_defaults((enum inner_type)type) };
+            const double lr[T] = { 0, moment ? 0 : 1e300 }, mu[T] = { 0 };
+            double loss[T];
+            int failed = 0;
+            struct slab *s;
+            for (int i = 0; i < T * B * PIXELS; i++)
+                x[i] = (float)(i % 7 + 1) * (moment && i >= B * PIXELS ? 1e25f : 1);
+            assert_int_equal(slab_new(&c, &s, &e), 0);
+            assert_int_equal(slab_run(s, &(struct slab_in){ .w0 = w0, .x = x, .y = y, .lr = lr, .mu = mu }, &(struct slab_out){ .inner_loss = loss, .failed = &failed }, &e), 0);
+            assert_true(isfinite(loss[0]) && isfinite(loss[1]));
+            if (!moment || second)
+                assert_int_equal(failed, T - 1);
+            slab_free(s);
+        }
+    net_fini(&n);
 }
 
 /* Two slabs at work side by side, images already on the device, every learner with real batches of its own: what each says by itself, and
@@ -585,10 +626,12 @@ int main(void)
         cmocka_unit_test(slabs_agree_with_the_cpu_in_double),
         cmocka_unit_test(slabs_of_wide_networks_agree),
         cmocka_unit_test(slabs_of_what_generators_are_made_of_agree),
+        cmocka_unit_test(a_lone_learner_agrees),
         cmocka_unit_test(rounded_factors_cost_what_they_should),
         cmocka_unit_test(every_op_was_among_them),
         cmocka_unit_test(the_same_bits_run_after_run),
         cmocka_unit_test(a_learner_that_diverges_leaves_the_others_alone),
+        cmocka_unit_test(what_overflows_in_the_last_step_is_seen),
         cmocka_unit_test(learners_apart_have_real_batches_of_their_own),
         cmocka_unit_test(training_alone_gives_snapshots),
         cmocka_unit_test(a_slabs_size_is_known_before),
