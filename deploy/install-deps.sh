@@ -12,7 +12,7 @@ BUILD=(gcc make libc6-dev pkg-config libzmq3-dev libprotobuf-c-dev protobuf-c-co
        libuv1-dev libmicrohttpd-dev libjansson-dev libyaml-dev libsodium-dev libpng-dev libjpeg-dev zlib1g-dev
        libonnx-dev dataset-fashion-mnist)
 TEST=(g++ libcmocka-dev python3 python3-venv python3-pytest python3-yaml python3-zmq python3-numpy python3-protobuf python3-torch fish zsh
-      protobuf-compiler sqlite3 curl ca-certificates util-linux)
+      protobuf-compiler sqlite3 curl ca-certificates util-linux chromium-headless-shell)
 # What Debian 12 does not have, as `module requirement`; of onnxruntime the newest that still runs with Debian's numpy.
 PYPI=('onnxruntime onnxruntime>=1.16,<1.21' 'optuna optuna>=4,<5')
 VENV=build/venv
