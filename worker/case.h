@@ -4,7 +4,7 @@
  *     case_load -> case_compute -> case_report, case_write -> case_fini
  *
  * The dtype of the w0.* tensors chooses the precision. Everything here is in the outside world's layouts; the
- * engine's own appear only inside case_compute.
+ * engine's own appear only behind case_compute.
  * Thread: a case is used by one thread. Errors of loading name the field or tensor. */
 #ifndef DIDACT_CASE_H
 #define DIDACT_CASE_H
@@ -16,6 +16,8 @@
 #include "worker/engine/engine.h"
 
 #include <stdio.h>
+
+struct device;
 
 #define CASE_MAX_META 64    /* entries of meta_at */
 #define CASE_MAX_SIDE 65536 /* of T, batch, meta_batch, classes, zdim */
@@ -39,8 +41,8 @@ struct gcase {
 int  case_load(struct gcase *c, const char *json_path, const char *tensor_path, struct errbuf *e);
 /* The networks and sizes alone, without tensors: of the keys only image, classes and learner must be there. */
 int  case_load_networks(struct gcase *c, const char *json_path, struct errbuf *e);
-/* Fills c->out. A step that diverges is no error: outputs become NaN, which case_report calls a failure. */
-int  case_compute(struct gcase *c, int threads, struct errbuf *e);
+/* Fills c->out, by the CPU's engine or, float32 alone, on a device (not NULL). A step that diverges is no error: outputs become NaN, which case_report calls a failure. */
+int  case_compute(struct gcase *c, int threads, const struct device *device, struct errbuf *e);
 /* One line an output, last the worst err/tol. Returns true when every output with a reference is within tolerance. */
 bool case_report(const struct gcase *c, FILE *to);
 int  case_write(const struct gcase *c, const char *path, struct errbuf *e);

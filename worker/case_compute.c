@@ -1,29 +1,11 @@
 /* The computing half of a case: tensors in, one outer step, tensors out, comparison. */
-#include "worker/case.h"
+#include "worker/case_int.h"
 #include "worker/mem.h"
 
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Everything in the engine's layouts and the case's precision; integer labels have become one-hot rows. */
-struct work {
-    uint64_t P, G;              /* parameters of learner and generator */
-    size_t   image, n_x, n_y;   /* elements of one image, of x, of y */
-    void    *w0, *x, *y, *phi, *z;
-    double  *lr, *mu;
-    int     *label;             /* [T*B], generator mode */
-    int      n_meta;
-    struct unroll_meta meta[CASE_MAX_META + 1];
-    void    *real_x, *real_y;   /* the meta batches, one after the other */
-    struct unroll_out out;
-    void    *dphi, *dz, *flat;  /* flat: [B, zdim+K], the generator's input */
-    void    *tmp_phi, *tmp_in;
-    struct eng_plan *gen, *eval;
-    struct eng_pool *pool;
-    struct unroll   *u;
-};
 
 static bool listed(const struct gcase *c, const char *key, const char *name)
 {
@@ -159,7 +141,7 @@ static bool is_real(const struct gcase *c, const char *name)
 }
 
 /* The real batches: X, Y at step T with weight 1, and Xi[j], Yi[j] of meta_at. */
-static int read_meta(const struct gcase *c, struct work *k, struct errbuf *e)
+static int read_meta(const struct gcase *c, struct case_work *k, struct errbuf *e)
 {
     size_t es = eng_dtype_size(c->dtype), bx = (size_t)c->meta_batch * k->image, by = (size_t)c->meta_batch * (size_t)c->K;
     int J = c->n_meta_at, M = c->meta_batch;
@@ -197,7 +179,7 @@ static bool known_input(const struct gcase *c, const char *name)
     return false;
 }
 
-static int read_all(const struct gcase *c, struct work *k, struct errbuf *e)
+static int read_all(const struct gcase *c, struct case_work *k, struct errbuf *e)
 {
     const json_t *in = json_object_get(c->doc, "inputs");
     size_t es = eng_dtype_size(c->dtype);
@@ -230,7 +212,7 @@ static int read_all(const struct gcase *c, struct work *k, struct errbuf *e)
     return 0;
 }
 
-static int make_room(const struct gcase *c, struct work *k, struct errbuf *e)
+static int make_room(const struct gcase *c, struct case_work *k, struct errbuf *e)
 {
     size_t es = eng_dtype_size(c->dtype);
     struct unroll_out *o = &k->out;
@@ -247,33 +229,33 @@ static int make_room(const struct gcase *c, struct work *k, struct errbuf *e)
     return ok ? 0 : err_set(e, ERR_NOMEM, "the results");
 }
 
-static void generator_input(const struct gcase *c, struct work *k, int t)
+void case_generator_input(const struct gcase *c, const struct case_work *k, int t, void *to)
 {
     size_t es = eng_dtype_size(c->dtype), zn = (size_t)c->zdim * es, row = (size_t)(c->zdim + c->K);
     for (size_t b = 0; b < (size_t)c->B; b++) {
         size_t i = (size_t)t * (size_t)c->B + b;
-        memcpy((char *)k->flat + b * row * es, (char *)k->z + i * zn, zn);
+        memcpy((char *)to + b * row * es, (char *)k->z + i * zn, zn);
         for (int j = 0; j < c->K; j++)
-            put(c, k->flat, b * row + (size_t)(c->zdim + j), j == k->label[i]);
+            put(c, to, b * row + (size_t)(c->zdim + j), j == k->label[i]);
     }
 }
 
-static void generate(const struct gcase *c, struct work *k)
+static void generate(const struct gcase *c, struct case_work *k)
 {
     size_t step = (size_t)c->B * k->image * eng_dtype_size(c->dtype);
     for (int t = 0; t < c->T; t++) {
-        generator_input(c, k, t);
+        case_generator_input(c, k, t, k->flat);
         eng_forward(k->gen, k->phi, k->flat, (char *)k->x + (size_t)t * step);
     }
 }
 
 /* Forward again for each t, then pull dx_t back: only one step's activations are alive. Sums run in order of t. */
-static void generator_back(const struct gcase *c, struct work *k)
+static void generator_back(const struct gcase *c, struct case_work *k)
 {
     size_t es = eng_dtype_size(c->dtype), step = (size_t)c->B * k->image * es, row = (size_t)(c->zdim + c->K) * es;
     size_t zn = (size_t)c->zdim * es;
     for (int t = 0; t < c->T; t++) {
-        generator_input(c, k, t);
+        case_generator_input(c, k, t, k->flat);
         eng_forward(k->gen, k->phi, k->flat, NULL);
         eng_backward(k->gen, k->phi, k->flat, (char *)k->out.dx + (size_t)t * step, k->tmp_phi, k->tmp_in);
         eng_axpy(c->dtype, k->G, 1.0, k->tmp_phi, k->dphi);
@@ -282,7 +264,7 @@ static void generator_back(const struct gcase *c, struct work *k)
     }
 }
 
-static int run(struct gcase *c, struct work *k, int threads, struct errbuf *e)
+static int run_on_cpu(struct gcase *c, struct case_work *k, int threads, struct errbuf *e)
 {
     struct unroll_cfg cfg = { .learner = &c->learner, .dtype = c->dtype, .T = c->T, .B = c->B, .meta_batch = c->meta_batch,
                               .want_dx = true, .want_dy = c->soft_labels, .inner = c->inner };
@@ -301,14 +283,10 @@ static int run(struct gcase *c, struct work *k, int threads, struct errbuf *e)
     }
     void *logits = k->out.logits; /* meta_at may name step T too: take the logits of X ourselves */
     k->out.logits = NULL;
-    rc = unroll_meta_grad(k->u, &in, &k->out, &c->why);
+    rc = unroll_meta_grad(k->u, &in, &k->out, e);
     k->out.logits = logits;
-    if (rc == -ERR_DIVERGED) {
-        c->diverged = true;
-        return 0;
-    }
     if (rc < 0)
-        return err_set(e, (enum err)-rc, "%s", err_message(&c->why, rc));
+        return rc;
     eng_forward(k->eval, k->out.wT, (char *)k->real_x, k->out.logits);
     if (c->generator_mode)
         generator_back(c, k);
@@ -343,7 +321,7 @@ static bool find_param(const char *name, const char *prefix, const struct net *n
 }
 
 /* `flat` vectors have been exported to the outside layout already. */
-static bool find_output(const struct gcase *c, const struct work *k, const char *name, struct found *f)
+static bool find_output(const struct gcase *c, const struct case_work *k, const char *name, struct found *f)
 {
     uint64_t T = (uint64_t)c->T, B = (uint64_t)c->B, C = (uint64_t)c->c, H = (uint64_t)c->h, W = (uint64_t)c->w, K = (uint64_t)c->K;
     const struct { const char *name; bool there; struct found f; } rows[] = {
@@ -423,7 +401,7 @@ static int export_flat(const struct gcase *c, const struct net *n, void **flat, 
     return 0;
 }
 
-static int collect(struct gcase *c, struct work *k, struct errbuf *e)
+static int collect(struct gcase *c, struct case_work *k, struct errbuf *e)
 {
     const json_t *names = json_object_get(c->doc, "outputs");
     int rc = export_flat(c, &c->learner, &k->out.wT, e);
@@ -445,13 +423,21 @@ static int collect(struct gcase *c, struct work *k, struct errbuf *e)
     return 0;
 }
 
-int case_compute(struct gcase *c, int threads, struct errbuf *e)
+/* A step that diverges is an answer: every output NaN. */
+static int run(struct gcase *c, struct case_work *k, int threads, const struct device *d, struct errbuf *e)
 {
-    struct work k = { .P = c->learner.param_count, .G = c->generator.param_count, .image = (size_t)c->c * c->h * c->w };
+    int rc = d ? case_on_device(c, k, d, &c->why) : run_on_cpu(c, k, threads, &c->why);
+    c->diverged = rc == -ERR_DIVERGED;
+    return rc == 0 || c->diverged ? 0 : err_set(e, (enum err)-rc, "%s", err_message(&c->why, rc));
+}
+
+int case_compute(struct gcase *c, int threads, const struct device *device, struct errbuf *e)
+{
+    struct case_work k = { .P = c->learner.param_count, .G = c->generator.param_count, .image = (size_t)c->c * c->h * c->w };
     k.n_x = (size_t)c->T * c->B * k.image;
     k.n_y = (size_t)c->T * c->B * c->K;
     int rc = read_all(c, &k, e);
-    if (rc == 0 && (rc = make_room(c, &k, e)) == 0 && (rc = run(c, &k, threads, e)) == 0)
+    if (rc == 0 && (rc = make_room(c, &k, e)) == 0 && (rc = run(c, &k, threads, device, e)) == 0)
         rc = collect(c, &k, e);
     void *const owned[] = { k.w0, k.x, k.y, k.phi, k.z, k.lr, k.mu, k.label, k.real_x, k.real_y, k.dphi, k.dz, k.flat, k.tmp_phi,
                             k.tmp_in, k.out.inner_loss, k.out.wT, k.out.vT, k.out.logits, k.out.dw0, k.out.dx, k.out.dy,

@@ -14,8 +14,9 @@ static const char USAGE[] =
     "  --tensors FILE   inputs and expected outputs; the dtype of w0.* chooses float32 or float64\n"
     "  --out FILE       write what was computed (same bytes for any --threads)\n"
     "  --threads N      threads to use, default 1\n"
+    "  --device NAME    cpu (default), cuda, cuda:1, cuda-tf32 …: of float32 tensors alone\n"
     "DIDACT_ISA=portable|avx2|avx512|neon caps the kernels.\n"
-    "Exit: 0 within tolerance, 1 not, 65 the case cannot be read, 69 that instruction set is not available.\n";
+    "Exit: 0 within tolerance, 1 not, 65 the case cannot be read, 69 that instruction set or device is not available.\n";
 
 static int fail(const struct errbuf *e, int rc)
 {
@@ -23,7 +24,7 @@ static int fail(const struct errbuf *e, int rc)
     return err_exit_status(rc);
 }
 
-static int compute(const char *json, const char *tensors, const char *out, int threads)
+static int compute(const char *json, const char *tensors, const char *out, int threads, const struct device *device)
 {
     struct errbuf e = { 0 };
     struct gcase c;
@@ -35,7 +36,7 @@ static int compute(const char *json, const char *tensors, const char *out, int t
         case_fini(&c);
         return err_exit_status(ERR_INPUT);
     }
-    if (rc == 0 && (rc = case_compute(&c, threads, &e)) == 0) {
+    if (rc == 0 && (rc = case_compute(&c, threads, device, &e)) == 0) {
         good = case_report(&c, stdout);
         if (c.diverged)
             fprintf(stderr, "didact-worker grad: %s\n", err_message(&c.why, -ERR_DIVERGED));
@@ -53,8 +54,9 @@ int cmd_grad(int argc, char **argv)
 {
     static const struct option opts[] = { { "case", required_argument, NULL, 'c' }, { "tensors", required_argument, NULL, 't' },
                                           { "out", required_argument, NULL, 'o' }, { "threads", required_argument, NULL, 'n' },
-                                          { "help", no_argument, NULL, 'h' }, { 0 } };
-    const char *json = NULL, *tensors = NULL, *out = NULL;
+                                          { "device", required_argument, NULL, 'd' }, { "help", no_argument, NULL, 'h' }, { 0 } };
+    const char *json = NULL, *tensors = NULL, *out = NULL, *where = "cpu";
+    const struct device *device;
     int threads = 1, o;
     struct errbuf e = { 0 };
     optind = 1;
@@ -64,6 +66,7 @@ int cmd_grad(int argc, char **argv)
         case 'c': json = optarg; break;
         case 't': tensors = optarg; break;
         case 'o': out = optarg; break;
+        case 'd': where = optarg; break;
         case 'n':
             threads = (int)strtol(optarg, &end, 10);
             if (*end || end == optarg || threads < 1 || threads > 1024) {
@@ -80,5 +83,7 @@ int cmd_grad(int argc, char **argv)
         return err_exit_status(ERR_USAGE);
     }
     int rc = eng_init(getenv("DIDACT_ISA"), &e);
-    return rc < 0 ? fail(&e, rc) : compute(json, tensors, out, threads);
+    if (rc == 0)
+        rc = device_open(where, &device, &e);
+    return rc < 0 ? fail(&e, rc) : compute(json, tensors, out, threads, device);
 }

@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     started = true;
     const char *json = fuzz_file(0, data, n), *tensors = fuzz_file(1, cut ? cut + 1 : data, cut ? size - n - 1 : 0);
     int rc = case_load(&c, json, tensors, &e);
-    if (rc == 0 && small(&c) && (rc = case_compute(&c, 1, &e)) == 0)
+    if (rc == 0 && small(&c) && (rc = case_compute(&c, 1, NULL, &e)) == 0)
         for (int i = 0; i < c.n_out; i++)
             FUZZ_CHECK(c.out[i].data && c.out[i].count > 0);
     FUZZ_CHECK(rc == 0 || e.text[0]);

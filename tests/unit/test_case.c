@@ -85,7 +85,7 @@ static int compute(void **state, struct gcase *c, const char *json, const struct
     tmp_write(j, json, strlen(json));
     assert_int_equal(st_write(t, b->t, b->n, NULL, 0, NULL), 0);
     int rc = case_load(c, j, t, e);
-    return rc < 0 ? rc : case_compute(c, threads, e);
+    return rc < 0 ? rc : case_compute(c, threads, NULL, e);
 }
 
 static bool quiet_report(const struct gcase *c, char **text)

@@ -472,7 +472,9 @@ int slab_wait(struct slab *s, const struct slab_out *out, struct errbuf *e)
     for (int k = 0; rc == 0 && out->failed && k < s->cfg.K; k++)
         if (out->failed[k] == INT_MAX)
             out->failed[k] = -1;
-    if (rc == 0) rc = get_rows(s, out->wT, rows(s, s->at.w, back(s) ? s->cfg.T : s->cfg.T & 1), e);
+    const int last = back(s) ? s->cfg.T : s->cfg.T & 1;
+    if (rc == 0) rc = get_rows(s, out->wT, rows(s, s->at.w, last), e);
+    if (rc == 0) rc = get_rows(s, out->vT, states(s, s->at.s, last), e);
     for (int i = 0; rc == 0 && out->snap && i < s->cfg.n_snaps; i++)
         rc = get_rows(s, out->snap + (uint64_t)i * K * s->P, rows(s, s->at.snap, i), e);
     if (rc == 0 && back(s)) rc = get_rows(s, out->dw0, rows(s, s->at.a, 0), e);

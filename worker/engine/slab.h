@@ -35,7 +35,7 @@ struct slab_in {
 struct slab_out {                    /* NULL: not wanted; all overwritten */
     double *meta_loss;               /* [K] J of each learner */
     double *inner_loss;              /* [K,T] */
-    float  *wT;                      /* [K,P] */
+    float  *wT, *vT;                 /* [K,P]; vT: the optimiser's first state, of SGD and LARS the momentum */
     float  *snap;                    /* [n_snaps,K,P] */
     float  *dw0;                     /* [K,P] */
     float  *dx, *dy;                 /* as x, y: summed over all K, also over one that `failed`; not with `apart` */
