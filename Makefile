@@ -196,6 +196,7 @@ install: SHARE = $(DESTDIR)$(PREFIX)/share
 install: all ## with manual page and shell completion, into PREFIX (default /usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/didact
 	install -m 755 $(PROGS:%=$(B)/%) $(DESTDIR)$(PREFIX)/bin
+	$(if $(filter 1,$(CUDA)),install -Dm 755 $(B)/didact-cuda.so $(DESTDIR)$(PREFIX)/lib/didact/didact-cuda.so)
 	cp -r share/. $(DESTDIR)$(PREFIX)/share/didact/
 	install -d $(SHARE)/man/man1 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
 	$(B)/didact help --man > $(SHARE)/man/man1/didact.1

@@ -61,8 +61,16 @@ int teacher_device_new(const struct teacher *t, const struct device *device, str
     return 0;
 }
 
+/* What stands in the queue reads slabs, too (slab_weigh): their memory is nobody else's before that is done. */
+static void settle(struct teacher_device *v)
+{
+    float first;
+    v->d->get(v->queue, &first, v->mem, sizeof first, NULL);
+}
+
 static void drop(struct teacher_device *v, struct kept *k)
 {
+    settle(v);
     v->taken -= slab_bytes(k->slab);
     slab_free(k->slab);
     net_fini(&k->net);
@@ -76,8 +84,10 @@ void teacher_device_free(struct teacher_device *v)
     for (int i = 0; i < CACHE; i++)
         if (v->kept[i].slab)
             drop(v, &v->kept[i]);
-    if (v->mem)
+    if (v->mem) {
+        settle(v);
         v->d->release(v->mem);
+    }
     if (v->queue)
         v->d->queue_free(v->queue);
     free(v->staging);
@@ -342,7 +352,7 @@ static int sort_into_buckets(struct teacher *t, struct errbuf *e)
     return rc;
 }
 
-/* Slabs that this meta-step does not use go now, as far as it needs their room: to free memory may wait for all that is at work. */
+/* Slabs that this meta-step does not use go now, as far as it needs their room: later, drop() would wait for learners at work. */
 static void clear_the_way(struct teacher *t)
 {
     struct teacher_device *v = t->dev;

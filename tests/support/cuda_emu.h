@@ -136,7 +136,10 @@ typedef emu_stream *cudaStream_t;
 typedef emu_call *cudaGraph_t, *cudaGraphExec_t;
 typedef int cudaEvent_t;
 enum { cudaEventDisableTiming = 2 };
-struct cudaDeviceProp { char name[256]; int major, minor, pageableMemoryAccess; };
+struct cudaDeviceProp { char name[256]; int major, minor, pageableMemoryAccess; size_t totalGlobalMem; };
+struct cudaFuncAttributes { int binaryVersion; };
+typedef struct emu_pool *cudaMemPool_t;
+enum { cudaDevAttrMemoryPoolsSupported, cudaMemPoolAttrReleaseThreshold, cudaMemPoolAttrReservedMemCurrent, cudaMemPoolAttrUsedMemCurrent };
 
 cudaError_t cudaMalloc(void **p, size_t bytes); // filled with NaN: what nobody wrote shows
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, int kind, cudaStream_t s);
@@ -154,6 +157,13 @@ inline cudaError_t emu_health(bool waits)
     return breaks && waited >= atoi(breaks) ? cudaErrorUnknown : cudaSuccess;
 }
 static inline cudaError_t cudaFree(void *p) { free(p); return cudaSuccess; } // of nothing it asks nobody
+static inline cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t) { return cudaMalloc(p, bytes); }
+static inline cudaError_t cudaFreeAsync(void *p, cudaStream_t) { return cudaFree(p); }
+static inline cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *p, int) { *p = (cudaMemPool_t)p; return cudaSuccess; }
+static inline cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, int, void *) { return cudaSuccess; }
+static inline cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, int, uint64_t *v) { *v = 0; return cudaSuccess; }
+static inline cudaError_t cudaDeviceGetAttribute(int *v, int, int) { *v = getenv("EMU_NO_POOL") == NULL; return cudaSuccess; }
+static inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *, void (*)(void)) { return getenv("EMU_NO_CODE") ? cudaErrorUnknown : cudaSuccess; }
 static inline cudaError_t cudaMemGetInfo(size_t *f, size_t *t) { *f = *t = EMU_MEMORY; return emu_health(false); }
 static inline cudaError_t cudaGetLastError(void) { return cudaSuccess; }
 static inline const char *cudaGetErrorString(cudaError_t) { return "error"; }
@@ -174,6 +184,6 @@ static inline cudaError_t cudaStreamBeginCapture(cudaStream_t s, int) { s->captu
 static inline cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *x, cudaGraph_t g, int) { *x = g; return cudaSuccess; }
 static inline cudaError_t cudaGetDeviceCount(int *n) { *n = 1; return cudaSuccess; }
 static inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
-static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) { strcpy(p->name, "emulated"); p->major = 8; p->minor = 0; return cudaSuccess; }
+static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) { strcpy(p->name, "emulated"); p->major = 8; p->minor = 0; p->totalGlobalMem = EMU_MEMORY; return cudaSuccess; }
 
 #endif

@@ -70,7 +70,7 @@ struct device {
     bool        (*works)(void);                      /* false: it does nothing more in this process, only a new one may find it well again */
 
     void *(*alloc)(uint64_t bytes);                  /* 256-aligned; NULL: no room */
-    void  (*release)(void *p);
+    void  (*release)(void *p);                       /* when no queue uses it any more */
     void *(*queue_new)(void);
     void  (*queue_free)(void *q);
     void  (*after)(void *q, void *earlier);          /* what q is given from now on begins when all that `earlier` has been given is done */

@@ -20,24 +20,56 @@ static void here(void)
 
 static const char *device_name(void) { return name; }
 
+// Memory comes from the driver's pool, where it has one, by a queue that does nothing else: cudaFree may wait for all that the GPU is doing, which
+// is what other threads gave it. The pool keeps an eighth of the memory at most; what it keeps counts as free here, and it gives way where room is short.
+static cudaMemPool_t pool; // NULL: there is none
+static cudaStream_t  memory;
+
+static void pool_open(const cudaDeviceProp *p)
+{
+    uint64_t keep = p->totalGlobalMem / 8;
+    int there = 0;
+    if (cudaDeviceGetAttribute(&there, cudaDevAttrMemoryPoolsSupported, chosen) != cudaSuccess || !there || cudaStreamCreateWithFlags(&memory, cudaStreamNonBlocking) != cudaSuccess)
+        return;
+    if (cudaDeviceGetDefaultMemPool(&pool, chosen) != cudaSuccess || cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep) != cudaSuccess)
+        pool = NULL;
+    cudaGetLastError();
+}
+
 static uint64_t free_bytes(void)
 {
     size_t free = 0, total = 0;
+    uint64_t held = 0, used = 0;
     here();
-    return cudaMemGetInfo(&free, &total) == cudaSuccess ? (uint64_t)free : 0;
+    if (cudaMemGetInfo(&free, &total) != cudaSuccess)
+        return 0;
+    if (pool && cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &held) == cudaSuccess &&
+        cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used) == cudaSuccess && held > used)
+        free += held - used;
+    return free;
 }
 
 static void *alloc(uint64_t bytes)
 {
     void *p = NULL;
     here();
-    if (cudaMalloc(&p, bytes) != cudaSuccess) {
+    cudaError_t rc = pool ? cudaMallocAsync(&p, bytes, memory) : cudaMalloc(&p, bytes);
+    if (rc == cudaSuccess && pool)
+        rc = cudaStreamSynchronize(memory); // from now on it is every queue's
+    if (rc != cudaSuccess) {
         cudaGetLastError(); // said by the caller; the next call shall not find it
         return NULL;
     }
     return p;
 }
-static void release(void *p) { cudaFree(p); }
+static void release(void *p)
+{
+    here();
+    if (pool)
+        cudaFreeAsync(p, memory);
+    else
+        cudaFree(p);
+}
 // An error of one call is forgotten by then; one that stays (an illegal address, a GPU that fell off its bus) is that of every call which asks the context.
 // cudaFree(0) need not ask it, and cudaDeviceSynchronize fails, and spoils the work, while another thread records a graph.
 static bool works(void)
@@ -90,23 +122,34 @@ static int get(void *q, void *host, const void *src, uint64_t bytes, errbuf *e)
     return -ERR_UNAVAILABLE;
 }
 
-static bool begin(void *q) { return cudaStreamBeginCapture((cudaStream_t)q, cudaStreamCaptureModeThreadLocal) == cudaSuccess; }
+// Not recorded is no failure: the work runs as it is queued then, and get() shall not find what refused it.
+static bool begin(void *q)
+{
+    if (cudaStreamBeginCapture((cudaStream_t)q, cudaStreamCaptureModeThreadLocal) == cudaSuccess)
+        return true;
+    cudaGetLastError();
+    return false;
+}
 static void *end(void *q)
 {
     cudaGraph_t graph;
     cudaGraphExec_t run = NULL;
-    if (cudaStreamEndCapture((cudaStream_t)q, &graph) != cudaSuccess)
-        return NULL;
-    if (cudaGraphInstantiateWithFlags(&run, graph, 0) != cudaSuccess)
-        run = NULL;
-    cudaGraphDestroy(graph);
+    if (cudaStreamEndCapture((cudaStream_t)q, &graph) == cudaSuccess) {
+        if (cudaGraphInstantiateWithFlags(&run, graph, 0) != cudaSuccess)
+            run = NULL;
+        cudaGraphDestroy(graph);
+    }
+    if (!run)
+        cudaGetLastError();
     return (void *)run;
 }
 static void play(void *q, void *recorded) { cudaGraphLaunch((cudaGraphExec_t)recorded, (cudaStream_t)q); }
 static void forget(void *recorded) { cudaGraphExecDestroy((cudaGraphExec_t)recorded); }
 
+__global__ static void probe(void) {} // there where the backend has code for a GPU
+
 // A kind of device each: what is computed with other factors is another score.
-static const struct { const char *kind; int least; } kinds[ROUNDINGS] = { { "cuda", 75 }, { "cuda-tf32", 80 }, { "cuda-bf16", 80 } };
+static const struct { const char *kind; int least; } kinds[ROUNDINGS] = { { "cuda", 70 }, { "cuda-tf32", 80 }, { "cuda-bf16", 80 } };
 
 extern "C" const struct device *didact_device(int abi, int number, struct errbuf *e, const char *kind)
 {
@@ -135,8 +178,18 @@ extern "C" const struct device *didact_device(int abi, int number, struct errbuf
         snprintf(e->text, sizeof e->text, "%s has compute capability %d.%d: %s needs %d.%d", p.name, p.major, p.minor, kind, kinds[k].least / 10, kinds[k].least % 10);
         return NULL;
     }
+    cudaFuncAttributes code;
+    if (cudaFuncGetAttributes(&code, probe) != cudaSuccess) {
+        cudaGetLastError();
+        e->code = ERR_UNAVAILABLE;
+        snprintf(e->text, sizeof e->text, "the GPU backend was not built for %s, compute capability %d.%d (make CUDA=1 CUDA_CC=%d%d)", p.name, p.major, p.minor, p.major, p.minor);
+        return NULL;
+    }
     snprintf(name, sizeof name, "%s", p.name);
-    chosen = number;
+    if (!memory) {
+        chosen = number;
+        pool_open(&p);
+    }
     reads_host = p.pageableMemoryAccess;
     device &d = made[k];
     d.abi = DEVICE_ABI;
