@@ -64,11 +64,13 @@ def test_any_device_takes_what_there_is_and_says_so(box, load, submit):
     assert cli_json(d, "replay", job)["ok"] is True
 
 
-def test_a_worker_without_the_gpu_goes_on_with_its_cpu(box, load, submit):
+@pytest.mark.parametrize("env, why", [({"DIDACT_CUDA": "/nowhere.so"}, "no cuda backend"),
+                                      ({**GPU, "EMU_NO_CODE": "1"}, "was not built for emulated, compute capability 8.0 (make CUDA=1 CUDA_CC=80)")])
+def test_a_worker_without_the_gpu_goes_on_with_its_cpu(box, load, submit, env, why):
     d = load(box.coordinator())
-    w = box.worker(d, "w", env={"DIDACT_CUDA": "/nowhere.so"}, extra=["--device", "cuda"])
+    w = box.worker(d, "w", env=env, extra=["--device", "cuda"])
     assert d.wait_end(submit(d, **TINY))["state"] == "succeeded"
-    assert w.text().count("no cuda backend") == 1 and workers(d)["w"]["device_class"] == "cpu"
+    assert w.text().count(why) == 1 and workers(d)["w"]["device_class"] == "cpu"
     assert box.worker(d, "wrong", extra=["--device", "abacus"]).wait(20) == 64
     dry = cli(d, "submit", "--dry-run", "--set", "device=abacus", box.dir / "job1.yaml", status=65).err
     assert "'device' must be one of cpu, cuda, cuda-tf32, cuda-bf16, any" in dry
