@@ -1,5 +1,6 @@
 /* slab.c - time slabs of learners on a device, on the workloads of bench/engine.c:
- *   build/bench/slab W1|W2|W3 inner|direct|outer [K 1] [runs 5] [T=n] [lanes=n] [device=cuda] [check]
+ *   build/bench/slab W1|W2|W3 inner|direct|outer [K 1] [runs 5] [T=n] [B=n] [lanes=n] [device=cuda] [check]
+ * B: so many images a step and in the meta-batch, for a quick look, by the emulator too; no workload's own.
  * inner: plain training of K learners; direct: with all meta-gradients; outer: a teacher's whole meta-step but for the draw of its data and
  * the outer optimiser: the generator's images, K learners on them, their votes, the generator's way back, `lanes` batches of it at a time (as
  * many as half of the device's memory holds). One JSON line: seconds (median, min, max; gen_s: the generator alone, there and back), model
@@ -20,7 +21,7 @@ struct job {
     const struct workload *w;
     const struct device *d;
     bool   back, outer;
-    int    T, K, n_lanes;       /* n_lanes 0: as many as there is room for */
+    int    T, B, M, K, n_lanes; /* M: images of the meta-batch; n_lanes 0: as many as there is room for */
     struct net learner;
     struct slab *s;
     struct slab_in in;
@@ -47,7 +48,7 @@ static void prepare_generator(struct job *j)
     j->x = j->there;
     j->dx = j->x + x;
     j->y = j->dx + x;
-    struct lanes_cfg cfg = { .net = &j->gen, .device = j->d, .n = j->T, .B = w->B, .want_dx = true, .out = j->x, .dout = j->dx, .lanes = 1 };
+    struct lanes_cfg cfg = { .net = &j->gen, .device = j->d, .n = j->T, .B = j->B, .want_dx = true, .out = j->x, .dout = j->dx, .lanes = 1 };
     if (j->n_lanes)
         cfg.lanes = j->n_lanes;
     else
@@ -74,10 +75,10 @@ static void prepare(struct job *j)
     parse(&j->learner, w->learner);
     const size_t P = j->learner.param_count, learners = (size_t)j->K;
     j->image = (size_t)w->c * (size_t)w->h * (size_t)w->w;
-    j->n = (size_t)j->T * (size_t)w->B;
-    struct slab_cfg cfg = { .learner = &j->learner, .device = j->d, .K = j->K, .T = j->T, .B = w->B, .inner = inner_default() };
+    j->n = (size_t)j->T * (size_t)j->B;
+    struct slab_cfg cfg = { .learner = &j->learner, .device = j->d, .K = j->K, .T = j->T, .B = j->B, .inner = inner_default() };
     if (j->back) {
-        cfg.meta_batch = META;
+        cfg.meta_batch = j->M;
         cfg.n_meta = 1;
         cfg.meta[0].step = j->T;
         cfg.meta[0].weight = 1;
@@ -100,8 +101,8 @@ static void prepare(struct job *j)
     j->in.y = j->outer ? j->y : labels(j->n);
     j->in.after = j->outer ? lanes_queue(j->lanes) : NULL;
     if (j->back) {
-        j->in.meta[0].x = noise(META * j->image, 4);
-        j->in.meta[0].y = labels(META);
+        j->in.meta[0].x = noise((size_t)j->M * j->image, 4);
+        j->in.meta[0].y = labels((size_t)j->M);
         j->out.dx = j->outer ? NULL : need(j->n * j->image, sizeof(float));
         j->out.dw0 = j->outer ? NULL : need(learners * P, sizeof(float));
         j->out.dx2 = j->dx2;
@@ -155,7 +156,7 @@ static double gflop(const struct job *j)
     for (int i = 1; i < j->learner.n_nodes; i++)
         first += j->learner.node[i].in[0] == 0 ? (double)net_node_macs(&j->learner, i) : 0;
     const double gen = j->outer ? n * 3 * (double)net_macs(&j->gen) : 0;
-    return gen + j->K * (n * (3 * macs - first) + (j->back ? n * (6 * macs - 2 * first) + 2e-9 * META * (3 * macs - first) : 0));
+    return gen + j->K * (n * (3 * macs - first) + (j->back ? n * (6 * macs - 2 * first) + 2e-9 * j->M * (3 * macs - first) : 0));
 }
 
 /* A copy of [n] floats in the other precision, or in theirs. */
@@ -210,8 +211,8 @@ static struct answer on_cpu(const struct job *j, enum eng_dtype dtype)
     struct errbuf e = { 0 };
     struct unroll *u;
     const size_t P = j->learner.param_count, n_x = j->n * j->image, size = eng_dtype_size(dtype);
-    struct unroll_cfg cfg = { .learner = &j->learner, .dtype = dtype, .T = j->T, .B = j->w->B, .meta_batch = META, .want_dx = true, .inner = inner_default() };
-    struct unroll_meta m = { j->T, 1, as(dtype, META * j->image, j->in.meta[0].x), as(dtype, META * K, j->in.meta[0].y) };
+    struct unroll_cfg cfg = { .learner = &j->learner, .dtype = dtype, .T = j->T, .B = j->B, .meta_batch = j->M, .want_dx = true, .inner = inner_default() };
+    struct unroll_meta m = { j->T, 1, as(dtype, (size_t)j->M * j->image, j->in.meta[0].x), as(dtype, (size_t)j->M * K, j->in.meta[0].y) };
     struct unroll_in in = { as(dtype, P, j->in.w0), as(dtype, n_x, j->in.x), as(dtype, j->n * K, j->in.y), j->in.lr, j->in.mu, &m, 1 };
     struct unroll_out out = { .dx = need(n_x, size), .dw0 = need(P, size), .inner_loss = need((size_t)j->T, sizeof(double)) };
     die(unroll_new(&cfg, &u, &e), &e);
@@ -272,6 +273,7 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "check") == 0) check = true;
         else if (strncmp(argv[i], "T=", 2) == 0) j.T = atoi(argv[i] + 2);
+        else if (strncmp(argv[i], "B=", 2) == 0) j.M = j.B = whole(argv[i] + 2, 2, META);
         else if (strncmp(argv[i], "lanes=", 6) == 0) j.n_lanes = atoi(argv[i] + 6);
         else if (strncmp(argv[i], "device=", 7) == 0) device = argv[i] + 7;
         else if (at == 1) what = argv[i], at++;
@@ -285,8 +287,12 @@ int main(int argc, char **argv)
     j.back = j.outer || strcmp(what, "direct") == 0;
     if (j.w && j.T == 0)
         j.T = j.w->T;
-    if (!j.w || (!j.back && strcmp(what, "inner") != 0) || j.K < 1 || j.T < 1 || j.n_lanes < 0 || j.n_lanes > j.T || runs < 1 || runs > CAP || (check && (!j.back || j.outer || j.K != 1))) {
-        fprintf(stderr, "usage: slab W1|W2|W3 inner|direct|outer [K 1] [runs 5] [T=n] [lanes=n] [device=cuda] [check: direct, K 1]\n");
+    if (j.w && j.B == 0) {
+        j.B = j.w->B;
+        j.M = META;
+    }
+    if (!j.w || (!j.back && strcmp(what, "inner") != 0) || j.K < 1 || j.T < 1 || j.B < 1 || j.n_lanes < 0 || j.n_lanes > j.T || runs < 1 || runs > CAP || (check && (!j.back || j.outer || j.K != 1))) {
+        fprintf(stderr, "usage: slab W1|W2|W3 inner|direct|outer [K 1] [runs 5] [T=n] [B=n] [lanes=n] [device=cuda] [check: direct, K 1]\n");
         return 64;
     }
     die(device_open(device, &j.d, &e), &e);

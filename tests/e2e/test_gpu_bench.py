@@ -280,12 +280,16 @@ def test_a_teacher_that_the_budget_cut_off_goes_on(tree):
     assert row_of(lines, "| gtn | 2000 |")[2:] == ["0.9850", "0.9800", "8", "done"]
 
 
-@pytest.mark.limit(300)
-@pytest.mark.skipif(not Path("build/bench/slab").exists(), reason="build/bench/slab is not built (make bench)")
-def test_a_check_of_more_steps_has_a_limit(tmp_path):
-    r = subprocess.run(["build/bench/slab", "W3", "direct", "1", "1", "T=5", "check"], capture_output=True, text=True, timeout=280 * SLOW,
-                       env=dict(os.environ, DIDACT_CUDA=str(BIN / "tests/didact-cuda.so")), cwd=ROOT)
-    rows = [json.loads(line) for line in r.stdout.splitlines()]
-    assert r.returncode == 0 and [x["against"] for x in rows] == ["float32", "double"]
-    for x in rows:
-        assert x["near"] and x["dx_length"] <= x["dx_limit"] <= 0.5 and x["dw0_limit"] <= max(0.0031, 4.1 * x["cpu_dw0_length"]), x
+@pytest.mark.limit(120)
+@pytest.mark.skipif(not (ROOT / "build/bench/slab").exists(), reason="build/bench/slab is not built (make bench)")
+def test_a_check_of_more_steps_has_a_limit():
+    """By the emulator, on few images; the error of bf16's factors shows that float32's limit says something."""
+    def rows(*more):
+        r = subprocess.run([ROOT / "build/bench/slab", "W1", "direct", "1", "1", "T=6", "B=4", *more, "check"], capture_output=True, text=True, timeout=100 * SLOW,
+                           env=dict(os.environ, DIDACT_CUDA=str(BIN / "tests/didact-cuda.so")))
+        assert r.returncode == 0, r.stdout + r.stderr
+        return [json.loads(line) for line in r.stdout.splitlines()]
+    exact, rounded = rows(), rows("device=cuda-bf16")
+    assert [r["against"] for r in exact] == ["float32", "double"] and all(r["near"] for r in exact + rounded)
+    for a, b in zip(exact, rounded):
+        assert a["dx_length"] <= a["dx_limit"] <= 0.003 * max(1, 1400 * a["cpu_dx_length"]) < b["dx_length"] <= b["dx_limit"] <= 0.5
