@@ -253,9 +253,10 @@ def number(text):
 
 
 def short(kernel):
-    """A kernel's name without what all of them have: no arguments, no spaces of names; a lambda by the function that it is of."""
-    kernel = re.sub(r"\(anonymous namespace\)::|<unnamed>::|\bvoid |\bstatic ", "", kernel)
-    kernel = re.sub(r"\(.*", "", kernel) if "<" not in kernel else kernel
+    """A kernel's name without its arguments; that of a lambda is the function's that has it."""
+    kernel = re.sub(r"^(void|static) +", "", re.sub(r"\(anonymous namespace\)::|<unnamed>::", "", kernel))
+    of = re.search(r"&([\w:]+)", kernel) or re.search(r"([\w:]+)\([^()]*\)::[\[{('<]*lambda", kernel)
+    kernel = f"{re.match('[^<(]*', kernel)[0]} of {of[1]}" if of else re.sub(r"\([^()]*\)$", "", kernel)
     return (kernel if len(kernel) <= 72 else kernel[:71] + "…").replace("|", "/")
 
 

@@ -240,6 +240,8 @@ static double limit(const struct job *j, enum eng_dtype against, double own)
     return 0;
 }
 
+static double said(double x) { return fmin(x, 1e99); } /* JSON knows neither inf nor nan */
+
 /* Whether the device's answer is near the CPU's; own: the CPU's float32 from its double. */
 static bool near(const struct job *j, const struct answer *device, const struct answer *cpu, const struct distance *own)
 {
@@ -248,8 +250,8 @@ static bool near(const struct job *j, const struct answer *device, const struct 
     const bool ok = d.inner_loss <= loss && d.dx_length <= dx && d.dw0_length <= dw0; /* false for what is not a number */
     printf("{\"impl\":\"didact\",\"device\":\"%s\",\"w\":\"%s\",\"what\":\"check\",\"kind\":\"%s\",\"against\":\"%s\",\"T\":%d,\"inner_loss\":%.2g,\"dx\":%.2g,\"dw0\":%.2g,"
            "\"dx_length\":%.2g,\"dw0_length\":%.2g,\"dx_limit\":%.2g,\"dw0_limit\":%.2g,\"cpu_dx_length\":%.2g,\"cpu_dw0_length\":%.2g,\"near\":%s}\n",
-           j->d->name(), j->w->name, j->d->kind, cpu->dtype == ENG_F64 ? "double" : "float32", j->T, d.inner_loss, d.dx, d.dw0, d.dx_length, d.dw0_length, dx, dw0,
-           own->dx_length, own->dw0_length, ok ? "true" : "false");
+           j->d->name(), j->w->name, j->d->kind, cpu->dtype == ENG_F64 ? "double" : "float32", j->T, said(d.inner_loss), said(d.dx), said(d.dw0), said(d.dx_length),
+           said(d.dw0_length), dx, dw0, said(own->dx_length), said(own->dw0_length), ok ? "true" : "false");
     return ok;
 }
 

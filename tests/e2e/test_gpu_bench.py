@@ -146,9 +146,10 @@ def test_the_table_says_what_bounds_each_kernel(tmp_path):
     lines = table(tmp_path, profile_W1=NCU, profile_W3=NSYS, profile_W2="== profile-W2: left out, neither ncu nor nsys is here\n")
     assert "### W1: 2 ms in 2 kernels" in lines and row_of(lines, "map_tile")[1:] == ["1", "1.500", "75.0", "arithmetic (80 % / 30 %)"]
     assert row_of(lines, "| losses")[1:4] == ["1", "0.500", "25.0"]
-    assert row_of(lines, "each<")[1:] == ["12", "3.000", "75.0", "not known (nsys)"] and row_of(lines, "| bn, of two |")[1] == "4"
+    assert row_of(lines, "| each of affine |")[1:] == ["12", "3.000", "75.0", "not known (nsys)"] and row_of(lines, "| bn, of two |")[1] == "4"
     assert any("W2: " in line and "neither ncu nor nsys" in line for line in lines)
     assert not [line for line in lines if "| W1 | direct |" in line]  # what was watched is no timing
+    assert gpu_table.short("void <unnamed>::each<unsigned long, __nv_dl_wrapper_t<__nv_dl_tag<void (*)(void *, int), &axpy, 1>>>(T1, T2)") == "each of axpy"
     assert gpu_table.bound(10, 70).startswith("memory") and gpu_table.bound(40, 45).startswith("neither")
 
 
