@@ -242,8 +242,11 @@ part() { # NAME SECONDS COMMAND…
     wait "$pid" || rc=$?
     pid=''
     tail -n 3 "$out/$name.txt"
+    case $name-$rc in
+    teach-*-0) # a worker that somebody stopped ends well, too
+        if grep -q '"state": "scored"' "$out/$name/result.json"; then rm -f "$out/$name/checkpoint.safetensors"; else rc=124 cut=1; fi ;;
+    esac
     echo "$name status $rc, $((SECONDS - t0)) s$with" >>"$out/parts.log"
-    case $name-$rc in teach-*-0) rm -f "$out/$name/checkpoint.safetensors" ;; esac # the curriculum is there
     case $cut-$rc in
     *-0) return ;;
     1-124 | 1-137) left_out+=("$name (cut off)"); return ;;

@@ -174,10 +174,13 @@ for a; do case $last in --out) out=$a ;; --resume) resumed=$a ;; esac; last=$a; 
 mkdir -p $out
 echo "$@" >>$out/calls
 if [ -z "$resumed" ]; then
-    trap 'touch $out/checkpoint.safetensors; exit 0' TERM
+    stop() { touch $out/checkpoint.safetensors; echo '{ "state": "stopped" }' >$out/result.json; exit 0; }
+    trap stop TERM
+    [ -z "$STOP" ] || stop
     sleep 60 & wait
 fi
 echo '{"device":"cuda","name":"NVIDIA H200"}' >>$out/log.jsonl
+echo '{ "state": "scored" }' >$out/result.json
 echo '{"meta_step":2000,"seconds":7.5,"accuracy":0.985,"held_out":0.98}' >>$out/log.jsonl
 '''
 
@@ -273,6 +276,9 @@ def test_a_teacher_that_the_budget_cut_off_goes_on(tree):
     said = tree("--budget", 9, tree.out, "teach-gt", status=75, GPU_DATA=str(tree.tmp / "data"))
     at = tree.out / "teach-gtn"
     assert "teach-gtn (cut off)" in said and (at / "checkpoint.safetensors").exists() and "--resume" not in (at / "calls").read_text()
+    (at / "checkpoint.safetensors").unlink()
+    tree(tree.out, "teach-gtn", status=75, GPU_DATA=str(tree.tmp / "data"), STOP="1")  # somebody stops the worker alone: it ends with 0, and is not done
+    assert (at / "checkpoint.safetensors").exists()
     tree(tree.out, "teach-gtn", GPU_DATA=str(tree.tmp / "data"), TEACH_ARGS="--threads 3")
     last = (at / "calls").read_text().splitlines()[-1]
     assert f"--resume {at}/checkpoint.safetensors" in last and "--threads 3" in last and "teach.kind=gtn " in last and "--device cuda" in last
