@@ -5,10 +5,11 @@
 
 PYTHON is one that has PyTorch 2 or JAX or both; what it has not is left out. The cells: outer steps of W1, W2, W3, one learner and eight side by
 side; 256 candidates of the space `chain`, all of different shapes, and 8 initialisations of 32 shapes, one after another and side by side. First come those
-that give every row of bench/gpu_table.py a number soonest, last what compiles longest; --list says the order.
+that give every row of bench/gpu_table.py a number soonest, then compiled PyTorch and JAX, last what compiles longest; --list says the order.
 What takes long is timed on a sample of the networks (fields nets, of). float32 without TF32; the first run, which compiles and tries algorithms, is not timed.
 A cell is a process (bench/peers/torch_gtn.py, jax_gtn.py), so that its peak memory is its own, and a JSON line in OUT/peers.jsonl; where it found no
-memory, took longer than the limit or failed, one with `error`. A cell that has its line is not run again: a run that was cut off goes on. Tiny
+memory, took longer than the limit or failed, one with `error`. A cell that has its line is not run again: a run that was cut off goes on. One that gave no
+answer in the time it had (limit_s of its line) is: by a command that gives it more, after those that no command has tried. Tiny
 cells and the CPU's go to a file of their own (peers-tiny.jsonl, peers-cpu.jsonl), for they are no results."""
 import argparse
 import json
@@ -46,12 +47,14 @@ def cells(device):
     c = outer("torch", ["plain"])
     c += trained("torch", ["plain"], "shapes", MANY) + trained("torch", ["vmap", "plain"], "inits", SAMPLE)
     c += outer("torch", ["graph"]) + outer("torch", ["ckpt-triad"]) + trained("torch", ["graph-vmap"], "inits", SAMPLE)
+    # The compilers, once each.
+    c += outer("torch", ["compile"]) + outer("jax", ["rev-lax"]) + trained("jax", ["rev-lax-vmap"], "inits", SAMPLE)
     # What may be faster or smaller, without a compiler; 8 learners.
     c += outer("torch", ["triad", "graph-triad"]) + outer("torch", ["vmap"], SIDE_BY_SIDE) + trained("torch", ["graph"], "shapes", MANY)
     c += outer("torch", ["graph-ckpt-triad", "ckpt", "plain-nhwc", "fwdrev"]) + outer("torch", ["graph-vmap", "vmap-ckpt"], SIDE_BY_SIDE)
     c += trained("torch", ["graph"], "inits", SAMPLE)
-    # Compilers, and all 256 networks.
-    c += outer("torch", ["compile"]) + outer("jax", ["rev-lax"]) + trained("jax", ["rev-lax-vmap"], "inits", SAMPLE) + trained("torch", ["compile-vmap"], "inits", SAMPLE)
+    # More of the compilers, and all 256 networks.
+    c += trained("torch", ["compile-vmap"], "inits", SAMPLE)
     c += trained("torch", ["plain"], "shapes") + trained("torch", ["vmap", "graph-vmap", "plain"], "inits") + trained("torch", ["compile"], "shapes", SAMPLE)
     c += outer("torch", ["compile-ckpt", "compile-fwdrev"]) + trained("torch", ["compile"], "inits", SAMPLE)
     c += outer("jax", ["keep-lax", "rev-mixed", "fwdrev-lax"]) + trained("jax", ["rev-lax"], "shapes", SAMPLE) + trained("jax", ["rev-lax"], "inits", SAMPLE)
@@ -69,16 +72,25 @@ def picked(cells, words):
     return [c for c in cells if any(word == name_of(*c) or (word not in names and word in name_of(*c)) for word in words)]
 
 
-def cells_there(path, again):
-    """The names of the cells that have a line. One cut short is none."""
-    names = set()
+def lines(path):
+    """What the cells' lines say. One cut short is none."""
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
             row = json.loads(line)
-            names |= {row["cell"]} if not (again and "error" in row) else set()
+            yield row["cell"], row
         except (ValueError, KeyError, TypeError):
             pass
-    return names
+
+
+def cells_there(path, again):
+    """The names of the cells that have an answer, and how long the others had, at most, without one."""
+    names, tried = set(), {}
+    for name, row in lines(path):
+        if "limit_s" in row:
+            tried[name] = max(row["limit_s"], tried.get(name, 0))
+        elif not (again and "error" in row):
+            names.add(name)
+    return names, tried
 
 
 def candidates(a, kind):
@@ -99,11 +111,7 @@ def environment(a):
                 JAX_COMPILATION_CACHE_DIR=str(a.out / "jaxcache"))
 
 
-class CutOff(Exception):
-    """By the budget: nothing is known of the cell."""
-
-
-def run(a, cell, left):
+def run(a, cell, most):
     impl, w, what, variant, K, sample = cell
     K = 2 if K and a.tiny else K
     about = dict(impl=impl, w=w, what=what, variant=variant, device=a.device)
@@ -119,11 +127,9 @@ def run(a, cell, left):
     command = [sys.executable, HERE / f"{impl}_gtn.py", w, what, 1, a.runs, variant, f"device={a.device}"] + ["T=2"] * (a.tiny and w != "candidates")
     command += [f"K={K}"] if K else [f"sample={sample}"] if sample else []
     try:
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment(a), timeout=min(a.limit, left), cwd=ROOT)
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment(a), timeout=most, cwd=ROOT)
     except subprocess.TimeoutExpired:
-        if left < a.limit:
-            raise CutOff from None
-        return dict(about, error=f"no answer within {a.limit:.0f} s")
+        return dict(about, error=f"no answer within {most:.0f} s", limit_s=most)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     try:
         if lines:
@@ -141,8 +147,8 @@ def main():
     p.add_argument("--only", type=lambda s: s.split(","), default=[""], help="cells of these names (--list), or with one of these in their names")
     p.add_argument("--runs", type=int, default=5)
     p.add_argument("--limit", type=float, default=420, help="seconds a cell may take, compilation included")
-    p.add_argument("--budget", type=float, default=float("inf"), help="seconds for all: a cell that they cut off or leave out is one for the next time")
-    p.add_argument("--again", action="store_true", help="cells that failed, too")
+    p.add_argument("--budget", type=float, default=float("inf"), help="seconds for all: a cell that they cut off or leave out is one for the next time, with more of them")
+    p.add_argument("--again", action="store_true", help="cells that failed for another reason than time, too")
     p.add_argument("--tiny", action="store_true", help="few steps and networks; no figure of it means anything")
     p.add_argument("--list", action="store_true", help="names of the cells")
     a = p.parse_args()
@@ -154,7 +160,7 @@ def main():
     a.out.mkdir(parents=True, exist_ok=True)
     a.out = a.out.resolve()
     path = a.out / f"peers{'-cpu' * (a.device == 'cpu')}{'-tiny' * a.tiny}.jsonl"
-    there = cells_there(path, a.again)
+    there, tried = cells_there(path, a.again)
     if path.exists() and not path.read_bytes().endswith(b"\n"):
         path.open("a").write("\n")  # what was cut short stays alone
     sees, bad, left_out = {}, 0, []
@@ -163,20 +169,19 @@ def main():
         sees[impl] = done.returncode == 0
         if not sees[impl]:
             say(f"{impl}: left out ({(done.stderr.strip().splitlines() or ['?'])[-1][:160]})")
-    for cell in wanted:
-        name = name_of(*cell) + " tiny" * a.tiny
-        if name in there or not sees[cell[0]]:
+    named = [(name_of(*cell) + " tiny" * a.tiny, cell) for cell in wanted if sees[cell[0]]]
+    for name, cell in sorted(named, key=lambda n: n[0] in tried):  # what gave no answer holds nothing up
+        if name in there or tried.get(name, 0) >= a.limit:
             continue
-        left = until - time.monotonic()
-        try:
-            if left < LEAST_S:
-                raise CutOff
-            row = dict(run(a, cell, left), cell=name)
-        except CutOff:
+        most = min(a.limit, until - time.monotonic())
+        if most < LEAST_S or most <= tried.get(name, 0):
             left_out.append(name)
             continue
+        row = dict(run(a, cell, most), cell=name)
         with path.open("a") as f:
             f.write(json.dumps(row) + "\n")
+        if row.get("limit_s", a.limit) < a.limit:
+            left_out.append(name)
         bad += "error" in row
         say(f"{name}: {row.get('error') or str(row['median_s']) + ' s'}")
     say(f"{path}: {bad} of the cells now run have no time")
