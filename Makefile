@@ -178,7 +178,7 @@ check: all unit ## unit, property and fault tests
 	tests/run --variant $(VARIANT) unit prop fault fuzz
 test: ## everything that CI runs
 	deploy/install-deps.sh --test
-	+$(MAKE) --no-print-directory -j$$(nproc) all unit
+	+$(MAKE) --no-print-directory -j$$(nproc) all unit build/bench/slab
 	tests/run all
 asan: ## unit and end-to-end tests under AddressSanitizer and UBSan
 	deploy/install-deps.sh --test

@@ -57,8 +57,6 @@ fresh() { # FILE FOLDER…
 }
 programs=(build/release/tests/prop/test_slab build/release/tests/prop/test_lanes build/release/tests/unit/test_teacher_device
     build/bench/slab build/bench/candidates build/bench/gpu_fault build/release/didact-worker)
-oracle=build/release/tests/prop/test_device_oracle
-[ ! -e tests/prop/test_device_oracle.c ] || programs+=("$oracle")
 backend=build/release/didact-cuda.so
 tool() { command -v "$1" || command -v "/usr/local/cuda/bin/$1"; } # NAME
 nvcc=$(tool nvcc || echo nvcc)
@@ -129,11 +127,7 @@ parts() { # F: what is done with each, F NAME SECONDS COMMAND…; 0 seconds: as 
     $f test_lanes "$limit" build/release/tests/prop/test_lanes
     $f test_slab "$limit" build/release/tests/prop/test_slab
     $f test_teacher_device "$limit" build/release/tests/unit/test_teacher_device
-    if [ -e "$oracle" ] || [ -e "tests/prop/${oracle##*/}.c" ]; then
-        $f test_device_oracle $((limit * 2)) "$oracle"
-    else
-        $f test_device_oracle 0 skip "$oracle is not here"
-    fi
+    $f test_oracle $((limit * 2)) tests/oracle/run build/release/didact-worker # on the GPU, too: DIDACT_CUDA
     for d in cuda cuda-tf32 cuda-bf16; do # rounded factors: how far off
         for w in W1 W3 W2; do
             [ $w != W2 ] || [ $d = cuda ] || continue # the CPU's double takes long: last

@@ -136,7 +136,7 @@ def correct(c, parts):
 
     def row(figure, limit, ours, theirs, ok):
         rows.append(f"| {figure} | {limit} | | {ours} | {theirs} | {'–' if ok is None else 'reached' if ok else '**short**'} |")
-    oracle = parts.get("test_device_oracle")
+    oracle = parts.get("test_oracle")
     row("all oracle cases on the GPU, in float32", "pass", f"status {oracle[0]}" if oracle else "–", "the oracle", oracle and oracle[0] == 0)
     for w in ("W1", "W2", "W3"):
         for against in ("float32", "double"):

@@ -102,7 +102,7 @@ def row_of(lines, *words):
 def test_the_table_says_whether_the_gpu_computes_as_the_cpu_does(tmp_path):
     lines = table(tmp_path / "out", check("W1", 4, "cuda", "double", 3e-4), check("W1", 32, "cuda", "double", 0.02), check("W2", 4, "cuda", "double", 0.5, near=False),
                   check("W3", 4, "cuda-bf16", "float32", 0.16), check("W3", 4, "cuda-tf32", "double", 0.06), dict(check("W3", 4, "cuda", "double", 1e-4), device="emulated"),
-                  dict(H200, what="score", device="NVIDIA H200", loss=1e-5, accuracy=0, loss_limit=2e-3, near=True), parts="test_device_oracle status 0, 9 s\n")
+                  dict(H200, what="score", device="NVIDIA H200", loss=1e-5, accuracy=0, loss_limit=2e-3, near=True), parts="test_oracle status 0, 9 s\n")
     assert row_of(lines, "all oracle cases")[-1] == "reached"
     assert row_of(lines, "against the CPU's double, W1, 32 steps")[3:] == ["0.02", "0.0002 (the CPU's float32 from its double)", "reached"]
     assert row_of(lines, "against the CPU's double, W2, 4 steps")[-1] == "**short**"
@@ -200,6 +200,7 @@ def tree(tmp_path):
     for name in ("prop/test_slab", "prop/test_lanes", "unit/test_teacher_device"):
         program(at / "build/release/tests" / name, "echo fine")
     program(at / "build/release/didact-worker", TEACHER)
+    program(at / "tests/oracle/run", 'echo "$1 on $DIDACT_CUDA"')
     program(tmp_path / "bin/nvidia-smi", "echo 9.0")
     program(tmp_path / "bin/python", 'case $1 in -c) ;; *) echo "$@" >>' + str(tmp_path / "peers-calls") + ";; esac")
     (tmp_path / "data").mkdir()
@@ -219,7 +220,7 @@ def test_parts_come_in_their_order(tree):
     order = tree("--list").split()
     at = order.index
     assert at("outer-W1-8") < at("outer-W1-32") < at("profile-W1") < at("peers") < at("table") < at("outer-W2-128") < at("teach-gtn") < at("sanitizer-memory")
-    assert at("test_device_oracle") < at("check-W1-T4-cuda") < at("worker") < at("outer-W1-1")
+    assert at("test_oracle") < at("check-W1-T4-cuda") < at("worker") < at("outer-W1-1")
     assert [p for p in order if p.startswith("teach-")] == [f"teach-{k}" for k in gpu_table.KINDS]
 
 
@@ -229,10 +230,12 @@ def test_many_learners_of_w2_have_more_time_and_one_run(tree):
 
 
 def test_what_is_not_here_is_said_in_one_line_and_no_failure(tree):
-    said = tree(tree.out, "worker", "teach", "test_device_oracle")
-    assert "== worker: left out, no data: GPU_DATA names" in said and "== test_device_oracle: left out" in said and "== teach-real: left out" in said
-    program(tree.at / "build/release/tests/prop/test_device_oracle", "echo all cases")
-    assert "all cases" in tree(tree.out, "test_device_oracle")
+    said = tree(tree.out, "worker", "teach")
+    assert "== worker: left out, no data: GPU_DATA names" in said and "== teach-real: left out" in said
+
+
+def test_the_oracle_cases_meet_the_backend(tree):
+    assert f"build/release/didact-worker on {tree.at}/build/release/didact-cuda.so" in tree(tree.out, "test_oracle")
 
 
 def test_profiles_are_ncus_or_else_nsyss(tree):
