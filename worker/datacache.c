@@ -78,6 +78,12 @@ void data_batch(const struct dataset *d, enum split s, const uint32_t *index, in
     }
 }
 
+void data_rows(const struct dataset *d, enum split s, struct rng *r, int n, int *row)
+{
+    for (int i = 0; i < n; i++)
+        row[i] = (int)d->index[s][rng_below(r, d->n[s])];
+}
+
 void data_draw(const struct dataset *d, enum split s, struct rng *r, int n, float *x, float *y)
 {
     size_t image = (size_t)d->c * (size_t)d->h * (size_t)d->w;

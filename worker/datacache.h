@@ -26,8 +26,9 @@ void datacache_release(const void *entry); /* what either of the two gave; NULL 
 
 /* Rows `index[0..n)` of a split as network input [n,H,W,C] and one-hot labels [n,K] (y may be NULL). */
 void data_batch(const struct dataset *d, enum split s, const uint32_t *index, int n, float *x, float *y);
-/* n rows drawn with replacement, by the stream. */
+/* n rows drawn with replacement, by the stream; data_rows names them by their place in the train part of the file, or, of SPLIT_TEST, its test part. */
 struct rng;
+void data_rows(const struct dataset *d, enum split s, struct rng *r, int n, int *row);
 void data_draw(const struct dataset *d, enum split s, struct rng *r, int n, float *x, float *y);
 /* Fill x and y of a curriculum already in memory. */
 int  lessons_convert(struct lessons *l, struct errbuf *e);

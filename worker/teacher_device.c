@@ -7,7 +7,8 @@
 
 #include <math.h>
 
-#define GENERATOR 0.5 /* of what is left beside the images: the rest is the learners' */
+#define REAL      0.25 /* of the memory: the dataset stays there if it takes no more */
+#define GENERATOR 0.5  /* of what is left beside the images: the rest is the learners' */
 enum { CACHE = 64 };
 
 /* A slab with the network that it is for. */
@@ -25,7 +26,9 @@ struct teacher_device {
     const struct device *d;   /* borrowed */
     void    *queue;           /* of what is done beside the slabs */
     float   *mem, *x, *y, *dx, *dy; /* mem owned, the others inside */
-    uint64_t own;             /* bytes of these */
+    struct dev_data real;     /* the dataset's train part; images NULL: no room for it, real batches come from the host */
+    void    *real_mem;        /* owned: what it points at */
+    uint64_t own;             /* bytes of all these */
     uint64_t budget, taken, clock;  /* bytes of slabs: at most, now */
     struct kept    kept[CACHE];
     struct at_work run[CACHE];      /* in the order in which they were started */
@@ -34,10 +37,40 @@ struct teacher_device {
     int            n_buckets;
     int            order[TEACH_MAX_LEARNERS]; /* learners, those of one network beside each other */
     float         *staging;   /* owned: what a slab is brought */
-    uint64_t       n_staging;
+    int           *rows;      /* owned: and its real batches by their rows */
+    uint64_t       n_staging, n_rows;
 };
 
 static uint64_t up(uint64_t floats) { return (floats + 63) & ~(uint64_t)63; } /* 256 bytes */
+
+/* The dataset's train part with what its bytes are worth, where it takes no more than REAL of the room. 0 where it does not. */
+static int bring_data(const struct teacher *t, struct teacher_device *v, uint64_t room, struct errbuf *e)
+{
+    const struct dataset *d = &t->data->d;
+    const uint64_t rows = (uint64_t)d->n[SPLIT_TRAIN] + d->n[SPLIT_VALID] + (d->images[1] ? 0 : d->n[SPLIT_TEST]), images = (rows * t->image + 255) & ~(uint64_t)255, labels = rows * sizeof(int);
+    const uint64_t bytes = images + labels + 256 * sizeof(float);
+    uint8_t level[256];
+    float   value[256];
+    int    *label;
+    if (bytes > (uint64_t)(REAL * (double)room) || !(v->real_mem = v->d->alloc(bytes)))
+        return 0;
+    if (!(label = mem_array(rows, sizeof *label)))
+        return err_set(e, ERR_NOMEM, "%llu labels", (unsigned long long)rows);
+    for (int i = 0; i < 256; i++)
+        level[i] = (uint8_t)i;
+    eng_images_from_u8(256, 1, 1, 1, level, value);
+    for (int s = SPLIT_TRAIN; s <= SPLIT_VALID; s++)
+        for (uint32_t i = 0; i < d->n[s]; i++)
+            label[d->index[s][i]] = dataset_label(d, (enum split)s, i);
+    char *at = v->real_mem;
+    v->d->put(v->queue, at, d->images[0], rows * t->image);
+    v->d->put(v->queue, at + images, label, labels);
+    v->d->put(v->queue, at + images + labels, value, sizeof value);
+    free(label);
+    v->real = (struct dev_data){ (const uint8_t *)at, (const int *)(const void *)(at + images), (const float *)(const void *)(at + images + labels), d->c, d->h * d->w, d->n_classes };
+    v->own += bytes;
+    return v->d->get(v->queue, value, v->real.value, sizeof value, e); /* slabs have queues of their own */
+}
 
 int teacher_device_new(const struct teacher *t, const struct device *device, struct teacher_device **out, struct errbuf *e)
 {
@@ -57,8 +90,12 @@ int teacher_device_new(const struct teacher *t, const struct device *device, str
     v->y = v->x + x;
     v->dx = dx ? v->y + y : NULL;
     v->dy = dy ? v->y + y + dx : NULL;
-    *out = v;
-    return 0;
+    int rc = bring_data(t, v, room, e);
+    if (rc < 0)
+        teacher_device_free(v);
+    else
+        *out = v;
+    return rc;
 }
 
 /* What stands in the queue reads slabs, too (slab_weigh): their memory is nobody else's before that is done. */
@@ -88,9 +125,12 @@ void teacher_device_free(struct teacher_device *v)
         settle(v);
         v->d->release(v->mem);
     }
+    if (v->real_mem)
+        v->d->release(v->real_mem);
     if (v->queue)
         v->d->queue_free(v->queue);
     free(v->staging);
+    free(v->rows);
     free(v);
 }
 
@@ -126,7 +166,7 @@ static struct slab_cfg slab_of(const struct teacher *t, const struct net *net, i
     return s;
 }
 
-struct filling { const struct teacher *t; const int *who; int n, K; uint64_t P, bx, by; float *w0, *x, *y; };
+struct filling { const struct teacher *t; const int *who; int n, K; uint64_t P, bx, by; float *w0, *x, *y; int *row; };
 
 /* Place i of a slab. The last learner fills what is over, and nobody looks at these. */
 static void fill(void *arg, int i, int thread)
@@ -137,30 +177,44 @@ static void fill(void *arg, int i, int thread)
     learner_begin(f->t, k, f->w0 + (uint64_t)i * f->P);
     for (int j = 0; j <= f->t->cfg.n_meta_at; j++) {
         const uint64_t at = (uint64_t)j * (uint64_t)f->K + (uint64_t)i;
-        learner_real(f->t, k, j, f->x + at * f->bx, f->y + at * f->by);
+        if (f->row)
+            learner_rows(f->t, k, j, f->row + at * (uint64_t)f->t->cfg.meta_batch);
+        else
+            learner_real(f->t, k, j, f->x + at * f->bx, f->y + at * f->by);
     }
+}
+
+/* Room for n of `size` bytes in place of p, where that has less; NULL: there is no memory. */
+static void *hold(void *p, uint64_t *have, uint64_t n, size_t size)
+{
+    if (n <= *have)
+        return p;
+    free(p);
+    p = mem_array(n, size);
+    *have = p ? n : 0;
+    return p;
 }
 
 static int start(struct teacher *t, struct kept *in, int first, int n, struct errbuf *e)
 {
     struct teacher_device *v = t->dev;
+    const bool there = v->real.images;
     const uint64_t K = (uint64_t)in->K, n_meta = (uint64_t)t->cfg.n_meta_at + 1, M = (uint64_t)t->cfg.meta_batch;
     struct filling f = { .t = t, .who = v->order + first, .n = n, .K = in->K, .P = in->net.param_count, .bx = M * t->image, .by = M * (uint64_t)t->data->d.n_classes };
-    const uint64_t need = K * (f.P + n_meta * (f.bx + f.by));
-    if (need > v->n_staging) {
-        free(v->staging);
-        v->n_staging = (v->staging = mem_array(need, sizeof *v->staging)) ? need : 0;
-    }
-    if (!v->staging)
+    v->staging = hold(v->staging, &v->n_staging, K * (f.P + (there ? 0 : n_meta * (f.bx + f.by))), sizeof *v->staging);
+    v->rows = hold(v->rows, &v->n_rows, K * n_meta * M, sizeof *v->rows);
+    if (!v->staging || !v->rows)
         return err_set(e, ERR_NOMEM, "what %d learners begin with", in->K);
     f.w0 = v->staging;
     f.x = f.w0 + K * f.P;
     f.y = f.x + K * n_meta * f.bx;
+    f.row = there ? v->rows : NULL;
     par_run(t->threads, in->K, fill, &f);
-    struct slab_in s = { .w0 = f.w0, .x = v->x, .y = v->y, .after = v->queue, .lr = t->lr, .mu = t->mu };
+    struct slab_in s = { .w0 = f.w0, .x = v->x, .y = v->y, .after = v->queue, .lr = t->lr, .mu = t->mu, .real = there ? &v->real : NULL };
     for (uint64_t j = 0; j < n_meta; j++) {
-        s.meta[j].x = f.x + j * K * f.bx;
-        s.meta[j].y = f.y + j * K * f.by;
+        s.meta[j].x = there ? NULL : f.x + j * K * f.bx;
+        s.meta[j].y = there ? NULL : f.y + j * K * f.by;
+        s.meta[j].row = there ? f.row + j * K * M : NULL;
     }
     int rc = slab_start(in->slab, &s, e);
     if (rc < 0)

@@ -30,6 +30,7 @@ int  learners_mean(struct teacher *t);
 /* What learner k begins with: weights [P]; real batch j of n_meta_at + 1 ([meta_batch,…], labels), the step that it follows, its weight. */
 void   learner_begin(const struct teacher *t, int k, float *w0);
 void   learner_real(const struct teacher *t, int k, int j, float *x, float *y);
+void   learner_rows(const struct teacher *t, int k, int j, int *row); /* the same batch by its rows in the dataset's train part */
 int    learner_real_step(const struct teacher *t, int j);
 double learner_real_weight(const struct teacher *t, int j);
 /* r->norm over what a learner says about images and labels (their sum of squares is given) and, in log and logit form, the schedule; false:

@@ -102,10 +102,22 @@ void learner_begin(const struct teacher *t, int k, float *w0)
     eng_params_init(&t->run[k].net, ENG_F32, rng_derive(rng_derive(t->seed, RNG_WEIGHTS, t->meta_step), RNG_WEIGHTS, (uint64_t)k), w0);
 }
 
+static void real_stream(const struct teacher *t, int k, int j, struct rng *g)
+{
+    rng_init(g, rng_derive(t->seed, RNG_BATCH, t->meta_step), RNG_BATCH, (uint64_t)k * (MAX_CHECKPOINTS + 1) + (uint64_t)j);
+}
+
+void learner_rows(const struct teacher *t, int k, int j, int *row)
+{
+    struct rng g;
+    real_stream(t, k, j, &g);
+    data_rows(&t->data->d, SPLIT_TRAIN, &g, t->cfg.meta_batch, row);
+}
+
 void learner_real(const struct teacher *t, int k, int j, float *x, float *y)
 {
     struct rng g;
-    rng_init(&g, rng_derive(t->seed, RNG_BATCH, t->meta_step), RNG_BATCH, (uint64_t)k * (MAX_CHECKPOINTS + 1) + (uint64_t)j);
+    real_stream(t, k, j, &g);
     data_draw(&t->data->d, SPLIT_TRAIN, &g, t->cfg.meta_batch, x, y);
 }
 

@@ -620,9 +620,47 @@ static void a_backend_that_is_not_there_is_named(void **state)
     }
 }
 
+/* Bytes [rows,C,H,W] become images [K,n,H,W,C] and one-hot labels, learner by learner a step apart. */
+static void images_are_drawn_from_bytes(void **state)
+{
+    (void)state;
+    enum { ROWS = 5, C = 3, HW = 6, K = 2, N = 3, CLASSES = 4, X = N * HW * C, GAP = 64 };
+    static const int row[K * N] = { 4, 0, 2, 1, 1, 3 }, label[ROWS] = { 0, 3, 1, 2, 3 };
+    uint8_t bytes[ROWS * C * HW], level[256];
+    float   value[256], want[ROWS * HW * C], x[K * (X + GAP)], y[K * N * CLASSES];
+    struct errbuf e = { 0 };
+    for (int i = 0; i < 256; i++)
+        level[i] = (uint8_t)i;
+    for (int i = 0; i < ROWS * C * HW; i++)
+        bytes[i] = (uint8_t)(i * 37);
+    eng_images_from_u8(256, 1, 1, 1, level, value);
+    eng_images_from_u8(ROWS, C, 2, 3, bytes, want);
+    void *q = device->queue_new(), *part[6];
+    const size_t size[6] = { sizeof bytes, sizeof label, sizeof value, sizeof row, sizeof x, sizeof y };
+    const void *from[4] = { bytes, label, value, row };
+    for (int i = 0; i < 6; i++) {
+        assert_non_null(part[i] = device->alloc(size[i]));
+        if (i < 4)
+            device->put(q, part[i], from[i], size[i]);
+    }
+    device->draw(q, K, N, &(struct dev_data){ part[0], part[1], part[2], C, HW, CLASSES }, part[3], (struct dev_rows){ part[4], (X + GAP) * sizeof *x },
+                 (struct dev_rows){ part[5], N * CLASSES * sizeof *y });
+    assert_int_equal(device->get(q, x, part[4], sizeof x, &e), 0);
+    assert_int_equal(device->get(q, y, part[5], sizeof y, &e), 0);
+    for (int i = 0; i < K * N; i++) {
+        assert_memory_equal(x + i / N * (X + GAP) + i % N * HW * C, want + row[i] * HW * C, HW * C * sizeof *x);
+        for (int k = 0; k < CLASSES; k++)
+            assert_true(y[i * CLASSES + k] == (float)(label[row[i]] == k));
+    }
+    for (int i = 0; i < 6; i++)
+        device->release(part[i]);
+    device->queue_free(q);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(images_are_drawn_from_bytes),
         cmocka_unit_test(slabs_agree_with_the_cpu_in_double),
         cmocka_unit_test(slabs_of_wide_networks_agree),
         cmocka_unit_test(slabs_of_what_generators_are_made_of_agree),

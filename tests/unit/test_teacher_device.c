@@ -22,6 +22,7 @@ static struct device small;
 static struct { void *at; uint64_t bytes; } block[BLOCKS];
 static uint64_t room, taken, hidden;   /* hidden: of what is free, so much is not there after all */
 static int      slabs_made, played;    /* allocations, recordings played */
+static int      refused, drawn;        /* which allocation from now on is refused; batches drawn from the device's data */
 
 static uint64_t free_bytes(void) { return room - taken; }
 static void *take(uint64_t bytes)
@@ -30,7 +31,7 @@ static void *take(uint64_t bytes)
     while (block[i].at)
         i++;
     assert_true(i < BLOCKS);
-    if (bytes + hidden > room - taken)
+    if (bytes + hidden > room - taken || (refused > 0 && --refused == 0))
         return NULL;
     slabs_made++;
     taken += bytes;
@@ -45,6 +46,11 @@ static void release(void *p)
     block[i].at = NULL;
     taken -= block[i].bytes;
     whole->release(p);
+}
+static void draw(void *q, int K, int n, const struct dev_data *from, const int *row, struct dev_rows x, struct dev_rows y)
+{
+    drawn += K;
+    whole->draw(q, K, n, from, row, x, y);
 }
 static void play(void *q, void *recorded)
 {
@@ -61,6 +67,7 @@ static int find_device(void **state)
     small.alloc = take;
     small.release = release;
     small.play = play;
+    small.draw = draw;
     return 0;
 }
 
@@ -319,6 +326,30 @@ static void a_learner_that_diverges_is_left_out(void **state)
     datacache_release(b.data);
 }
 
+/* Real batches are drawn there from the dataset's own bytes, or come from the host where it is too large: same bits. */
+static void the_dataset_stays_on_the_device(void **state)
+{
+    enum { STEPS = 2 };
+    struct bench b;
+    prepare(state, &b);
+    drawn = 0;
+    struct teacher *there = teacher_on(&b, &small);
+    for (int i = 0; i < STEPS; i++)
+        step(there);
+    assert_int_equal(drawn, STEPS * there->n_learners * 2); /* at the last step and at meta_at */
+    refused = 2; /* the images, then the dataset */
+    struct teacher *host = teacher_on(&b, &small);
+    assert_int_equal(refused, 0);
+    for (int i = 0; i < STEPS; i++)
+        step(host);
+    assert_int_equal(drawn, STEPS * there->n_learners * 2);
+    assert_memory_equal(there->theta, host->theta, host->n_theta * sizeof *host->theta);
+    teacher_free(there);
+    teacher_free(host);
+    assert_int_equal(taken, 0);
+    datacache_release(b.data);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, tmp_setup, tmp_teardown)
@@ -330,6 +361,7 @@ int main(void)
         TEST(too_small_a_device_is_a_clear_error),
         TEST(a_stopped_teacher_goes_on_with_the_same_bits),
         TEST(a_learner_that_diverges_is_left_out),
+        TEST(the_dataset_stays_on_the_device),
     };
     return cmocka_run_group_tests(tests, find_device, NULL);
 }

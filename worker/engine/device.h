@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 #define DEVICE_SHARE 0.8 /* of the memory that is free, where no budget says more: others may use the device, too */
-#define DEVICE_ABI 5
+#define DEVICE_ABI 6
 
 /* One rule of one op for all learners: c's pointers are the first learner's. */
 struct dev_call {
@@ -33,6 +33,14 @@ enum { DEV_FORWARD, DEV_BACKWARD, DEV_DUAL_FORWARD, DEV_DUAL_BACKWARD, DEV_RULES
 enum { DEVICE_MAX_K = 1000 };                        /* a grid has 65535 blocks in z: K times the splits of a product, 64 at most */
 
 struct dev_rows { void *at; int64_t step; };         /* K vectors, step bytes apart */
+
+/* Labelled images that stay on the device as a dataset has them, in bytes; all pointers are the device's. */
+struct dev_data {
+    const uint8_t *images;                           /* [rows,C,H,W] */
+    const int     *label;                            /* [rows] */
+    const float   *value;                            /* [256] what a byte is as a network's input */
+    int            c, hw, classes;
+};
 
 /* One update of the inner optimiser, or its adjoint (cpu/optim.c has the equations). */
 struct dev_optim {
@@ -86,6 +94,8 @@ struct device {
     dev_rule rule[OP_COUNT][DEV_RULES];
     size_t (*scratch[OP_COUNT])(const struct op_call *c); /* bytes of one learner; NULL: none */
 
+    /* Of each learner n images and their one-hot labels, in the engine's layout: row, [K,n] on the device, says which. */
+    void (*draw)(void *q, int K, int n, const struct dev_data *from, const int *row, struct dev_rows x, struct dev_rows y);
     void (*copy)(void *q, int K, struct dev_rows dst, struct dev_rows src, uint64_t bytes);
     void (*zero)(void *q, int K, struct dev_rows dst, uint64_t bytes);
     void (*affine)(void *q, int K, uint64_t n, double a, double b, struct dev_rows x, struct dev_rows y); /* y = a x + b */

@@ -7,7 +7,7 @@
 
 /* Everything lies in one block of the device: of each kind K rows, `row` (parameters) or `arena` bytes apart. Weights and states of
  * every step are kept where there is a way back, of two steps otherwise. */
-struct parts { uint64_t arena, w, s, g, ge, a, b, u, hu, xu, yu, x, y, smooth, meta, lr, scalars, failed, snap, dx, dy, optim, squares, weight, tensor, ticket; };
+struct parts { uint64_t arena, w, s, g, ge, a, b, u, hu, xu, yu, x, y, smooth, meta, lr, scalars, failed, snap, dx, dy, optim, squares, weight, tensor, ticket, row; };
 
 struct slab {
     struct slab_cfg      cfg;       /* learner NULL after slab_new */
@@ -67,6 +67,7 @@ static void lay_out(struct slab *s)
         { &s->at.optim, s->d->optim_scratch(c->K, s->n_tensors) },
         { &s->at.squares, c->apart ? s->d->squares_scratch(c->K) : 0 }, { &s->at.weight, c->apart ? K * sizeof(double) : 0 },
         { &s->at.tensor, (uint64_t)s->n_tensors * sizeof *s->tensor }, { &s->at.ticket, device_tickets(s->step, c->K) },
+        { &s->at.row, back(s) ? (uint64_t)c->n_meta * owners(s) * (uint64_t)c->meta_batch * sizeof(int) : 0 },
     };
     uint64_t total = 0;
     for (size_t i = 0; i < sizeof part / sizeof part[0]; total += up(part[i++].bytes))
@@ -416,6 +417,21 @@ static void bring_batches(struct slab *s, uint64_t at, const float *from, uint64
         s->d->put(s->queue, s->mem + at, from, bytes);
 }
 
+/* From the host, or by their rows from the data on the device. */
+static void bring_real(struct slab *s, const struct slab_in *in, int i)
+{
+    const uint64_t n = owners(s) * (uint64_t)s->cfg.meta_batch, xb = image_bytes(s->real), yb = label_elems(s->real) * sizeof(float);
+    char *x = s->mem + s->at.meta + (uint64_t)i * (meta_x(s) + meta_y(s)), *y = x + meta_x(s);
+    int  *row = (int *)(void *)(s->mem + s->at.row) + (uint64_t)i * n;
+    if (in->real) {
+        s->d->put(s->queue, row, in->meta[i].row, n * sizeof *row);
+        s->d->draw(s->queue, (int)owners(s), s->cfg.meta_batch, in->real, row, (struct dev_rows){ x, (int64_t)xb }, (struct dev_rows){ y, (int64_t)yb });
+    } else {
+        s->d->put(s->queue, x, in->meta[i].x, owners(s) * xb);
+        s->d->put(s->queue, y, in->meta[i].y, owners(s) * yb);
+    }
+}
+
 static int bring(struct slab *s, const struct slab_in *in, struct errbuf *e)
 {
     const uint64_t T = (uint64_t)s->cfg.T, K = (uint64_t)s->cfg.K;
@@ -425,11 +441,8 @@ static int bring(struct slab *s, const struct slab_in *in, struct errbuf *e)
     put_rows(s, rows(s, s->at.w, 0), in->w0);
     s->d->put(s->queue, s->mem + s->at.lr, in->lr, T * sizeof(double));
     s->d->put(s->queue, s->mem + s->at.lr + T * sizeof(double), in->mu, T * sizeof(double));
-    for (int i = 0; i < s->cfg.n_meta; i++) {
-        char *x = s->mem + s->at.meta + (uint64_t)i * (meta_x(s) + meta_y(s));
-        s->d->put(s->queue, x, in->meta[i].x, owners(s) * image_bytes(s->real));
-        s->d->put(s->queue, x + meta_x(s), in->meta[i].y, owners(s) * label_elems(s->real) * sizeof(float));
-    }
+    for (int i = 0; i < s->cfg.n_meta; i++)
+        bring_real(s, in, i);
     for (int k = 0; k < s->cfg.K; k++)
         clean[k] = INT_MAX;
     s->d->put(s->queue, failed(s), clean, K * sizeof *clean);

@@ -20,7 +20,7 @@ struct slab_cfg {
     int               n_meta;        /* real batches, each at its step with its weight */
     struct { int step; double weight; } meta[SLAB_MAX_META];
     int               n_snaps, snap[SLAB_MAX_SNAPS]; /* training alone: steps (rising) after which weights are wanted */
-    bool              own_meta;      /* of every learner's own: meta[i].x, y of slab_in are [K,…] */
+    bool              own_meta;      /* of every learner's own: meta[i].x, y, row of slab_in are [K,…] */
     bool              want_dx, want_dy;
     bool              apart;         /* each learner's dx and dy stay on the device until the next start, for slab_weigh; no sum is made */
     struct inner_cfg  inner;
@@ -30,7 +30,8 @@ struct slab_in {
     const float  *x, *y;             /* [T,B,H,W,C], [T,B,classes] */
     void         *after;             /* NULL: x and y lie on the host. Else on the device, made by what this queue has been given so far */
     const double *lr, *mu;           /* [T] */
-    struct { const float *x, *y; } meta[SLAB_MAX_META]; /* [meta_batch,H,W,C], [meta_batch,classes] */
+    const struct dev_data *real;     /* NULL: x and y of meta are the host's. Else data on the device, of which row names images */
+    struct { const float *x, *y; const int *row; } meta[SLAB_MAX_META]; /* [meta_batch,H,W,C], [meta_batch,classes]; or [meta_batch], of the host */
 };
 struct slab_out {                    /* NULL: not wanted; all overwritten */
     double *meta_loss;               /* [K] J of each learner */

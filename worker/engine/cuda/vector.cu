@@ -93,8 +93,23 @@ void sum_splits(void *queue, int K, buf parts, int splits, uint64_t n, buf to)
     });
 }
 
+static void draw(void *q, int K, int n, const dev_data *from, const int *row, dev_rows x, dev_rows y)
+{
+    const dev_data d = *from;
+    const buf      to = of(x), label = of(y);
+    const uint64_t C = (uint64_t)d.c, image = C * (uint64_t)d.hw, classes = (uint64_t)d.classes, N = (uint64_t)n;
+    along(q, K, N * image, [=] __device__ (int k, uint64_t i) {
+        const uint64_t at = i % image; // [H,W,C] of [C,H,W]
+        to(k)[i] = d.value[d.images[(uint64_t)row[(uint64_t)k * N + i / image] * image + at % C * (uint64_t)d.hw + at / C]];
+    });
+    along(q, K, N * classes, [=] __device__ (int k, uint64_t i) {
+        label(k)[i] = (uint64_t)d.label[row[(uint64_t)k * N + i / classes]] == i % classes ? 1.f : 0.f;
+    });
+}
+
 void rules_vector(device *d)
 {
+    d->draw = draw;
     d->copy = copy;
     d->zero = zero;
     d->affine = affine;
