@@ -9,7 +9,7 @@
 #   --budget S  seconds for all: what they cut off or leave out is named, and the status is 75 where nothing is worse. Where no PART is named, the peers have half
 #               of what is left when their turn comes
 #   --no-build  with the programs as they are. They are used so as well where they are not older than their sources, or where a build fails: a machine
-#               without our libraries' headers takes build/bench, build/release/tests and build/release/didact-cuda.so from another, and the shared
+#               without our libraries' headers takes build/bench, build/release/tests, build/release/didact-worker and build/release/didact-cuda.so from another, and the shared
 #               libraries in a folder that LD_LIBRARY_PATH names
 # A part that ended well is not done again while OUT is kept (FILE, unpacked beside OUT, brings it back), unless PART is its whole name. A part that fails does
 # not stop the others; the status is that of the last that failed.
@@ -107,7 +107,7 @@ profile=(skip "neither ncu nor nsys is here")
     done
     exit 69' profile "$ncu" "$nsys" "$out")
 check_memory=(skip "compute-sanitizer is not here")
-[ -z "$sanitizer" ] || check_memory=(env KERNEL_SEEDS=1 "$sanitizer" --error-exitcode 70)
+[ -z "$sanitizer" ] || check_memory=(env KERNEL_SEEDS=1 "$sanitizer" --error-exitcode 70 --report-api-errors no) # a test asks for more memory than there is
 
 # ---- the parts, in order of worth ----
 slabs() { # F K RUNS: all that is timed with K learners

@@ -37,5 +37,5 @@ const char dashboard_html[] =
 "if(r.verify){const p=document.createElement('p');const v=r.verify;p.textContent=(v.spearman==null?'':`Spearman ${num(v.spearman,2)} (95 % ${num(v.ci_low,2)} … "
 "${num(v.ci_high,2)}) over ${v.n} networks. `)+(v.note||'');o.append(p)}}\n"
 "$('err').textContent=''}catch(e){$('err').textContent=e.message}}\n"
-"onhashchange=()=>{open=+location.hash.slice(1)||null;draw()};draw();setInterval(draw,2000);\n"
+"onhashchange=()=>{open=+location.hash.slice(1)||null;$('one').textContent='';draw()};draw();setInterval(draw,2000);\n"
 "</script></html>\n";

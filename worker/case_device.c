@@ -29,7 +29,10 @@ static int generate(const struct gcase *c, struct case_work *k, struct on_device
         return err_set(e, ERR_NOMEM, "the generator's input");
     if ((rc = room(o->d, &o->x, k->n_x, e)) < 0 || (rc = room(o->d, &o->dx, k->n_x, e)) < 0 || (rc = room(o->d, &o->y, k->n_y, e)) < 0)
         return rc;
-    const struct lanes_cfg cfg = { .net = &c->generator, .device = o->d, .n = c->T, .B = c->B, .lanes = c->T, .want_dx = true, .out = o->x, .dout = o->dx };
+    struct lanes_cfg cfg = { .net = &c->generator, .device = o->d, .n = c->T, .B = c->B, .lanes = 1, .want_dx = true, .out = o->x, .dout = o->dx };
+    if ((rc = lanes_fit(&cfg, o->d->free_bytes() / 2, &cfg.lanes, e)) < 0) /* the rest is the learner's */
+        return rc;
+    cfg.lanes = cfg.lanes > 0 ? cfg.lanes : 1; /* which says what it lacks */
     if ((rc = lanes_new(&cfg, &o->lanes, e)) < 0)
         return rc;
     for (int t = 0; t < c->T; t++)

@@ -27,7 +27,8 @@ struct teacher_device {
     void    *queue;           /* of what is done beside the slabs */
     float   *mem, *x, *y, *dx, *dy; /* mem owned, the others inside */
     struct dev_data real;     /* the dataset's train part; images NULL: no room for it, real batches come from the host */
-    void    *real_mem;        /* owned: what it points at */
+    void    *real_mem;        /* owned: what it points at, of real_bytes */
+    uint64_t real_bytes;
     uint64_t own;             /* bytes of all these */
     uint64_t budget, taken, clock;  /* bytes of slabs: at most, now */
     struct kept    kept[CACHE];
@@ -48,11 +49,11 @@ static int bring_data(const struct teacher *t, struct teacher_device *v, uint64_
 {
     const struct dataset *d = &t->data->d;
     const uint64_t rows = (uint64_t)d->n[SPLIT_TRAIN] + d->n[SPLIT_VALID] + (d->images[1] ? 0 : d->n[SPLIT_TEST]), images = (rows * t->image + 255) & ~(uint64_t)255, labels = rows * sizeof(int);
-    const uint64_t bytes = images + labels + 256 * sizeof(float);
+    const uint64_t bytes = images + labels + 256 * sizeof(float), left = room > v->own ? room - v->own : 0;
     uint8_t level[256];
     float   value[256];
     int    *label;
-    if (bytes > (uint64_t)(REAL * (double)room) || !(v->real_mem = v->d->alloc(bytes)))
+    if (bytes > (uint64_t)(REAL * (double)left) || !(v->real_mem = v->d->alloc(bytes)))
         return 0;
     if (!(label = mem_array(rows, sizeof *label)))
         return err_set(e, ERR_NOMEM, "%llu labels", (unsigned long long)rows);
@@ -68,7 +69,7 @@ static int bring_data(const struct teacher *t, struct teacher_device *v, uint64_
     v->d->put(v->queue, at + images + labels, value, sizeof value);
     free(label);
     v->real = (struct dev_data){ (const uint8_t *)at, (const int *)(const void *)(at + images), (const float *)(const void *)(at + images + labels), d->c, d->h * d->w, d->n_classes };
-    v->own += bytes;
+    v->own += v->real_bytes = bytes;
     return v->d->get(v->queue, value, v->real.value, sizeof value, e); /* slabs have queues of their own */
 }
 
@@ -99,11 +100,7 @@ int teacher_device_new(const struct teacher *t, const struct device *device, str
 }
 
 /* What stands in the queue reads slabs, too (slab_weigh): their memory is nobody else's before that is done. */
-static void settle(struct teacher_device *v)
-{
-    float first;
-    v->d->get(v->queue, &first, v->mem, sizeof first, NULL);
-}
+static void settle(struct teacher_device *v) { v->d->wait(v->queue); }
 
 static void drop(struct teacher_device *v, struct kept *k)
 {
@@ -310,6 +307,21 @@ static int give_way(struct teacher *t, bool *gave, struct errbuf *e)
     return 0;
 }
 
+/* Before a learner does not fit the dataset goes: real batches come from the host from now on. */
+static int drop_data(struct teacher *t, struct errbuf *e)
+{
+    struct teacher_device *v = t->dev;
+    int rc = 0;
+    while (rc == 0 && v->n_run) /* what is at work draws from it */
+        rc = finish(t, e);
+    v->d->release(v->real_mem);
+    v->real_mem = NULL;
+    v->real.images = NULL;
+    v->own -= v->real_bytes;
+    v->budget += v->real_bytes;
+    return rc;
+}
+
 /* How a bucket is cut, and what its slab takes. */
 static int measure(struct teacher *t, struct bucket *b, struct errbuf *e)
 {
@@ -317,6 +329,8 @@ static int measure(struct teacher *t, struct bucket *b, struct errbuf *e)
     const struct learner_run *r = &t->run[v->order[b->first]];
     struct slab_cfg cfg = slab_of(t, &r->net, 1);
     int rc = slab_fit(&cfg, v->budget, b->n, &b->K, &b->bytes, e);
+    if (rc == 0 && b->K == 0 && v->real.images && (rc = drop_data(t, e)) == 0)
+        rc = slab_fit(&cfg, v->budget, b->n, &b->K, &b->bytes, e);
     if (rc == 0 && b->K == 0)
         return err_set(e, ERR_NOMEM, "learner %s needs %llu MiB on the device, which has %llu MiB for learners: lower batch, meta_batch, steps or max_params", r->arch,
                        (unsigned long long)(b->bytes >> 20), (unsigned long long)(v->budget >> 20));

@@ -276,7 +276,7 @@ def test_the_peers_leave_half_of_the_budget(tree):
 
 
 def test_a_teacher_that_the_budget_cut_off_goes_on(tree):
-    said = tree("--budget", 9, tree.out, "teach-gt", status=75, GPU_DATA=str(tree.tmp / "data"))
+    said = tree("--budget", round(9 * SLOW), tree.out, "teach-gt", status=75, GPU_DATA=str(tree.tmp / "data"))
     at = tree.out / "teach-gtn"
     assert "teach-gtn (cut off)" in said and (at / "checkpoint.safetensors").exists() and "--resume" not in (at / "calls").read_text()
     (at / "checkpoint.safetensors").unlink()

@@ -129,7 +129,7 @@ template <int K> static inline void store_matrix_sync(float *to, const fragment<
 
 #define EMU_MEMORY ((size_t)1 << 30)
 typedef int cudaError_t;
-enum { cudaSuccess = 0, cudaErrorUnknown = 999 };
+enum { cudaSuccess = 0, cudaErrorInvalidDeviceFunction = 98, cudaErrorNoKernelImageForDevice = 209, cudaErrorUnknown = 999 };
 enum { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaStreamNonBlocking, cudaStreamCaptureModeThreadLocal };
 struct emu_stream { bool capturing; emu_call *first, **last; };
 typedef emu_stream *cudaStream_t;
@@ -163,7 +163,7 @@ static inline cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *p, int) { *
 static inline cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, int, void *) { return cudaSuccess; }
 static inline cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, int, uint64_t *v) { *v = 0; return cudaSuccess; }
 static inline cudaError_t cudaDeviceGetAttribute(int *v, int, int) { *v = getenv("EMU_NO_POOL") == NULL; return cudaSuccess; }
-static inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *, void (*)(void)) { return getenv("EMU_NO_CODE") ? cudaErrorUnknown : cudaSuccess; }
+static inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *, void (*)(void)) { return getenv("EMU_NO_CODE") ? cudaErrorNoKernelImageForDevice : cudaSuccess; }
 static inline cudaError_t cudaMemGetInfo(size_t *f, size_t *t) { *f = *t = EMU_MEMORY; return emu_health(false); }
 static inline cudaError_t cudaGetLastError(void) { return cudaSuccess; }
 static inline const char *cudaGetErrorString(cudaError_t) { return "error"; }

@@ -350,6 +350,37 @@ static void the_dataset_stays_on_the_device(void **state)
     datacache_release(b.data);
 }
 
+/* And it goes before a learner that would fit without it does not. */
+static void the_dataset_gives_way_to_a_learner(void **state)
+{
+    struct bench b;
+    prepare(state, &b);
+    only_one_network(&b);
+    b.task.teach.cfg.learners = 1;
+    b.task.teach.cfg.meta_batch = 100; /* four times the dataset and more */
+    refused = 2;
+    struct teacher *host = teacher_on(&b, &small);
+    const uint64_t without = taken;
+    step(host);
+    const uint64_t slab = taken - without;
+    teacher_free(host);
+    struct teacher *t = teacher_on(&b, &small);
+    const uint64_t with = taken, data = with - without;
+    teacher_free(t);
+    assert_true(data > 0);
+    room = with + (uint64_t)((double)(slab - data / 2) / DEVICE_SHARE);
+    drawn = 0;
+    t = teacher_on(&b, &small);
+    assert_int_equal(taken, with);
+    step(t);
+    assert_int_equal(drawn, 0);
+    assert_int_equal(taken, without + slab);
+    step(t);
+    teacher_free(t);
+    assert_int_equal(taken, 0);
+    datacache_release(b.data);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, tmp_setup, tmp_teardown)
@@ -362,6 +393,7 @@ int main(void)
         TEST(a_stopped_teacher_goes_on_with_the_same_bits),
         TEST(a_learner_that_diverges_is_left_out),
         TEST(the_dataset_stays_on_the_device),
+        TEST(the_dataset_gives_way_to_a_learner),
     };
     return cmocka_run_group_tests(tests, find_device, NULL);
 }

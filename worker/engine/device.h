@@ -2,7 +2,7 @@
  * rules of every op for all K.
  *
  * Everything of one kind lies K times, `step` bytes apart: the arena's buffers, the parameter vectors, the images or, with step 0,
- * images that all learners share. Calls are queued and done in order; only get() waits. Queues run side by side. A device's own code is a shared object
+ * images that all learners share. Calls are queued and done in order; only wait() and get() wait. Queues run side by side. A device's own code is a shared object
  * (cuda/, didact-cuda.so) that names its `struct device` by device_find; nothing else in the worker knows what it is made of.
  * Buffers are float32. Sums have an order that the shapes fix: the same bits run after run on one kind of device. */
 #ifndef DIDACT_ENGINE_DEVICE_H
@@ -83,6 +83,7 @@ struct device {
     void  (*queue_free)(void *q);
     void  (*after)(void *q, void *earlier);          /* what q is given from now on begins when all that `earlier` has been given is done */
     void  (*put)(void *q, void *dst, const void *host, uint64_t bytes);  /* host is free again when it returns */
+    void  (*wait)(void *q);                          /* until what it has been given is done; what failed stays for get() to tell */
     int   (*get)(void *q, void *host, const void *src, uint64_t bytes, struct errbuf *e); /* waits; what failed before shows here */
 
     /* Work recorded once and run many times; begin false: not offered, work runs as it is queued. */

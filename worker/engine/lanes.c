@@ -117,9 +117,8 @@ void lanes_free(struct lanes *l)
     if (!l)
         return;
     const struct device *d = l->cfg.device;
-    float first;
-    if (l->forth.ran) /* nobody may have waited */
-        d->get(l->pass.queue, &first, l->mem, sizeof first, NULL);
+    if (l->pass.queue && l->mem)
+        d->wait(l->pass.queue);
     device_work_fini(&l->forth, d);
     device_work_fini(&l->back, d);
     if (l->pass.queue)

@@ -166,9 +166,8 @@ void slab_free(struct slab *s)
 {
     if (!s)
         return;
-    int last;
-    if (s->at_work)
-        s->d->get(s->queue, &last, s->mem + s->at.failed, sizeof last, NULL);
+    if (s->queue && s->mem)
+        s->d->wait(s->queue);
     device_work_fini(&s->work, s->d);
     if (s->queue)
         s->d->queue_free(s->queue);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 static char name[256];
-static int  chosen;
+static int  chosen = -1; // one GPU a process
 static bool reads_host; // it can read the host's pages by itself: nobody promises then that a copy from them is staged
 
 // Which GPU a thread speaks to is the thread's own setting.
@@ -106,6 +106,11 @@ static void put(void *q, void *dst, const void *host, uint64_t bytes)
     if (reads_host)
         cudaStreamSynchronize((cudaStream_t)q);
 }
+static void wait(void *q)
+{
+    here();
+    cudaStreamSynchronize((cudaStream_t)q);
+}
 static int get(void *q, void *host, const void *src, uint64_t bytes, errbuf *e)
 {
     here();
@@ -168,7 +173,12 @@ extern "C" const struct device *didact_device(int abi, int number, struct errbuf
         snprintf(e->text, sizeof e->text, "the GPU backend has no device of kind %s", kind);
         return NULL;
     }
-    if (cudaGetDeviceCount(&n) != cudaSuccess || n == 0 || number < 0 || number >= n || cudaSetDevice(number) != cudaSuccess || cudaGetDeviceProperties(&p, number) != cudaSuccess) {
+    if (cudaGetDeviceCount(&n) == cudaSuccess && number < n && chosen >= 0 && number != chosen) {
+        e->code = ERR_UNAVAILABLE;
+        snprintf(e->text, sizeof e->text, "this process has GPU %d already: one GPU a process", chosen);
+        return NULL;
+    }
+    if (n == 0 || number < 0 || number >= n || cudaSetDevice(number) != cudaSuccess || cudaGetDeviceProperties(&p, number) != cudaSuccess) {
         e->code = ERR_UNAVAILABLE;
         snprintf(e->text, sizeof e->text, n > 0 ? "there is no GPU %d: this machine has %d" : "this machine has no usable NVIDIA GPU", number, n);
         return NULL;
@@ -179,14 +189,18 @@ extern "C" const struct device *didact_device(int abi, int number, struct errbuf
         return NULL;
     }
     cudaFuncAttributes code;
-    if (cudaFuncGetAttributes(&code, probe) != cudaSuccess) {
+    const cudaError_t rc = cudaFuncGetAttributes(&code, probe);
+    if (rc != cudaSuccess) {
         cudaGetLastError();
         e->code = ERR_UNAVAILABLE;
-        snprintf(e->text, sizeof e->text, "the GPU backend was not built for %s, compute capability %d.%d (make CUDA=1 CUDA_CC=%d%d)", p.name, p.major, p.minor, p.major, p.minor);
+        if (rc == cudaErrorNoKernelImageForDevice || rc == cudaErrorInvalidDeviceFunction)
+            snprintf(e->text, sizeof e->text, "the GPU backend was not built for %s, compute capability %d.%d (make CUDA=1 CUDA_CC=%d%d)", p.name, p.major, p.minor, p.major, p.minor);
+        else
+            snprintf(e->text, sizeof e->text, "%s: %s", p.name, cudaGetErrorString(rc));
         return NULL;
     }
     snprintf(name, sizeof name, "%s", p.name);
-    if (!memory) {
+    if (chosen < 0) {
         chosen = number;
         pool_open(&p);
     }
@@ -203,6 +217,7 @@ extern "C" const struct device *didact_device(int abi, int number, struct errbuf
     d.queue_free = queue_free;
     d.after = after;
     d.put = put;
+    d.wait = wait;
     d.get = get;
     d.begin = begin;
     d.end = end;
