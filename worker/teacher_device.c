@@ -314,12 +314,14 @@ static int drop_data(struct teacher *t, struct errbuf *e)
     int rc = 0;
     while (rc == 0 && v->n_run) /* what is at work draws from it */
         rc = finish(t, e);
+    if (rc < 0)
+        return rc;
     v->d->release(v->real_mem);
     v->real_mem = NULL;
     v->real.images = NULL;
     v->own -= v->real_bytes;
     v->budget += v->real_bytes;
-    return rc;
+    return 0;
 }
 
 /* How a bucket is cut, and what its slab takes. */
